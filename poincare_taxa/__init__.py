@@ -1,0 +1,1 @@
+"""Taxonomies as hyperbolic vectors: distance means relatedness, radius means depth."""
