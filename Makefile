@@ -1,0 +1,57 @@
+# make demo    embed the shipped sample, print its report, draw it: everything lands in demo/
+# make test    the whole test suite, doctests included
+# make check   lint, format, types, layering, documentation, examples
+# make venv    only the virtual environment that the three above use
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# One test process for each core; each of them keeps torch and BLAS to one thread.
+JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
+SOURCES := $(shell find poincare_taxa -type f -not -name '*.pyc')
+
+.PHONY: venv demo test check lint types layers docs examples wheel clean
+.DELETE_ON_ERROR:
+
+venv: $(STAMP)
+
+# The constraints come first: they name the CPU build of torch by its exact version.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: demo/report.txt
+
+demo/report.txt: $(STAMP) $(SOURCES)
+	$(BIN)/poincare-taxa demo --out demo
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+check: lint types layers docs examples
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+
+# As scripts; the documentation runs them once more, as the notebooks that readers see.
+examples: $(STAMP)
+	set -e; for example in examples/*.py; do $(BIN)/python $$example; done
+
+wheel: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) demo dist build docs/_build docs/jupyter_execute
