@@ -13,6 +13,7 @@ The format is described for readers without this library in ``docs/file-format.m
 
 import hashlib
 import json
+import math
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -241,5 +242,20 @@ def _fingerprint(file: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     file.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Anything as what JSON has: numbers that are not finite become null, other objects text."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return _plain(value.item()) if hasattr(value, "item") else str(value)

@@ -1,0 +1,36 @@
+"""Sphinx configuration: Markdown pages, executed examples, API reference from docstrings."""
+
+import poincare_taxa
+
+project = "poincare_taxa"
+author = "The poincare_taxa developers"
+copyright = "the poincare_taxa developers, Apache-2.0"
+version = release = poincare_taxa.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "numpydoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "jupyter_execute", "conf.py"]
+nitpicky = False
+
+# docs/examples is a link to the scripts in examples/; the build executes them and fails if they do.
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "force"
+nb_execution_timeout = 120
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+numpydoc_show_class_members = False
+
+html_theme = "furo"
+html_title = "poincare_taxa"

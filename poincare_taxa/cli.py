@@ -1,0 +1,244 @@
+"""The command ``poincare-taxa``: arguments in, the library's functions, text or JSON out.
+
+Results go to standard output; progress and errors go to standard error. Exit status: 0 all is well,
+1 a check failed, 2 the input or the arguments are at fault.
+
+The library's modules are imported by the commands that use them: ``--help`` waits for none.
+"""
+
+import json as jsonlib
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from poincare_taxa.model import TaxonEmbedding
+    from poincare_taxa.taxonomy import Taxonomy
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="poincare-taxa",
+    help="Taxonomies as hyperbolic vectors: distance means relatedness, radius means depth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="'ncbi' (the complete taxonomy, from the extra [ncbi]), 'demo' (the shipped sample), "
+        "or a file or folder: taxdump, edge list, lineage table, Newick."
+    ),
+]
+Saved = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a saved embedding.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Dtype = Literal["float64", "float32"]
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command; data and argument errors become one message and exit status 2."""
+    try:
+        app(args)
+    except (ValueError, OSError, ImportError) as error:
+        _err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from poincare_taxa import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def embed(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    dim: Annotated[int, typer.Option(help="Coordinates per vector.")] = 10,
+    dtype: Annotated[Dtype, typer.Option(help="Of the stored vectors.")] = "float64",
+    seed: Annotated[int, typer.Option(help="Same seed, same vectors.")] = 0,
+) -> None:
+    """Embed a taxonomy and save vectors, taxonomy and provenance as a folder."""
+    from poincare_taxa import storage
+
+    storage.ensure_writable(out)
+    taxonomy = _read(source)
+    model = _embed(taxonomy, dim, dtype, seed)
+    with _step(f"save {out}"):
+        model.save(out)
+    _err.print(repr(model), highlight=False)
+
+
+@app.command()
+def evaluate(
+    saved: Saved,
+    queries: Annotated[int, typer.Option(help="Taxa to ask about, against all.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Chooses the taxa.")] = 0,
+    save: Annotated[bool, typer.Option("--save", help="Keep the report in OUT/meta.json.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure an embedding: every value with its floor and its ceiling."""
+    from poincare_taxa import storage
+    from poincare_taxa.evaluation import evaluate as measure
+
+    model = _load(saved)
+    report = measure(model, queries=queries, seed=seed)
+    if save:
+        storage.update_meta(saved, report=report.to_dict())
+    if json:
+        _print_json(report.to_dict())
+    else:
+        typer.echo(report)
+
+
+@app.command()
+def check(saved: Saved, json: Json = False) -> None:
+    """Verify a saved embedding and its taxonomy; exit status 1 if a check fails."""
+    from poincare_taxa.checks import check as verify
+
+    results = verify(saved)
+    if json:
+        _print_json([result.to_dict() for result in results])
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        marks = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]–[/]"}
+        for result in results:
+            table.add_row(marks[result.status], result.name, result.detail)
+        _out.print(table)
+    if any(result.status == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def nearest(
+    saved: Saved,
+    taxon: Annotated[str, typer.Argument(help="Id or name.")],
+    k: Annotated[int, typer.Option("-k", help="How many.", min=1)] = 10,
+    taxon_rank: Annotated[str | None, typer.Option(help="Only this rank, e.g. genus.")] = None,
+    json: Json = False,
+) -> None:
+    """List the taxa nearest to a taxon."""
+    frame = _load(saved).nearest(taxon, k=k, taxon_rank=taxon_rank)
+    if json:
+        _print_json(frame.to_dicts())
+    else:
+        _print_frame(frame)
+
+
+@app.command()
+def plot(
+    saved: Saved,
+    picture: Annotated[
+        Path | None, typer.Option("--out", "-o", help="PNG, SVG or PDF; OUT.png by default.")
+    ] = None,
+    color_by: Annotated[
+        str | None, typer.Option(help="Taxon rank that gives the colours; a good one by default.")
+    ] = None,
+) -> None:
+    """Draw an embedding in the Poincaré disk."""
+    from poincare_taxa.visualize import plot_disk, save_figure
+
+    model = _load(saved)
+    picture = picture or saved.with_name(f"{saved.name}.png")
+    with _step(f"draw {picture}"):
+        save_figure(plot_disk(model, color_by=color_by), picture)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("demo"),
+) -> None:
+    """Embed the shipped sample, print its report, draw it."""
+    from poincare_taxa.evaluation import evaluate as measure
+
+    taxonomy = _read("demo")
+    model = _embed(taxonomy, 10, "float64", 0)
+    report = measure(model)
+    model.meta["report"] = report.to_dict()
+    model.save(out / "embedding")
+    typer.echo(report)
+    _print_frame(model.nearest("Homo sapiens", k=8, taxon_rank="genus"))
+
+
+@app.command()
+def download(
+    what: Annotated[Literal["ncbi"], typer.Argument(help="Which taxonomy.")],
+) -> None:
+    """Fetch the current NCBI taxonomy dump; the only command that uses the network."""
+
+
+# -------------------------------------------------------------------- shared steps
+
+
+def _read(source: str) -> "Taxonomy":
+    from poincare_taxa import readers
+
+    with _step(f"read {source}"):
+        if source == "ncbi":
+            return readers.read_ncbi()
+        if source == "demo":
+            return readers.load_sample()
+        return readers.read(source)
+
+
+def _embed(taxonomy: "Taxonomy", dim: int, dtype: Dtype, seed: int) -> "TaxonEmbedding":
+    with _step(f"embed {len(taxonomy):,} taxa"):
+        import torch
+
+        from poincare_taxa.model import embed
+
+        return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed)
+
+
+def _load(saved: Path) -> "TaxonEmbedding":
+    with _step(f"load {saved}"):
+        from poincare_taxa.model import TaxonEmbedding
+
+        return TaxonEmbedding.load(saved)
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    """Show what is being done, then how long it took."""
+    start = time.perf_counter()
+    with _err.status(what):
+        yield
+    _err.print(f"{what}: {time.perf_counter() - start:.1f} s", highlight=False)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(jsonlib.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_frame(frame: "pl.DataFrame") -> None:
+    table = Table(*frame.columns, box=None, pad_edge=False)
+    for row in frame.iter_rows():
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    _out.print(table)

@@ -1,0 +1,16 @@
+"""Settings of every test run: Hypothesis profiles, one thread per process, no display."""
+
+import os
+
+os.environ["MPLBACKEND"] = "Agg"
+
+import torch
+from hypothesis import settings
+
+# A first call that imports or compiles takes longer than any per-example deadline.
+settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True, print_blob=True)
+settings.register_profile("nightly", deadline=None, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+torch.set_num_threads(1)
