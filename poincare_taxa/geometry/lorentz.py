@@ -1,0 +1,223 @@
+r"""The Lorentz (hyperboloid) model of sectional curvature -c, as functions of tensors.
+
+A point is [..., 1 + dim]: time first, x₀ = √(1/c + |x₁…|²), so that −x₀² + |x₁…|² = −1/c.
+
+Precision: coordinates grow as e^r/2, so a rounded coordinate moves a point by eps·e^r/2: in float32
+nothing is left at radius 16, in float64 at 36. The textbook arcosh(−⟨x, y⟩), and also
+2 arsinh(½‖x − y‖_L) evaluated by its coordinates, subtract squares of size e^{2r} and are lost at
+half that radius (8 and 18). Distances here use the identity
+
+.. math:: \sinh^2\tfrac{\sqrt c\,d}{2} = \tfrac c4 \|x - y\|_L^2
+          = \tfrac14 (1 + \sqrt c x_0)(1 + \sqrt c y_0)\,|\xi - \eta|^2, \qquad
+          \xi = \frac{\sqrt c\,x_{1…}}{1 + \sqrt c\,x_0},   \qquad (1)
+
+a product of positive terms (ξ is the stereographic image in the unit ball, and
+2/(1 + √c x₀) is its gap 1 − |ξ|², known here without subtraction).
+
+Sources: [NK18] Nickel & Kiela 2018, eqs. 2-6. [R19] Ratcliffe 2019, §3.2 (distance), §4.5
+(stereographic projection).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from poincare_taxa.geometry._arguments import check_curvature, check_points
+from poincare_taxa.geometry._numerics import pairwise_norm
+
+__all__ = [
+    "all_ancestor_scores",
+    "ancestor_score",
+    "cdist",
+    "dist",
+    "dist0",
+    "expmap0",
+    "logmap0",
+    "project",
+    "translate",
+]
+
+
+def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
+    r"""Geodesic distance between paired points, by equation (1) of this module.
+
+    Parameters
+    ----------
+    x, y
+        Points [..., 1 + dim] on the hyperboloid; the batch dimensions broadcast.
+    c
+        Curvature parameter, c > 0; distances scale as ``1/√c``.
+
+    Returns
+    -------
+    distance
+        [...]
+
+    Raises
+    ------
+    ValueError
+        If ``c <= 0``, a tensor is not float32 or float64, or the last dimensions differ.
+
+    Notes
+    -----
+    Absolute error below ``2 eps e^r / √c``, r the larger radius at c = 1, as in the ball. The
+    gradient is finite everywhere, and 0 where ``x == y``.
+
+    Examples
+    --------
+    cosh d = 3 for the point (3, √8):
+
+    >>> dist(torch.tensor([1.0, 0.0]), torch.tensor([3.0, 8**0.5])).cosh()
+    tensor(3.0000)
+    """
+    s = _checked(c, x, y)
+    xi, eta = _stereographic(x, s), _stereographic(y, s)
+    chord = torch.linalg.vector_norm(xi - eta, dim=-1)
+    return (2 / s) * torch.asinh(chord * _stretch(x, s) * _stretch(y, s))
+
+
+def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
+    """Geodesic distance of every point of ``x`` [n, 1+dim] to every point of ``y`` [m, 1+dim].
+
+    Returns [n, m]. As `dist`; memory is a few times that of the result.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, 0.0]])
+    >>> cdist(x, x)
+    tensor([[0.]])
+    """
+    s = _checked(c, x, y)
+    chord = pairwise_norm(_stereographic(x, s), _stereographic(y, s))
+    stretched = chord * _stretch(x, s)[..., :, None] * _stretch(y, s)[..., None, :]
+    return (2 / s) * torch.asinh(stretched)
+
+
+def dist0(x: Tensor, *, c: float = 1.0) -> Tensor:
+    r"""Radius: distance to the origin (1/√c, 0, …).
+
+    .. math:: \operatorname{arsinh}(\sqrt c|x_{1…}|)/\sqrt c
+
+    Examples
+    --------
+    >>> dist0(torch.tensor([3.0, 8**0.5])).cosh()
+    tensor(3.)
+    """
+    s = _checked(c, x)
+    return torch.asinh(s * torch.linalg.vector_norm(x[..., 1:], dim=-1)) / s
+
+
+def ancestor_score(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
+    """How far ``y`` is from lying between the origin and ``x``: d(x, y) + d(0, y) − d(0, x).
+
+    Small for ancestors y of x; see `polar.ancestor_score`.
+
+    Examples
+    --------
+    >>> o, x = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 8**0.5])
+    >>> ancestor_score(o, x) / dist0(x)
+    tensor(2.0000)
+    """
+    return dist(x, y, c=c) + (dist0(y, c=c) - dist0(x, c=c))
+
+
+def all_ancestor_scores(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
+    """`ancestor_score` of every candidate ``y`` [m, 1+dim] for every ``x`` [n, 1+dim]: [n, m].
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, 0.0]])
+    >>> all_ancestor_scores(x, x)
+    tensor([[0.]])
+    """
+    radial = dist0(y, c=c)[..., None, :] - dist0(x, c=c)[..., :, None]
+    return cdist(x, y, c=c) + radial
+
+
+def translate(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
+    r"""Apply to ``y`` the isometry (Lorentz boost) that moves the origin to ``x``.
+
+    .. math:: z_{1…} = y_{1…} + \sqrt c\,x_{1…}\Bigl(y_0
+              + \frac{\sqrt c\,x_{1…}\cdot y_{1…}}{1 + \sqrt c\,x_0}\Bigr)
+
+    with the time coordinate recomputed, so that the result lies on the hyperboloid. It is the
+    image of `ball.mobius_add`.
+
+    Examples
+    --------
+    >>> o, y = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 8**0.5])
+    >>> translate(y, o)
+    tensor([3.0000, 2.8284])
+    """
+    s = _checked(c, x, y)
+    inner = s * (x[..., 1:] * y[..., 1:]).sum(-1, keepdim=True) / (1 + s * x[..., :1])
+    return _lift(y[..., 1:] + s * x[..., 1:] * (y[..., :1] + inner), c)
+
+
+def expmap0(v: Tensor, *, c: float = 1.0) -> Tensor:
+    r"""Walk from the origin along the tangent vector ``v`` [..., dim] (its time, 0, left out).
+
+    .. math:: x_{1…} = \sinh(\sqrt c|v|)\,v/(\sqrt c|v|)
+
+    The metric at the origin is 1: the radius reached is |v|.
+
+    Examples
+    --------
+    >>> expmap0(torch.tensor([0.0, 0.0]))
+    tensor([1., 0., 0.])
+    """
+    s = _checked(c, v)
+    n = s * torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    small = n < torch.finfo(n.dtype).eps ** 0.5
+    safe = torch.where(small, 1, n)
+    return _lift(v * torch.where(small, 1, torch.sinh(safe) / safe), c)
+
+
+def logmap0(x: Tensor, *, c: float = 1.0) -> Tensor:
+    """Inverse of `expmap0`: [..., dim].
+
+    Examples
+    --------
+    >>> logmap0(expmap0(torch.tensor([1.5, 2.0])))
+    tensor([1.5000, 2.0000])
+    """
+    s = _checked(c, x)
+    n = torch.linalg.vector_norm(x[..., 1:], dim=-1, keepdim=True)
+    small = s * n < torch.finfo(n.dtype).eps ** 0.5
+    safe = torch.where(small, 1, n)
+    return x[..., 1:] * torch.where(small, 1, dist0(x, c=c)[..., None] / safe)
+
+
+def project(x: Tensor, *, c: float = 1.0) -> Tensor:
+    """Put points on the hyperboloid by recomputing time from space; idempotent.
+
+    Examples
+    --------
+    >>> project(torch.tensor([7.0, 0.0, 0.0]))
+    tensor([1., 0., 0.])
+    """
+    _checked(c, x)
+    return _lift(x[..., 1:], c)
+
+
+def _lift(space: Tensor, c: float) -> Tensor:
+    """(√(1/c + |space|²), space)."""
+    n = torch.linalg.vector_norm(space, dim=-1, keepdim=True)
+    time = torch.hypot(n, torch.full_like(n, 1 / math.sqrt(c)))
+    return torch.cat((time, space), dim=-1)
+
+
+def _stereographic(x: Tensor, s: float) -> Tensor:
+    return s * x[..., 1:] / (1 + s * x[..., :1])
+
+
+def _stretch(x: Tensor, s: float) -> Tensor:
+    """1/√(1 − |ξ|²) = √((1 + √c x₀)/2)."""
+    return torch.sqrt((1 + s * x[..., 0]) / 2)
+
+
+def _checked(c: float, *points: Tensor) -> float:
+    check_curvature(c)
+    check_points(*points)
+    return math.sqrt(c)

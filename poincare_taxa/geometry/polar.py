@@ -1,0 +1,293 @@
+r"""Hyperbolic space of curvature -1 in polar coordinates, as functions of tensors.
+
+A point is a radius ``r >= 0`` (hyperbolic distance from the origin, of any size) and a direction
+``u`` (a unit vector). Radii cost no precision; only angles do. A direction is a *stored* vector
+whose length is 1 to a few ulp: no distance renormalises it, because two directions that agree in
+their large components still differ in the small ones by far less than an ulp of 1, and ``u1 - u2``,
+formed by direct subtraction, keeps that difference.
+
+Every distance comes from the hyperbolic law of haversines, whose terms cannot cancel,
+
+.. math:: \sinh^2\tfrac{d}{2} = \sinh^2\tfrac{r_1-r_2}{2}
+          + \sinh r_1\,\sinh r_2\,\tfrac{|u_1-u_2|^2}{4},   \qquad (1)
+
+which is the law of cosines cosh d = cosh r₁ cosh r₂ − sinh r₁ sinh r₂ cos α ([R19] theorem 3.5.3)
+with cosh x = 1 + 2 sinh²(x/2) and |u₁−u₂|² = 2 − 2 cos α.
+
+Source: [R19] Ratcliffe, *Foundations of Hyperbolic Manifolds*, 3rd ed. 2019.
+"""
+
+import torch
+from torch import Tensor
+
+from poincare_taxa.geometry._arguments import check_points, check_polar
+from poincare_taxa.geometry._numerics import unit
+from poincare_taxa.geometry._polar_distance import (
+    AllPairs,
+    Paired,
+    half_chord,
+    largest_exponent,
+    partials,
+)
+
+__all__ = [
+    "all_ancestor_scores",
+    "ancestor_score",
+    "cdist",
+    "dist",
+    "dist0",
+    "expmap0",
+    "logmap0",
+    "project",
+    "translate",
+]
+
+
+def dist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
+    r"""Geodesic distance between paired points.
+
+    Equation (1) of this module, arranged so that nothing overflows at any radius.
+
+    Parameters
+    ----------
+    r1, r2
+        Radii [...], at least 0; the batch dimensions broadcast.
+    u1, u2
+        Directions [..., dim], of length 1 to a few ulp.
+
+    Returns
+    -------
+    distance
+        [...], in the widest dtype of the arguments.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is not float32 or float64, or shapes do not fit.
+
+    Notes
+    -----
+    Relative error below 8 eps (measured 2.5) for the stored coordinates, at any radius. The
+    gradient is finite everywhere; where the points coincide it is the subgradient 0. The gradient
+    with respect to ``u`` is that of (1) in the ambient space, not projected to the sphere.
+
+    Examples
+    --------
+    Two points on one ray are as far apart as their radii; on opposite rays, radii add.
+
+    >>> r, u = torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    >>> dist(r[0], u[0], r[1], u[1]), dist(r[0], u[0], r[1], -u[1])
+    (tensor(1.), tensor(3.))
+    """
+    check_polar(r1, u1, r2, u2)
+    return Paired.apply(r1, u1, r2, u2, False)
+
+
+def cdist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
+    """Geodesic distance of every point of one set to every point of another.
+
+    Memory is that of the result; no [n, m, dim] array exists, neither forward nor backward.
+
+    Parameters
+    ----------
+    r1, r2
+        Radii [n] and [m].
+    u1, u2
+        Directions [n, dim] and [m, dim].
+
+    Returns
+    -------
+    distance
+        [n, m], in the widest dtype of the arguments.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is not float32 or float64, or shapes do not fit.
+
+    Notes
+    -----
+    Absolute error below 8 eps (1 + distance); 0 where points coincide. The gradient is that of
+    `dist`; it can be taken once (not differentiated again).
+
+    Examples
+    --------
+    >>> r, u = torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+    >>> cdist(r, u, r, u)
+    tensor([[0., 3.],
+            [3., 0.]])
+    """
+    return _all_pairs(r1, u1, r2, u2, score=False)
+
+
+def dist0(r: Tensor, u: Tensor) -> Tensor:
+    """Distance to the origin: the radius itself.
+
+    Examples
+    --------
+    >>> dist0(torch.tensor(3.0), torch.tensor([0.0, 1.0]))
+    tensor(3.)
+    """
+    check_polar(r, u)
+    return r
+
+
+def ancestor_score(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
+    r"""How far ``v`` is from lying between the origin and ``u``: small for ancestors of ``u``.
+
+    .. math:: s(u, v) = d(u, v) + d(0, v) - d(0, u)
+
+    In a tree metric this is 2(r_v − r_LCA): 0 for an ancestor, 2(r_v − r_u) for a descendant.
+
+    Parameters
+    ----------
+    r_u, u
+        Radius [...] and direction [..., dim] of the node whose ancestors are asked for.
+    r_v, v
+        Radius and direction of the candidates.
+
+    Returns
+    -------
+    score
+        [...], at least 0.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Notes
+    -----
+    Computed without the cancellation of the definition: relative error below 8 eps, and exactly 0
+    for an ancestor on the same ray.
+
+    Examples
+    --------
+    >>> r, u = torch.tensor([1.0, 3.0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    >>> ancestor_score(r[1], u[1], r[0], u[0]), ancestor_score(r[0], u[0], r[1], u[1])
+    (tensor(0.), tensor(4.))
+    """
+    check_polar(r_u, u, r_v, v)
+    return Paired.apply(r_u, u, r_v, v, True)
+
+
+def all_ancestor_scores(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
+    """`ancestor_score` of every candidate ``v`` for every ``u``: [n, m].
+
+    Arguments, memory and errors as `cdist`; absolute error below 8 eps (1 + distance).
+
+    Examples
+    --------
+    >>> r, u = torch.tensor([1.0, 3.0]), torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+    >>> all_ancestor_scores(r, u, r, u)
+    tensor([[0., 6.],
+            [2., 0.]])
+    """
+    return _all_pairs(r_u, u, r_v, v, score=True)
+
+
+def expmap0(v: Tensor) -> tuple[Tensor, Tensor]:
+    """Walk from the origin along ``v`` [..., dim]: radius |v| and direction v/|v|.
+
+    ``v`` is written in an orthonormal frame at the origin (as in `lorentz.expmap0`; the ball's is
+    half as long). The direction of 0 is the first basis vector.
+
+    Examples
+    --------
+    >>> expmap0(torch.tensor([0.0, 3.0]))
+    (tensor(3.), tensor([0., 1.]))
+    """
+    check_points(v)
+    return unit(v)
+
+
+def logmap0(r: Tensor, u: Tensor) -> Tensor:
+    """Inverse of `expmap0`: the tangent vector r·u [..., dim].
+
+    Examples
+    --------
+    >>> logmap0(torch.tensor(3.0), torch.tensor([0.0, 1.0]))
+    tensor([0., 3.])
+    """
+    check_polar(r, u)
+    return r[..., None] * u
+
+
+def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Apply to ``(r2, u2)`` the isometry that moves the origin to ``(r1, u1)``.
+
+    The image of `ball.mobius_add`. ``translate(r1, -u1, r2, u2)`` sees the point from (r1, u1):
+    a clade recentred on its root. With w = u₁+u₂ and R the new radius, the components of the new
+    direction along and across u₁ are
+
+    .. math:: \frac{\sinh(r_1-r_2) + \cosh r_1\sinh r_2\,|w|^2/2}{\sinh R}, \qquad
+              \frac{\sinh r_2}{\sinh R}\bigl(w - \tfrac{|w|^2}{2}u_1\bigr),
+
+    a Lorentz boost without its cancellation.
+
+    Parameters
+    ----------
+    r1, u1
+        Radius [...] and direction [..., dim] of the place the origin goes to.
+    r2, u2
+        The points to move.
+
+    Returns
+    -------
+    radius, direction
+        The radius as accurate as `dist`; the direction normalised, with an error of a few
+        eps (1 + r1 + r2). A point that lands on the origin gets the direction u₁.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    Along a ray radii add.
+
+    >>> r, u = torch.tensor(1.5), torch.tensor([0.0, 1.0])
+    >>> translate(r, u, r, u)
+    (tensor(3.0000), tensor([0., 1.]))
+    """
+    check_polar(r1, u1, r2, u2)
+    radius = Paired.apply(r1, -u1, r2, u2, False)
+    w = u1 + u2
+    s = half_chord(w)
+    along, _, _ = partials(r1, r2, s, radius)
+    moved = radius > 0
+    safe = torch.where(moved, radius, 1)
+    # sinh r₂ / sinh R in two halves, which may overflow together before they meet a small w
+    half = torch.exp(((r2 - safe) / 2).clamp(max=largest_exponent(safe.dtype)))
+    across = (half[..., None] * (w - 2 * s.square()[..., None] * u1)) * half[..., None]
+    across = across * (torch.expm1(-2 * r2) / torch.expm1(-2 * safe))[..., None]
+    direction = torch.where(moved[..., None], along[..., None] * u1 + across, u1)
+    return radius, unit(direction)[1]
+
+
+def project(r: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Make radii at least 0 and directions unit; what is valid is returned bit for bit.
+
+    A direction counts as unit while ``| |u|² − 1 | <= 8 eps``: renormalising one would rewrite its
+    small components, which hold the difference to its neighbours. A zero direction becomes the
+    first basis vector. Idempotent.
+
+    Examples
+    --------
+    >>> project(torch.tensor(-1.0), torch.tensor([0.0, 2.0]))
+    (tensor(0.), tensor([0., 1.]))
+    """
+    check_polar(r, u)
+    off = (u.square().sum(-1, keepdim=True) - 1).abs() > 8 * torch.finfo(u.dtype).eps
+    return r.clamp(min=0), torch.where(off, unit(u)[1], u)
+
+
+def _all_pairs(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool) -> Tensor:
+    check_polar(r1, u1, r2, u2)
+    if not (r1.ndim == r2.ndim == 1 and u1.ndim == u2.ndim == 2):
+        raise ValueError(
+            f"all pairs take radii [n], [m] and directions [n, dim], [m, dim]; got "
+            f"{tuple(r1.shape)}, {tuple(u1.shape)}, {tuple(r2.shape)}, {tuple(u2.shape)}"
+        )
+    return AllPairs.apply(r1, u1, r2, u2, score)
