@@ -230,8 +230,9 @@ class TaxonEmbedding:
         _at_least_one(k)
         rows, single = self._rows(keys)
         found, distance = self._best(polar.cdist, rows, k, self._having(taxon_rank))
-        query = np.repeat(rows, found.shape[1])
-        found, distance = found.ravel(), distance.ravel()
+        query = np.broadcast_to(rows[:, None], found.shape)
+        others = np.isfinite(distance)
+        query, found, distance = query[others], found[others], distance[others]
         frame = self._describe(found).with_columns(
             pl.Series("distance", distance),
             pl.Series("tree_distance", self.taxonomy.tree_distance(query, found)),
@@ -271,8 +272,10 @@ class TaxonEmbedding:
         node = self.taxonomy.node(key)
         k = int(self.taxonomy.depth[node]) if k is None else _at_least_one(k)
         found, score = self._best(polar.all_ancestor_scores, np.array([node]), k, None)
-        inwards = np.argsort(-self.radius.numpy(force=True)[found[0]], kind="stable")
-        found, score = found[0, inwards], score[0, inwards]
+        others = np.isfinite(score)
+        found, score = found[others], score[others]
+        inwards = np.argsort(-self.radius.numpy(force=True)[found], kind="stable")
+        found, score = found[inwards], score[inwards]
         return self._describe(found).with_columns(
             pl.Series("score", score),
             pl.Series("is_ancestor", self.taxonomy.is_ancestor(found, node)),
@@ -309,7 +312,10 @@ class TaxonEmbedding:
         k: int,
         candidates: Tensor | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Rows and scores, [q, k], of the k candidates that score lowest for each node."""
+        """Rows and scores, [q, k], of the k candidates that score lowest for each node.
+
+        The node itself scores inf, so it is there only where k reaches every candidate.
+        """
         queries = torch.from_numpy(nodes)
         n = len(self) if candidates is None else len(candidates)
         step = max(_SCAN // max(len(queries), 1), 1)
@@ -326,9 +332,7 @@ class TaxonEmbedding:
             rows = torch.cat([rows, here[column]], dim=1)
             best, column = best.topk(min(k, best.shape[1]), largest=False)
             rows = rows.gather(1, column)
-        # The node itself is there where k reaches every candidate: it comes last.
-        found = min(k, n - (candidates is None))
-        return rows[:, :found].numpy(), best[:, :found].numpy()
+        return rows.numpy(), best.numpy()
 
     def _describe(self, rows: NDArray[np.int64]) -> pl.DataFrame:
         tax, at = self.taxonomy, pl.Series(rows, dtype=pl.Int64)
