@@ -55,8 +55,8 @@ def check(path: str | Path) -> list[CheckResult]:
     ==============  ==============================================================================
     files           every file is there, readable, and has the SHA-256 of when it was written
     mapping         one point per taxon; ids are unique and none is missing
-    indices         every parent is a row, one root, rows in preorder
     self-loops      no taxon is its own parent
+    indices         every parent is a row, one root, rows in preorder
     depth           every taxon lies further out than its parent
     projection      unit directions, finite radii, every point strictly inside the ball
     distance        recorded distances are found again; it is a metric on a sample
@@ -349,8 +349,8 @@ _CHECKS: dict[str, _Check] = {
     "depth": (("indices",), _depth),
     "projection": (("mapping",), _projection),
     "distance": (("indices", "projection"), _distance),
-    "initialisation": (("indices",), _initialisation),
-    "siblings": (("indices",), _siblings),
-    "targets": (("depth",), _targets),
+    "initialisation": (("indices", "projection"), _initialisation),
+    "siblings": (("indices", "projection"), _siblings),
+    "targets": (("depth", "projection"), _targets),
     "configuration": (("mapping",), _configuration),
 }

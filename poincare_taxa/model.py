@@ -66,7 +66,14 @@ def embed(
     ['cats']
     """
     points = layout(taxonomy, dim, dtype=dtype, seed=seed)
-    settings = {"method": "layout", "dim": dim, "dtype": _dtype_name(dtype), "seed": seed}
+    first_of_level = np.unique(taxonomy.depth, return_index=True)[1]
+    settings = {
+        "method": "layout",
+        "dim": dim,
+        "dtype": _dtype_name(dtype),
+        "seed": seed,
+        "target_radius": points.radius[first_of_level].tolist(),
+    }
     meta = {"settings": settings, "layout": dict(points.info), **_origin()}
     return TaxonEmbedding(taxonomy, points.radius, points.direction, meta)
 
@@ -395,15 +402,19 @@ class TaxonEmbedding:
             raise ValueError(
                 f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
             )
-        extra = {
+        tables = {
             key: storage.read_table(path, key)
-            for key in ("synonyms", "merged", "deleted")
+            for key in ("taxonomy", "synonyms", "merged", "deleted")
             if f"{key}.parquet" in meta["files"]
         }
-        if "deleted" in extra:
-            extra["deleted"] = extra["deleted"]["id"]
-        frame = storage.read_table(path, "taxonomy")
-        taxonomy = Taxonomy.from_frame(frame, source=meta["source"], **extra)
+        frame = tables["taxonomy"]
+        taxonomy = Taxonomy.from_frame(
+            frame,
+            synonyms=tables.get("synonyms"),
+            merged=tables.get("merged"),
+            deleted=tables["deleted"]["id"] if "deleted" in tables else None,
+            source=meta["source"],
+        )
         if not taxonomy.ids.equals(frame["id"]):
             raise ValueError(f"{path}: the rows of taxonomy.parquet are not in preorder")
         points = storage.read_points(path)
