@@ -163,12 +163,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw an embedding in the Poincaré disk."""
-    from poincare_taxa.visualize import plot_disk, save_figure
-
-    model = _load(saved)
-    picture = picture or saved.with_name(f"{saved.name}.png")
-    with _step(f"draw {picture}"):
-        save_figure(plot_disk(model, color_by=color_by), picture)
+    _draw(_load(saved), color_by, picture or saved.with_name(f"{saved.name}.png"))
 
 
 @app.command()
@@ -182,9 +177,16 @@ def demo(
     model = _embed(taxonomy, 10, "float64", 0)
     report = measure(model)
     model.meta["report"] = report.to_dict()
-    model.save(out / "embedding")
+    with _step(f"save {out / 'embedding'}"):
+        model.save(out / "embedding")
+    try:
+        _draw(_embed(taxonomy, 2, "float64", 0), None, out / "mammals.png")
+    except ImportError as error:
+        _err.print(f"no picture: {error}", markup=False, highlight=False)
     typer.echo(report)
+    typer.echo("\nThe genera nearest to Homo sapiens:\n")
     _print_frame(model.nearest("Homo sapiens", k=8, taxon_rank="genus"))
+    (out / "report.txt").write_text(f"{report}\n", encoding="utf-8")
 
 
 @app.command()
@@ -215,6 +217,13 @@ def _embed(taxonomy: "Taxonomy", dim: int, dtype: Dtype, seed: int) -> "TaxonEmb
         from poincare_taxa.model import embed
 
         return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed)
+
+
+def _draw(model: "TaxonEmbedding", color_by: str | None, picture: Path) -> None:
+    from poincare_taxa.visualize import plot_disk, save_figure
+
+    with _step(f"draw {picture}"):
+        save_figure(plot_disk(model, color_by=color_by), picture)
 
 
 def _load(saved: Path) -> "TaxonEmbedding":

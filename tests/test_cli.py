@@ -1,0 +1,222 @@
+"""The command line: what it prints, where, and with which exit status."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from zoo import zoo
+
+import poincare_taxa
+from poincare_taxa import cli, readers, storage
+from poincare_taxa.model import TaxonEmbedding, embed
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process: exit status, standard output, standard error."""
+
+    def run(*args: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit:
+            cli.main([str(arg) for arg in args])
+        printed = capsys.readouterr()
+        return int(exit.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    embed(zoo(), dim=4).save(tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def edges(tmp_path) -> Path:
+    path = tmp_path / "zoo.tsv"
+    zoo().to_frame().select("id", "parent").write_csv(path, separator="\t")
+    return path
+
+
+def one_line(text: str) -> str:
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text
+
+
+# -------------------------------------------------------------------- embed
+
+
+def test_embed__writes_what_the_library_computes(run, tmp_path, edges):
+    out = tmp_path / "out"
+    code, _, err = run("embed", edges, "-o", out, "--dim", "6", "--dtype", "float32", "--seed", "5")
+    assert code == 0, err
+    model = TaxonEmbedding.load(out)
+    again = embed(readers.read(edges), 6, dtype=torch.float32, seed=5)
+    assert model.dtype == torch.float32
+    assert torch.equal(model.direction, again.direction)
+    assert "12 taxa" in err
+
+
+def test_embed__takes_the_shipped_sample(run, tmp_path):
+    code, out, err = run("embed", "demo", "-o", tmp_path / "out", "--dim", "3")
+    assert (code, out) == (0, ""), err
+    assert "Homo sapiens" in TaxonEmbedding.load(tmp_path / "out").taxonomy.names
+
+
+def test_embed__refuses_a_taken_place_before_it_reads_anything(run, tmp_path, monkeypatch):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").touch()
+    monkeypatch.setattr(cli, "_read", lambda source: pytest.fail("read before refusing"))
+    code, _, err = run("embed", "demo", "-o", tmp_path / "thesis")
+    assert code == 2
+    assert "thesis" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("embed", "no-such-file", "-o", "OUT"),
+        ("embed", "demo", "-o", "OUT", "--dim", "0"),
+        ("evaluate", "OUT"),
+        ("check", "OUT"),
+        ("nearest", "OUT", "9606"),
+        ("plot", "OUT"),
+    ],
+)
+def test_bad_input__is_one_line_on_standard_error_and_status_2(run, tmp_path, args):
+    code, out, err = run(*(tmp_path / "OUT" if arg == "OUT" else arg for arg in args))
+    assert (code, out) == (2, "")
+    assert "error: " in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_bad_arguments__are_status_2(run, saved):
+    for args in (
+        ["nearest", saved],
+        ["embed", "demo", "-o", saved, "--dtype", "float16"],
+        ["fly"],
+        ["nearest", saved, "9606", "-k", "0"],
+    ):
+        code, out, err = run(*args)
+        assert (code, out) == (2, ""), args
+        assert "Traceback" not in err
+
+
+# -------------------------------------------------------------------- nearest
+
+
+def test_nearest__json_is_what_the_model_says(run, saved):
+    code, out, _ = run(
+        "nearest", saved, "Homo sapiens", "--taxon-rank", "genus", "-k", "2", "--json"
+    )
+    assert code == 0
+    wanted = TaxonEmbedding.load(saved).nearest("Homo sapiens", k=2, taxon_rank="genus")
+    assert json.loads(out) == wanted.to_dicts()
+
+
+def test_nearest__prints_a_line_per_taxon_nearest_first(run, saved):
+    code, out, _ = run("nearest", saved, "9606", "-k", "3")
+    assert code == 0
+    names = TaxonEmbedding.load(saved).nearest(9606, k=3)["name"]
+    lines = out.splitlines()[1:]
+    assert len(lines) == 3
+    assert all(name in line for name, line in zip(names, lines, strict=True))
+
+
+def test_nearest__says_what_may_have_been_meant(run, saved):
+    code, out, err = run("nearest", saved, "Homo sapienz")
+    assert (code, out) == (2, "")
+    assert "Homo sapiens" in err.splitlines()[-1]
+
+
+# -------------------------------------------------------------------- check
+
+
+def test_check__passes_with_status_0_and_says_what_it_compared(run, saved):
+    code, out, _ = run("check", saved)
+    assert code == 0
+    assert out.count("✓") == 11
+    code, out, _ = run("check", saved, "--json")
+    assert code == 0
+    assert {result["status"] for result in json.loads(out)} == {"passed"}
+
+
+def test_check__fails_with_status_1(run, saved):
+    storage.update_meta(saved, dim=3)
+    code, out, _ = run("check", saved)
+    assert code == 1
+    assert out.count("✗") == 1
+    code, out, _ = run("check", saved, "--json")
+    assert code == 1
+    assert [r["name"] for r in json.loads(out) if r["status"] == "failed"] == ["configuration"]
+
+
+# -------------------------------------------------------------------- evaluate
+
+
+def test_evaluate__prints_the_report_as_text_and_as_json(run, saved):
+    code, text, _ = run("evaluate", saved, "--queries", "5")
+    assert code == 0
+    assert "precision@10" in text
+    code, text, _ = run("evaluate", saved, "--queries", "5", "--json")
+    assert code == 0
+    assert any(row["key"] == "precision@10" for row in json.loads(text)["rows"])
+    assert "report" not in storage.read_meta(saved)
+
+
+def test_evaluate__keeps_the_report_where_asked(run, saved):
+    code, text, _ = run("evaluate", saved, "--json", "--save")
+    assert code == 0
+    kept = TaxonEmbedding.load(saved).meta["report"]
+    assert kept["rows"] == json.loads(text)["rows"]
+
+
+# -------------------------------------------------------------------- plot, download, the rest
+
+
+def test_plot__writes_a_picture_beside_the_embedding_or_where_asked(run, saved, tmp_path):
+    code, _, err = run("plot", saved, "--color-by", "order")
+    assert code == 0, err
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run("plot", saved, "-o", tmp_path / "pictures" / "zoo.svg")
+    assert code == 0, err
+    assert "<svg" in (tmp_path / "pictures" / "zoo.svg").read_text()
+
+
+def test_download__takes_known_taxonomies_only(run):
+    code, _, err = run("download", "gbif")
+    assert code == 2
+    assert "ncbi" in err
+
+
+def test_version__is_that_of_the_package(run):
+    assert run("--version") == (0, f"{poincare_taxa.__version__}\n", "")
+
+
+def test_help__waits_for_neither_torch_nor_polars():
+    code = (
+        "import sys; from poincare_taxa.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'polars', 'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("demo", "embed", "evaluate", "check", "nearest", "plot", "download"):
+        assert command in done.stdout
+
+
+def test_module__is_the_same_command(saved):
+    done = subprocess.run(
+        [sys.executable, "-m", "poincare_taxa", "nearest", str(saved), "nobody", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
