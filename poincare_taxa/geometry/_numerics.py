@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["pairwise_norm", "unit"]
+__all__ = ["norm", "pairwise_norm", "unit"]
 
 
 def pairwise_norm(x: Tensor, y: Tensor) -> Tensor:
@@ -11,11 +11,30 @@ def pairwise_norm(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def norm(x: Tensor, *, keepdim: bool = False) -> Tensor:
+    """Euclidean norm over the last dimension at any magnitude; gradient 0 at 0.
+
+    Scaled by the largest component, because a square overflows at 1e19 in float32.
+    """
+    largest = _largest_component(x)
+    return torch.linalg.vector_norm(x / largest, dim=-1, keepdim=keepdim) * (
+        largest if keepdim else largest[..., 0]
+    )
+
+
 def unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Length and direction of x; the direction of 0 is the first basis vector."""
-    length = torch.linalg.vector_norm(x, dim=-1)
+    """Length and direction of x at any magnitude; the direction of 0 is the first basis vector."""
+    largest = _largest_component(x)
+    scaled = x / largest
+    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
     zero = length == 0
     first = torch.zeros_like(x)
     first[..., 0] = 1
-    direction = x / torch.where(zero, 1, length)[..., None]
-    return length, torch.where(zero[..., None], first, direction)
+    direction = torch.where(zero, first, scaled / torch.where(zero, 1, length))
+    return (length * largest)[..., 0], direction
+
+
+def _largest_component(x: Tensor) -> Tensor:
+    """Return max |xᵢ| [..., 1], or 1 where x = 0; a constant to autograd."""
+    largest = x.detach().abs().amax(dim=-1, keepdim=True)
+    return torch.where(largest > 0, largest, 1)

@@ -30,7 +30,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from poincare_taxa.geometry._numerics import pairwise_norm
 
@@ -98,10 +97,11 @@ class AllPairs(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         r1, u1, r2, u2, d = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: this gradient will be differentiated again
+            return _differentiable_backward(ctx, grad)
         to_r1, to_u1, to_r2, to_u2 = (torch.zeros_like(t, dtype=d.dtype) for t in (r1, u1, r2, u2))
         for columns in _blocks(*d.shape):
             g, v = grad[:, columns], u2[columns]
@@ -124,6 +124,15 @@ class AllPairs(torch.autograd.Function):
             to_u2.to(u2.dtype),
             None,
         )
+
+
+def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradient of `AllPairs` through `Paired`: takes the memory of [n, m, dim]."""
+    r1, u1, r2, u2, _ = ctx.saved_tensors
+    d = Paired.apply(r1[:, None], u1[:, None], r2, u2, ctx.score)
+    wanted = [t for t, need in zip((r1, u1, r2, u2), ctx.needs_input_grad, strict=False) if need]
+    found = iter(torch.autograd.grad(d, wanted, grad, create_graph=True))
+    return tuple(next(found) if need else None for need in ctx.needs_input_grad)
 
 
 def _bend(r1: Tensor, r2: Tensor, s: Tensor) -> Tensor:
@@ -162,7 +171,7 @@ def partials(
     return (
         torch.where(apart, by_r1, zero),
         torch.where(apart, by_r2, zero),
-        (torch.where(apart, half, zero), half * f1 * f2 / (2 * f)),
+        (torch.where(apart, half, zero), _finite(half * f1 * f2 / (2 * f))),
     )
 
 
@@ -227,7 +236,7 @@ def _blocks(n: int, m: int) -> list[slice]:
 
 
 def _finite(gradient: Tensor) -> Tensor:
-    """Clamp what a float32 cannot hold: directions that differ by less than 1/max."""
+    """Clamp what the dtype cannot hold: the pull between directions less than 1/max apart."""
     limit = torch.finfo(gradient.dtype).max
     return gradient.clamp(-limit, limit)
 

@@ -115,7 +115,7 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     check_points(x, y)
     s = math.sqrt(c)
     chord = torch.linalg.vector_norm(x - y, dim=-1)
-    return (2 / s) * torch.asinh(s * chord * _stretch(x, s) * _stretch(y, s))
+    return (2 / s) * torch.asinh(s * chord * (_stretch(x, s) * _stretch(y, s)))
 
 
 def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:

@@ -86,7 +86,8 @@ def dist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
 def cdist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
     """Geodesic distance of every point of one set to every point of another.
 
-    Memory is that of the result; no [n, m, dim] array exists, neither forward nor backward.
+    Memory is that of the result; no [n, m, dim] array exists, forward or backward (a second
+    derivative does need one).
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def cdist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
     Notes
     -----
     Absolute error below 8 eps (1 + distance); 0 where points coincide. The gradient is that of
-    `dist`; it can be taken once (not differentiated again).
+    `dist`.
 
     Examples
     --------
@@ -262,8 +263,8 @@ def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, T
     half = torch.exp(((r2 - safe) / 2).clamp(max=largest_exponent(safe.dtype)))
     across = (half[..., None] * (w - 2 * s.square()[..., None] * u1)) * half[..., None]
     across = across * (torch.expm1(-2 * r2) / torch.expm1(-2 * safe))[..., None]
-    direction = torch.where(moved[..., None], along[..., None] * u1 + across, u1)
-    return radius, unit(direction)[1]
+    direction = unit(along[..., None] * u1 + across)[1]
+    return radius, torch.where(moved[..., None], direction, u1)
 
 
 def project(r: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

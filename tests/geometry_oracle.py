@@ -1,0 +1,35 @@
+"""Distances to 60 digits with mpmath, from the definitions, of the coordinates as stored."""
+
+import mpmath
+
+mpmath.mp.dps = 60
+
+
+def polar_distance(r1, u1, r2, u2):
+    """The law of haversines. Arguments: numbers and lists of numbers."""
+    r1, r2 = mpmath.mpf(r1), mpmath.mpf(r2)
+    square = _square_distance(u1, u2)
+    angular = mpmath.sinh(r1) * mpmath.sinh(r2) * square / 4
+    return 2 * mpmath.asinh(mpmath.sqrt(mpmath.sinh((r1 - r2) / 2) ** 2 + angular))
+
+
+def ball_distance(x, y, c=1.0):
+    """Nickel & Kiela 2017, equation 1, as printed: arcosh."""
+    c = mpmath.mpf(c)
+    zero = [0.0] * len(x)
+    gaps = (1 - c * _square_distance(x, zero)) * (1 - c * _square_distance(y, zero))
+    return mpmath.acosh(1 + 2 * c * _square_distance(x, y) / gaps) / mpmath.sqrt(c)
+
+
+def lorentz_distance(x, y, c=1.0):
+    """arcosh of minus the Lorentz product; time is computed from space."""
+    c = mpmath.mpf(c)
+    space = sum(mpmath.mpf(a) * mpmath.mpf(b) for a, b in zip(x[1:], y[1:], strict=True))
+    zero = [0.0] * (len(x) - 1)
+    time_x = mpmath.sqrt(1 / c + _square_distance(x[1:], zero))
+    time_y = mpmath.sqrt(1 / c + _square_distance(y[1:], zero))
+    return mpmath.acosh(c * (time_x * time_y - space)) / mpmath.sqrt(c)
+
+
+def _square_distance(x, y):
+    return sum((mpmath.mpf(a) - mpmath.mpf(b)) ** 2 for a, b in zip(x, y, strict=True))
