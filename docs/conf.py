@@ -1,5 +1,7 @@
 """Sphinx configuration: Markdown pages, executed examples, API reference from docstrings."""
 
+import re
+
 import poincare_taxa
 
 project = "poincare_taxa"
@@ -34,3 +36,23 @@ numpydoc_show_class_members = False
 
 html_theme = "furo"
 html_title = "poincare_taxa"
+
+
+def escape_bars(app, what, name, obj, options, lines):
+    """Let docstrings write |x| for a norm: reST reads bars in prose as a substitution."""
+    block = None  # What is left alone until a line of this or less indentation: formulas, doctests.
+    for i, line in enumerate(lines):
+        text = line.lstrip()
+        indent = len(line) - len(text)
+        if block is not None and text and indent <= block and not text.startswith(">>>"):
+            block = None
+        if text.startswith((".. math::", ">>>")):
+            block = indent - text.startswith(">>>")
+        elif block is None:
+            parts = re.split(r"(:math:`[^`]*`|``[^`]*``)", line)
+            parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
+            lines[i] = "".join(parts)
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_bars, priority=400)  # before numpydoc
