@@ -173,16 +173,19 @@ def edge_table(
 
 
 def nodes_of_edges(table: pl.DataFrame, multi_parent: Literal["error", "first"]) -> pl.DataFrame:
-    """One row per node (``id``, ``parent``, …): children as listed, then parents that are none."""
+    """One row per node (``id``, ``parent``, …): children as listed, then parents that are none.
+
+    Column ``row`` is where the table first mentions the node as what it is.
+    """
     if multi_parent not in ("error", "first"):
         raise ValueError(f"multi_parent is 'error' or 'first'; got {multi_parent!r}")
     first = table["child"].is_first_distinct()
     if not first.all() and multi_parent == "error":
         raise _multi_parent_error(table, first)
-    nodes = table.filter(first).rename({"child": "id"})
-    parents = nodes["parent"].drop_nulls().unique(maintain_order=True)
-    roots = parents.filter(~parents.is_in(nodes["id"].implode()))
-    return pl.concat([nodes, pl.DataFrame({"id": roots})], how="diagonal")
+    nodes = table.with_row_index("row").filter(first).rename({"child": "id"})
+    parents = nodes.filter(nodes["parent"].is_first_distinct() & nodes["parent"].is_not_null())
+    roots = parents.filter(~parents["parent"].is_in(nodes["id"].implode()))
+    return pl.concat([nodes, roots.select(pl.col("parent").alias("id"), "row")], how="diagonal")
 
 
 def _multi_parent_error(table: pl.DataFrame, first: pl.Series) -> TaxonomyError:
@@ -201,7 +204,8 @@ def _multi_parent_error(table: pl.DataFrame, first: pl.Series) -> TaxonomyError:
             row=row,
         )
     examples = [
-        f"{child!r} below {' and '.join(map(repr, ps))}" for child, ps in several.head(3).rows()
+        f"{child!r} below {' and '.join(map(repr, parents[:2]))}{and_more(len(parents) - 2)}"
+        for child, parents in several.head(3).rows()
     ]
     return TaxonomyError(
         f"{len(repeated)} nodes are listed more than once, so this is not a tree:"

@@ -289,15 +289,19 @@ class Taxonomy:
         if undirected:
             return cls.from_frame(_tables.hang(table, root), **extra)
         nodes = _tables.nodes_of_edges(table, multi_parent)
-        if root is None:
-            return cls.from_frame(nodes, **extra)
-        joined, num_roots = _tables.put_root_above(nodes, root)
-        key = _tables.as_id(root, nodes["id"].dtype)
-        if key is not None and key in nodes["id"]:
-            return cls.from_frame(joined, **extra).subtree(key)
-        if num_roots == 1:
+        num_roots, key = 0, None
+        if root is not None:
+            key = _tables.as_id(root, nodes["id"].dtype)
+            key = key if key in nodes["id"] else None
+            nodes, num_roots = _tables.put_root_above(nodes, root)
+        if num_roots == 1 and key is None:
             raise TaxonomyError(f"root {root!r} is no node, and the edges already form one tree")
-        return cls.from_frame(joined, **extra)
+        try:
+            tax = cls.from_frame(nodes, **extra)
+        except TaxonomyError as error:
+            row = None if error.row is None else nodes["row"][error.row]
+            raise TaxonomyError(str(error), row=row) from error
+        return tax if key is None else tax.subtree(key)
 
     @classmethod
     def from_networkx(cls, graph: nx.Graph, *, root: Key | None = None) -> "Taxonomy":

@@ -3,6 +3,7 @@
 import gzip
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ _OTHER = {
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
     b"PK\x03\x04": "a zip archive; unpack it, or read a taxdump with read_ncbi",
     b"PAR1": "a parquet file; give it the ending .parquet",
+    b"{": "JSON; write its nodes as a table with columns id, parent_id, name, rank",
     b"BZh": "compressed with bzip2; use gzip or unpack it",
     b"\xfd7zXZ": "compressed with xz; use gzip or unpack it",
     b"(\xb5/\xfd": "compressed with zstd; use gzip or unpack it",
@@ -93,70 +95,66 @@ class Text:
         return self.error(str(error), line=self.line_of_row(error.row + header))
 
     def line_of_row(self, row: int) -> int:
-        """Line, counted from 1, of a row of `table` (comments are no rows, blank lines are)."""
-        return int(self._table_lines()[row]) + 1
+        """Line, counted from 1, of a row of `table`."""
+        return int(self._rows[0][row]) + 1
 
     def first_lines(self, count: int) -> list[str]:
-        """Return the first lines that are neither blank nor comments."""
-        lines: list[str] = []
-        for line in self.data[:1_000_000].splitlines():
-            if line.strip() and not line.startswith(b"#"):
-                lines.append(line.decode(errors="replace"))
-            if len(lines) == count:
-                break
-        return lines
+        """Return the first lines, at least one, that are neither blank nor comments."""
+        lines, start, end = self._rows
+        if len(lines) == 0:
+            raise self.error("nothing but comments")
+        spans = zip(start[:count], end[:count], strict=True)
+        return [self.data[i:j].decode(errors="replace").rstrip("\r") for i, j in spans]
 
     def table(self, separator: str, *, quotes: bool = False) -> pl.DataFrame:
-        """Split every line into columns of text, named "0", "1", …; null where empty.
+        """Split lines into columns of text, null where empty; blank and comment lines are left out.
 
         Raises
         ------
         TaxonomyError
             Where lines differ in their number of fields, or are not UTF-8.
         """
-        if not (quotes and b'"' in self.data):
-            quotes = False
+        quotes = quotes and b'"' in self.data
+        if not quotes:
             self._refuse_ragged(separator)
+        data, (lines, start, end) = self.data, self._rows
+        if len(lines) != lines[-1] + 1:
+            data = b"\n".join(data[i:j] for i, j in zip(start, end, strict=True))
         try:
-            table = pl.read_csv(
-                self.data,
+            return pl.read_csv(
+                data,
                 has_header=False,
                 separator=separator,
                 quote_char='"' if quotes else None,
                 infer_schema=False,
-                comment_prefix="#",
             )
-            return table.rename({old: str(i) for i, old in enumerate(table.columns)})
         except pl.exceptions.PolarsError as error:
             self.decode()
-            raise self.error(f"not a table with {separator!r} between fields: {error}") from error
+            why = str(error).splitlines()[0]
+            raise self.error(f"not a table with {separator!r} between fields: {why}") from error
 
-    def _table_lines(self) -> NDArray[np.int64]:
-        """Lines, counted from 0, that are rows of `table`."""
-        start, _ = self._lines()
-        return np.flatnonzero(np.frombuffer(self.data, np.uint8)[start] != ord("#"))
-
-    def _lines(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Start and end of each line."""
-        end = np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord("\n"))
+    @cached_property
+    def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Number (from 0), start and end of each line that is neither blank nor a comment."""
+        text = np.frombuffer(self.data, np.uint8)
+        end = np.flatnonzero(text == ord("\n"))
         if not self.data.endswith(b"\n"):
-            end = np.append(end, len(self.data))
-        return np.concatenate([[0], end[:-1] + 1]), end
+            end = np.append(end, len(text))
+        start = np.concatenate([[0], end[:-1] + 1])
+        first = text[np.minimum(start, len(text) - 1)]
+        content = (start < end) & (first != ord("#")) & ~((first == ord("\r")) & (end == start + 1))
+        return np.flatnonzero(content), start[content], end[content]
 
     def _refuse_ragged(self, separator: str) -> None:
-        text = np.frombuffer(self.data, np.uint8)
-        start, end = self._lines()
-        at = np.flatnonzero(text == ord(separator))
+        lines, start, end = self._rows
+        at = np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord(separator))
         fields = 1 + np.searchsorted(at, end) - np.searchsorted(at, start)
-        blank = (end == start) | (text[start] == ord("\r")) | (text[start] == ord("#"))
-        fields, lines = fields[~blank], np.flatnonzero(~blank)
         usual = int(np.bincount(fields).argmax())
         odd = np.flatnonzero(fields != usual)
         if len(odd):
-            line = int(lines[odd[0]]) + 1
-            why = "is it cut short?" if fields[odd[0]] < usual else "a separator too many?"
+            found = int(fields[odd[0]])
+            why = "was the line cut short?" if found < usual else "is there a separator in a name?"
             raise self.error(
-                f"{fields[odd[0]]} fields, where most lines have {usual} (between"
-                f" {separator!r}); {why}",
-                line=line,
+                f"{found} fields between {separator!r}, where most lines have {usual}; {why}",
+                line=int(lines[odd[0]]) + 1,
             )

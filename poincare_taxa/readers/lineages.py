@@ -1,0 +1,165 @@
+"""Lineage tables: a line per taxon (or genome) with the names of all its ancestors."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from poincare_taxa.readers._text import Text
+from poincare_taxa.readers.edges import headed_table
+from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
+
+__all__ = ["read_lineages"]
+
+# Headings that are taken for taxon ranks where none are given, from the top down.
+_RANK_HEADINGS = (
+    "domain superkingdom realm subrealm kingdom subkingdom superphylum phylum division subphylum"
+    " superclass class subclass infraclass cohort superorder order suborder infraorder parvorder"
+    " superfamily family subfamily supertribe tribe subtribe genus subgenus section species"
+    " subspecies strain"
+)
+RANKS: list[str] = [*_RANK_HEADINGS.split()]
+# GTDB, Greengenes, SILVA and QIIME write "d__Bacteria;p__Bacillota;…".
+_PREFIXES = {
+    "d": "domain",
+    "r": "realm",
+    "k": "kingdom",
+    "p": "phylum",
+    "c": "class",
+    "o": "order",
+    "f": "family",
+    "g": "genus",
+    "s": "species",
+    "t": "strain",
+}
+PREFIXED = re.compile(r"^[a-z]{1,2}__")
+
+
+def read_lineages(
+    path: str | Path,
+    *,
+    ranks: Sequence[str] | Mapping[str, str] | None = None,
+    column: str | int | None = None,
+    missing: Sequence[str] = ("", "NA"),
+    root: str = "root",
+) -> Taxonomy:
+    """Read a table with a whole lineage on every line.
+
+    Either one column holds the lineage as text (``d__Bacteria;p__Bacillota;…`` as in GTDB, or plain
+    names between semicolons), or each taxon rank has a column. A node is a distinct path of names;
+    a missing name leaves its level out. Further columns, such as the accession of a genome, are not
+    read: one line adds nothing to an equal lineage.
+
+    Parameters
+    ----------
+    path
+        TSV or CSV, with or without a header, gzipped or not.
+    ranks
+        Table of ranks: the headings of the columns, root first, or a mapping from heading to taxon
+        rank; where absent, the headings that are usual taxon ranks, by their usual order. Lineage
+        strings: the taxon rank of each place; where absent, prefixes such as ``g__`` tell it, and
+        it is "no rank" without.
+    column
+        Heading or place (from 0) of the column of lineage strings; found by its semicolons where
+        absent.
+    missing
+        What stands for a missing name; a bare prefix (``s__``) always does.
+    root
+        Name of the root that is put above the topmost taxa where there are several.
+
+    Returns
+    -------
+    taxonomy
+        An id is the name as written (``g__Escherichia``), or, where one name has several places in
+        the tree, the whole path to it with semicolons; names are without prefix.
+
+    Raises
+    ------
+    TaxonomyError
+        Naming file, line and likely cause.
+    """
+    text = Text.load(path)
+    levels, taxon_ranks = _levels(text, ranks, column)
+    levels = [_blanked(level.str.strip_chars(), missing) for level in levels]
+    source = {"format": "lineages", "path": str(path)}
+    try:
+        return Taxonomy.from_frame(_nodes(levels, taxon_ranks, root), source=source)
+    except TaxonomyError as error:
+        raise text.error(str(error)) from error
+
+
+def _levels(
+    text: Text, ranks: Sequence[str] | Mapping[str, str] | None, column: str | int | None
+) -> tuple[list[pl.Series], list[str | None]]:
+    """Return the names at each level, root first, and each level's taxon rank (None: by prefix)."""
+    table, header = headed_table(text, [*(ranks or ()), column, *RANKS], least=1)
+    headings = table.columns
+    if column is None and header:
+        known = [heading for heading in headings if heading.lower() in RANKS]
+        columns = list(ranks or sorted(known, key=lambda heading: RANKS.index(heading.lower())))
+        if columns and set(columns) <= set(headings):
+            named = ranks if isinstance(ranks, Mapping) else {h: h.lower() for h in columns}
+            return [table[h] for h in columns], [named[h] for h in columns]
+        if ranks and set(columns) & set(headings):
+            raise ValueError(
+                f"no column {sorted(set(columns) - set(headings))}; there are {headings}"
+            )
+    lineages = _lineage_column(text, table, column).str.split(";")
+    depth = int(lineages.list.len().max() or 0)  # pyright: ignore
+    if ranks and len(ranks) != depth:
+        raise text.error(f"lineages have up to {depth} names, but {len(ranks)} ranks were given")
+    levels = [lineages.list.get(place, null_on_oob=True) for place in range(depth)]
+    return levels, list(ranks) if ranks else [None] * depth
+
+
+def _blanked(names: pl.Series, missing: Sequence[str]) -> pl.Series:
+    absent = names.is_in(list(missing)) | names.str.contains(r"^[a-z]{1,2}__$")
+    return names.set(absent.fill_null(True), None)
+
+
+def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -> pl.Series:
+    if isinstance(column, int) and 0 <= column < table.width:
+        return table.to_series(column)
+    if column is not None:
+        if column not in table.columns:
+            raise ValueError(f"column={column!r} is no column; there are {table.columns}")
+        return table[str(column)]
+    found = [h for h in table.columns if (table[h].str.contains(";") | table[h].is_null()).all()]
+    found = [h for h in found if table[h].is_not_null().any()]
+    if len(found) == 1:
+        return table[found[0]]
+    raise text.error(
+        f"{len(found)} of the columns {table.columns} hold lineages (names between semicolons), and"
+        " no headings are taxon ranks; say which with column=, or name the rank columns with ranks="
+    )
+
+
+def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) -> pl.DataFrame:
+    """Make a table of nodes, one for each distinct path of names from the top."""
+    path = above = pl.Series([None], dtype=pl.String).new_from_index(0, len(levels[0]))
+    tables = []
+    for level, taxon_rank in zip(levels, taxon_ranks, strict=True):
+        path = pl.select(pl.concat_str(path, level.fill_null(""), separator=";", ignore_nulls=True))
+        path = path.to_series()
+        table = pl.DataFrame({"path": path, "above": above, "label": level})
+        tables.append(
+            table.filter(level.is_not_null())
+            .unique("path", keep="first", maintain_order=True)
+            .with_columns(taxon_rank=pl.lit(taxon_rank, pl.String))
+        )
+        above = path.zip_with(level.is_not_null(), above)
+    nodes = pl.concat(tables)
+    if len(nodes) == 0:
+        raise TaxonomyError("there is no name in any lineage")
+    if nodes["above"].null_count() > 1:
+        top = pl.DataFrame({"path": [root], "label": [root]})
+        nodes = pl.concat([top, nodes.with_columns(nodes["above"].fill_null(root))], how="diagonal")
+    prefix = nodes["label"].str.extract(r"^([a-z]{1,2})__")
+    ids = pl.when(pl.col("label").is_unique()).then("label").otherwise("path")
+    return nodes.select(
+        ids.alias("id"),
+        pl.col("above").replace(pl.col("path"), ids).alias("parent"),
+        pl.col("label").str.replace(PREFIXED.pattern, "").alias("name"),
+        pl.coalesce("taxon_rank", prefix.replace_strict(_PREFIXES, default=None)),
+    )

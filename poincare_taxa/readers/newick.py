@@ -1,0 +1,174 @@
+"""Newick trees: ``(cat:1.5,'wild dog':2)mammal;``.
+
+Grammar: Olsen's interpretation of the Newick format (1990). Labels in single quotes are taken as
+they are, a doubled quote standing for one; in others an underscore stands for a space. Comments in
+brackets, which may be nested, are left out, and so is what NHX says in them.
+"""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from poincare_taxa.readers._text import Text
+from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
+
+__all__ = ["read_newick"]
+
+_TOKEN = re.compile(r"\s*(?:([(),:;])|'((?:[^']|'')*)'|([^\s(),:;'][^(),:;]*)|(\S))")
+_COMMENT = re.compile(r"'(?:[^']|'')*'|[\[\]]")
+_FRESH, _CLOSED, _LABELLED, _MEASURED = range(4)  # what the current node has had so far
+
+
+def read_newick(path: str | Path) -> Taxonomy:
+    """Read one tree in Newick form, gzipped or not, of any depth.
+
+    Returns
+    -------
+    taxonomy
+        Ids are the labels as written; nodes without one, or with one that others have too, are
+        called ``node<row>``. Names are the labels with spaces for underscores, null where there is
+        none. Lengths become `branch_lengths`, None where there are none at all.
+
+    Raises
+    ------
+    TaxonomyError
+        Naming file, line and column: brackets that do not match, an open quote or comment, a length
+        that is no number, several trees.
+    """
+    text = Text.load(path)
+    if text.data[:6].upper() == b"#NEXUS":
+        raise text.error("this is a NEXUS file; export the tree as Newick")
+    parser = _Parser(text)
+    parser.parse()
+    lengths = np.array(parser.lengths)
+    labels = pl.Series("id", parser.labels, dtype=pl.String)
+    return Taxonomy.from_parents(
+        parser.parents,
+        ids=_ids(labels),
+        names=pl.Series(parser.names, dtype=pl.String),
+        branch_lengths=None if np.isnan(lengths).all() else lengths,
+        source={"format": "Newick", "path": str(path)},
+    )
+
+
+def _ids(labels: pl.Series) -> pl.Series:
+    prefix = "node"
+    while labels.str.starts_with(prefix).any():
+        prefix += "_"
+    numbered = pl.select(pl.lit(prefix) + pl.int_range(len(labels)).cast(pl.String)).to_series()
+    good = labels.is_unique() & labels.is_not_null() & (labels != "").fill_null(False)
+    return labels.zip_with(good, numbered)
+
+
+class _Parser:
+    """Nodes in the order in which the text opens them, which is preorder."""
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+        self.string = _without_comments(text)
+        self.parents: list[int] = []
+        self.labels: list[str | None] = []
+        self.names: list[str | None] = []
+        self.lengths: list[float] = []
+
+    def parse(self) -> None:
+        open_nodes: list[tuple[int, int]] = []  # nodes whose bracket is open, and where that is
+        node, state = self._new_node(-1), _FRESH
+        tokens = _TOKEN.finditer(self.string)
+        end = None
+        for token in tokens:
+            mark, quoted, plain, bad = token.groups()
+            if end is not None:
+                raise self._error(token, "there is a second tree; this reads files with one")
+            if mark == "(":
+                if state != _FRESH:
+                    raise self._error(token, "'(' behind a label or ')'; is a comma missing?")
+                open_nodes.append((node, token.start(1)))
+                node = self._new_node(node)
+            elif mark == ",":
+                if not open_nodes:
+                    raise self._error(token, "',' outside of all brackets")
+                node, state = self._new_node(open_nodes[-1][0]), _FRESH
+            elif mark == ")":
+                if not open_nodes:
+                    raise self._error(token, "')' without a '('")
+                (node, _), state = open_nodes.pop(), _CLOSED
+            elif mark == ":":
+                if state == _MEASURED:
+                    raise self._error(token, "a second length")
+                self.lengths[node], state = self._length(next(tokens, token)), _MEASURED
+            elif mark == ";":
+                end = token
+            elif bad is not None:
+                raise self._error(token, f"{bad!r} opens a quote that is never closed")
+            elif state in (_LABELLED, _MEASURED):
+                raise self._error(token, f"unexpected {(quoted or plain)!r}; is a comma missing?")
+            else:
+                state = _LABELLED
+                self.labels[node], self.names[node] = _label(quoted, plain)
+        if open_nodes:
+            raise self._error(
+                open_nodes[-1][1],
+                f"{len(open_nodes)} brackets are never closed, the last of them this one;"
+                " was the file cut short?",
+            )
+
+    def _new_node(self, parent: int) -> int:
+        self.parents.append(parent)
+        self.labels.append(None)
+        self.names.append(None)
+        self.lengths.append(math.nan)
+        return len(self.parents) - 1
+
+    def _length(self, token: re.Match[str]) -> float:
+        try:
+            length = float(token[0])
+        except ValueError:
+            length = math.nan
+        if not math.isfinite(length):
+            raise self._error(token, f"{token[0].strip()!r} is not a branch length")
+        return length
+
+    def _error(self, at: re.Match[str] | int, message: str) -> TaxonomyError:
+        place = at if isinstance(at, int) else at.end() - len(at[0].lstrip())
+        line = 1 + self.string.count("\n", 0, place)
+        column = place - self.string.rfind("\n", 0, place)
+        return self.text.error(f"column {column}: {message}", line=line)
+
+
+def _label(quoted: str | None, plain: str | None) -> tuple[str, str]:
+    """Label as written, and the name that it stands for."""
+    if quoted is not None:
+        label = quoted.replace("''", "'")
+        return label, label
+    assert plain is not None
+    return plain.rstrip(), plain.rstrip().replace("_", " ")
+
+
+def _without_comments(text: Text) -> str:
+    """Blank out comments, so that places stay what they were."""
+    string = text.decode()
+    if "[" not in string and "]" not in string:
+        return string
+    parts: list[str] = []
+    kept, opened = 0, []
+    for token in _COMMENT.finditer(string):
+        if token[0] == "[":
+            if not opened:
+                parts.append(string[kept : token.start()])
+            opened.append(token.start())
+        elif token[0] == "]":
+            line = 1 + string.count("\n", 0, token.start())
+            if not opened:
+                raise text.error("']' without a '['", line=line)
+            start = opened.pop()
+            if not opened:
+                parts.append(re.sub(r"[^\n]", " ", string[start : token.end()]))
+                kept = token.end()
+    if opened:
+        line = 1 + string.count("\n", 0, opened[0])
+        raise text.error("'[' opens a comment that is never closed", line=line)
+    return "".join([*parts, string[kept:]])

@@ -1,0 +1,92 @@
+"""Read a file whatever it is."""
+
+import gzip
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from poincare_taxa.readers._text import Text
+from poincare_taxa.readers.edges import kind_of, read_edges, read_parents, separator_of
+from poincare_taxa.readers.lineages import PREFIXED, RANKS, read_lineages
+from poincare_taxa.readers.ncbi import read_ncbi
+from poincare_taxa.readers.newick import read_newick
+from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
+
+__all__ = ["read"]
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip", ".dmp")
+_NEWICK = (".nwk", ".newick", ".nw", ".tre", ".tree")
+_HEAD = 65_536  # bytes that are looked at
+
+
+def read(path: str | Path) -> Taxonomy:
+    """Read a taxonomy from a path, recognising its format.
+
+    Folders, archives and ``.dmp`` files are NCBI taxdumps; ``.nwk`` and the like, and texts that
+    begin with a bracket, are Newick; a column of numbers alone is a parent array; a header of taxon
+    ranks, or lineage strings, make a lineage table; all else is an edge list. The result says what
+    it was taken for in ``source["format"]``.
+
+    Parameters
+    ----------
+    path
+        File or folder. Options of the single formats are those of their readers: `read_ncbi`,
+        `read_newick`, `read_parents`, `read_lineages`, `read_edges`.
+
+    Raises
+    ------
+    TaxonomyError
+        As the reader of that format, with a note saying what the file was taken for.
+    """
+    path = Path(path)
+    reader = _reader(path)
+    try:
+        return reader(path)
+    except TaxonomyError as error:
+        message = f"{error}\n(read() chose {reader.__name__} for it; the others have options)"
+        raise TaxonomyError(message, row=error.row) from error
+
+
+def _reader(path: Path) -> Callable[[Path], Taxonomy]:
+    name = path.name.lower()
+    if path.is_dir() or name.endswith(_ARCHIVES):
+        return read_ncbi
+    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        return read_ncbi
+    if name.removesuffix(".gz").endswith(_NEWICK):
+        return read_newick
+    if name.endswith(".parquet"):
+        return read_edges
+    return _reader_of_text(_head(path))
+
+
+def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
+    first, *further = text.first_lines(2)
+    if first[0] in "([":
+        return read_newick
+    cells = first.strip().split(separator_of(first))
+    if {"child", "parent"} <= {kind_of(cell) for cell in cells}:
+        return read_edges
+    if len(cells) == 1 and first.strip().lstrip("-").isdigit():
+        return read_parents
+    if sum(cell.strip().lower() in RANKS for cell in cells) >= 2:
+        return read_lineages
+    # Lineage strings: prefixes, or more semicolons inside a cell than an edge list would have.
+    cells += further[0].strip().split(separator_of(further[0])) if further else []
+    if any(PREFIXED.match(cell) or cell.count(";") >= 2 for cell in cells):
+        return read_lineages
+    return read_edges
+
+
+def _head(path: Path) -> Text:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    if not zipped:
+        with path.open("rb") as file:
+            return Text.of(str(path), file.read(_HEAD))
+    try:
+        with gzip.open(path) as file:
+            return Text.of(str(path), file.read(_HEAD))
+    except (OSError, EOFError):
+        return Text.load(path)  # which says what is broken
