@@ -13,9 +13,10 @@
 # %% [markdown]
 # # Five minutes
 #
-# From a taxonomy to vectors, and what to do with them. The sample that ships with the package is the mammals of the NCBI taxonomy: real ids, names
-# and ranks. With your own data, start from `pt.read_ncbi("taxdump.tar.gz")`, `pt.read_newick(...)`, `pt.read_edges(...)` or `pt.read_lineages(...)`;
-# `pt.read(path)` recognises the format.
+# From a taxonomy to vectors, and what to do with them. The sample that ships with the package is
+# the mammals of the NCBI taxonomy: real ids, names and ranks. With your own data, start from
+# `pt.read_ncbi("taxdump.tar.gz")`, `pt.read_newick(...)`, `pt.read_edges(...)` or
+# `pt.read_lineages(...)`; `pt.read(path)` recognises the format.
 
 # %%
 import tempfile
@@ -29,7 +30,8 @@ tax = pt.load_sample("mammals")
 tax
 
 # %% [markdown]
-# Ten numbers for every taxon. There is no training: the vectors are constructed, and the same seed gives the same vectors.
+# Ten numbers for every taxon. There is no training: the vectors are constructed, and the same
+# seed gives the same vectors.
 
 # %%
 model = pt.embed(tax, dim=10, seed=0)
@@ -49,14 +51,16 @@ for other in ("Pan troglodytes", "Mus musculus", "Ornithorhynchus anatinus"):
     print(f"{other:25} {model.distance('Homo sapiens', other):6.2f}")
 
 # %% [markdown]
-# The radius (distance from the origin) says how deep a taxon stands in the tree, and the ancestors of a taxon lie on the way to it. `ancestors` reads
-# them off the vectors; the column `is_ancestor` is the taxonomy's own answer.
+# The radius (distance from the origin) says how deep a taxon stands in the tree, and the
+# ancestors of a taxon lie on the way to it. `ancestors` reads them off the vectors; the column
+# `is_ancestor` is the taxonomy's own answer.
 
 # %%
 model.ancestors("Homo sapiens")
 
 # %% [markdown]
-# For your own model: a matrix of features whose row i is taxon i (`tangent()`), or points inside the Poincaré ball for hyperbolic layers (`ball()`).
+# For your own model: a matrix of features whose row i is taxon i (`tangent()`), or points inside
+# the Poincaré ball for hyperbolic layers (`ball()`).
 
 # %%
 features = model.tangent()
@@ -73,10 +77,11 @@ with tempfile.TemporaryDirectory() as folder:
     again = pt.TaxonEmbedding.load(Path(folder) / "mammals-10d")
 
 # %% [markdown]
-# And a picture. What fits on paper has two dimensions, so here the sample is embedded once more, in two.
+# And a picture. Paper has two dimensions, so here the mammals are laid out once more, for the
+# disk. (`pt.plot_disk(model)` shows the ten dimensions, as far as a projection can.)
 
 # %%
-pt.plot_disk(pt.embed(tax, dim=2));
+pt.plot_disk(pt.disk_layout(tax))
 
 # %% [markdown]
 # What this page claims:

@@ -13,8 +13,10 @@
 # %% [markdown]
 # # Is it any good?
 #
-# An embedding can be valid and mean nothing: every point inside the ball, radii that follow depth, and neighbours drawn at random. So a report shows
-# beside every value its *floor* (random directions with the same radii) and its *ceiling* (the tree's own distances, through the same code).
+# An embedding can be valid and mean nothing: every point inside the ball, radii that follow
+# depth, and neighbours drawn at random. So a report shows beside every value its *floor* (random
+# directions with the same radii) and its *ceiling* (the tree's own distances, through the same
+# code).
 
 # %%
 import torch
@@ -30,7 +32,8 @@ print(report)
 # %% [markdown]
 # ## A number that flatters
 #
-# Here is an embedding that knows nothing but depth: the radii are the model's, the directions are noise.
+# Here is an embedding that knows nothing but depth: the radii are the model's, the directions are
+# noise.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -43,7 +46,8 @@ for measure in ("depth–radius Spearman", "precision@10", "ancestor MAP", "Spea
     print(f"{measure:25} {report[measure].value:8.4f} {empty_report[measure].value:8.4f}")
 
 # %% [markdown]
-# Both have a perfect correlation of radius with depth, since both have it by construction. Only one of them knows which taxa are related.
+# Both have a perfect correlation of radius with depth, since both have it by construction. Only
+# one of them knows which taxa are related.
 #
 # ## Fewer dimensions
 #

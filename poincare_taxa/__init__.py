@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .readers import read_newick as read_newick
     from .taxonomy import Taxonomy as Taxonomy
     from .taxonomy import TaxonomyError as TaxonomyError
+    from .visualize import disk_layout as disk_layout
     from .visualize import plot_disk as plot_disk
 
 __version__ = "0.1.0"
@@ -52,7 +53,7 @@ _HOMES = {
         "read_newick",
     ],
     "taxonomy": ["Taxonomy", "TaxonomyError"],
-    "visualize": ["plot_disk"],
+    "visualize": ["disk_layout", "plot_disk"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

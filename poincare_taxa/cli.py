@@ -161,9 +161,17 @@ def plot(
     color_by: Annotated[
         str | None, typer.Option(help="Taxon rank that gives the colours; a good one by default.")
     ] = None,
+    tree: Annotated[
+        bool,
+        typer.Option("--tree", help="Draw the taxonomy, not the vectors."),
+    ] = False,
 ) -> None:
-    """Draw an embedding in the Poincaré disk."""
-    _draw(_load(saved), color_by, picture or saved.with_name(f"{saved.name}.png"))
+    """Draw an embedding in the Poincaré disk; of more than two dimensions, a projection."""
+    from poincare_taxa.visualize import disk_layout
+
+    model = _load(saved)
+    picture = picture or saved.with_name(f"{saved.name}.png")
+    _draw(disk_layout(model.taxonomy) if tree else model, color_by, picture)
 
 
 @app.command()
@@ -172,6 +180,7 @@ def demo(
 ) -> None:
     """Embed the shipped sample, print its report, draw it."""
     from poincare_taxa.evaluation import evaluate as measure
+    from poincare_taxa.visualize import disk_layout
 
     taxonomy = _read("demo")
     model = _embed(taxonomy, 10, "float64", 0)
@@ -180,7 +189,7 @@ def demo(
     with _step(f"save {out / 'embedding'}"):
         model.save(out / "embedding")
     try:
-        _draw(_embed(taxonomy, 2, "float64", 0), None, out / "mammals.png")
+        _draw(disk_layout(taxonomy), None, out / "mammals.png")
     except ImportError as error:
         _err.print(f"no picture: {error}", markup=False, highlight=False)
     typer.echo(report)

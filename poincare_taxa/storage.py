@@ -79,6 +79,7 @@ def write_folder(
             folder / META,
             {"format": FORMAT, "format_version": FORMAT_VERSION, **meta, "files": files},
         )
+        shutil.copymode(folder / META, folder / POINTS)  # safetensors shuts everybody else out
 
 
 def update_meta(path: str | Path, **changes: Any) -> None:

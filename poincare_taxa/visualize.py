@@ -5,6 +5,10 @@ is that of the direction's deviation from the mean direction, in the plane in wh
 vary most (principal components), which shows the first branchings and hides the later ones. The
 radius is the embedding's, shrunk by one factor for all, so that the outermost taxa do not vanish in
 the rim. Edges are geodesics between the points as drawn.
+
+To see a taxonomy rather than its vectors, draw `disk_layout`: an embedding made for the disk.
+
+Source: [Sar11] Sarkar 2011, *Low distortion Delaunay embedding of trees in hyperbolic plane*.
 """
 
 from pathlib import Path
@@ -18,11 +22,12 @@ from torch import Tensor
 from poincare_taxa import metrics
 from poincare_taxa.geometry import ball, convert
 from poincare_taxa.model import TaxonEmbedding
+from poincare_taxa.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_disk", "save_figure"]
+__all__ = ["disk_layout", "plot_disk", "save_figure"]
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +87,7 @@ def plot_disk(
     xy = _positions(model)
 
     if ax is None:
-        ax = plt.subplots(figsize=(12, 9), layout="constrained")[1]
+        ax = plt.subplots(figsize=(12, 8.5), layout="constrained")[1]
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.add_patch(Circle((0, 0), 1, facecolor="#fbfbfb", edgecolor="#505050", linewidth=0.8))
@@ -98,11 +103,33 @@ def plot_disk(
     shown = np.argsort(-color, kind="stable")[:: -(-len(model) // _MOST_POINTS)]
     size = np.clip(6e4 / len(model), 0.3, 30)
     ax.scatter(*xy[shown].numpy().T, s=size, c=palette[color[shown]], linewidths=0, zorder=2)
+    ax.text(-1.64, 1.17, _title(model, color_by), fontsize=12, va="top")
     _label(ax, model, xy, clades, largest)
-    ax.set_title(_title(model, color_by), fontsize=11, loc="left")
-    ax.set_xlim(-1.75, 1.75)
-    ax.set_ylim(-1.2, 1.2)
+    ax.set_xlim(-1.66, 1.66)
+    ax.set_ylim(-1.17, 1.17)
     return ax
+
+
+def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
+    """Lay a taxonomy out in two dimensions, for pictures.
+
+    Every clade has an arc of the circle in proportion to its leaves and stands at its middle, one
+    unit further out than its parent: [Sar11] with arcs that follow the number of leaves. It is no
+    substitute for `embed`, whose distances are those of the tree.
+
+    Examples
+    --------
+    >>> tax = Taxonomy.from_parents([-1, 0, 0, 0, 0])
+    >>> disk_layout(tax).direction[1:].round(decimals=3).tolist()
+    [[0.707, 0.707], [-0.707, 0.707], [-0.707, -0.707], [0.707, -0.707]]
+    """
+    before = np.cumsum(np.append(0, taxonomy.num_children == 0))
+    # Leaves before the middle of each clade, as a share of the circle.
+    middle = (before[:-1] + before[taxonomy.end]) / (2 * before[-1])
+    angle = torch.from_numpy(2 * np.pi * middle)
+    direction = torch.stack([angle.cos(), angle.sin()], dim=1)
+    radius = torch.from_numpy(taxonomy.depth.astype(np.float64))
+    return TaxonEmbedding(taxonomy, radius, direction)
 
 
 def save_figure(ax: "Axes", path: str | Path) -> None:
@@ -180,13 +207,18 @@ def _label(
             ax.annotate(
                 f"{name}  {np.count_nonzero(clades == taxon):,}",
                 xy=rim[i],
-                xytext=(side * 1.16, height),
+                xytext=(side * 1.14, height),
                 ha="left" if side > 0 else "right",
                 va="center",
                 color=_COLORS[i],
                 fontsize=10.5,
                 fontweight="bold",
-                arrowprops={"arrowstyle": "-", "color": _COLORS[i], "linewidth": 0.7, "shrinkA": 2},
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": _COLORS[i],
+                    "linewidth": 0.7,
+                    "relpos": (0.0 if side > 0 else 1.0, 0.5),
+                },
             )
 
 
@@ -205,6 +237,6 @@ def _apart(wanted: Floats, gap: float) -> Floats:
 
 def _title(model: TaxonEmbedding, color_by: str) -> str:
     root = model.taxonomy.names[0] or model.taxonomy.ids[0]
-    view = "" if model.dim == 2 else f", seen in the plane of most variance of {model.dim}-D"
-    colours = f"; colours: {color_by}" if color_by else ""
-    return f"{root}: {len(model):,} taxa in the Poincaré disk{view}{colours}"
+    view = "" if model.dim == 2 else f",\n{model.dim}-D seen in the plane of most variance"
+    colors = f",\ncoloured by {color_by} (with number of taxa)" if color_by else ""
+    return f"{root}: {len(model):,} taxa in the Poincaré disk{view}{colors}"

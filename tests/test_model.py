@@ -11,23 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from zoo import random_model, random_points, zoo
+from zoo import random_model, random_points, trees, zoo
 
 import poincare_taxa.model
 from poincare_taxa import storage
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.model import TaxonEmbedding, embed
 from poincare_taxa.taxonomy import MergedTaxonWarning, Taxonomy, TaxonomyError
-
-
-@st.composite
-def trees(draw: st.DrawFn) -> Taxonomy:
-    n = draw(st.integers(1, 40))
-    parent = [-1] + [draw(st.integers(0, i - 1)) for i in range(1, n)]
-    ids = draw(st.sampled_from([None, [f"t{i}" for i in range(n)], [7 * i + 3 for i in range(n)]]))
-    lengths = draw(st.sampled_from([None, [float(i) for i in range(n)]]))
-    return Taxonomy.from_parents(parent, ids=ids, branch_lengths=lengths)
-
 
 # -------------------------------------------------------------------- vectors
 

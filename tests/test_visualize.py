@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.collections import PathCollection
-from zoo import random_model, zoo
+from zoo import random_model, trees, zoo
 
 from poincare_taxa import visualize
 from poincare_taxa.geometry import ball
 from poincare_taxa.model import TaxonEmbedding, embed
 from poincare_taxa.taxonomy import Taxonomy
-from poincare_taxa.visualize import plot_disk, save_figure
+from poincare_taxa.visualize import disk_layout, plot_disk, save_figure
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +64,10 @@ def test_geodesics__lie_between_their_ends():
 
 
 def test_plot_disk__names_the_largest_clades_of_a_taxon_rank():
-    texts = {text.get_text() for text in plot_disk(random_model(zoo()), color_by="order").texts}
-    assert texts == {"Primates  6", "Rodentia  3"}
+    title, *labels = (t.get_text() for t in plot_disk(random_model(zoo()), color_by="order").texts)
+    assert set(labels) == {"Primates  6", "Rodentia  3"}
+    assert "12 taxa" in title
+    assert "order" in title
 
 
 def test_plot_disk__refuses_a_taxon_rank_that_is_not_there():
@@ -91,6 +93,18 @@ def test_plot_disk__draws_into_given_axes_and_thins_what_is_too_much(monkeypatch
     assert plot_disk(random_model(zoo()), ax=ax) is ax
     assert len(points_of(ax)) <= 5
     assert not [c for c in ax.collections if hasattr(c, "get_segments")]
+
+
+@given(trees())
+def test_disk_layout__nests_arcs_in_proportion_to_leaves(tax):
+    model = disk_layout(tax)
+    assert model.radius.tolist() == tax.depth.tolist()
+    angle = torch.atan2(model.direction[:, 1], model.direction[:, 0]).numpy() % (2 * np.pi)
+    leaves = [node for node in range(len(tax)) if tax.num_children[node] == 0]
+    for node in range(len(tax)):
+        mine = [i for i, leaf in enumerate(leaves) if tax.is_ancestor(node, leaf)]
+        middle = (mine[0] + mine[-1] + 1) / 2
+        np.testing.assert_allclose(angle[node], 2 * np.pi * middle / len(leaves), atol=1e-9)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=0, max_size=12))

@@ -2,6 +2,7 @@
 
 import polars as pl
 import torch
+from hypothesis import strategies as st
 
 from poincare_taxa.model import TaxonEmbedding
 from poincare_taxa.taxonomy import Taxonomy
@@ -45,3 +46,12 @@ def random_points(n: int, dim: int, dtype: torch.dtype = torch.float64, seed: in
 
 def random_model(tax: Taxonomy, dim: int = 3, dtype: torch.dtype = torch.float64, seed: int = 0):
     return TaxonEmbedding(tax, *random_points(len(tax), dim, dtype, seed))
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Taxonomy:
+    n = draw(st.integers(1, 40))
+    parent = [-1] + [draw(st.integers(0, i - 1)) for i in range(1, n)]
+    ids = draw(st.sampled_from([None, [f"t{i}" for i in range(n)], [7 * i + 3 for i in range(n)]]))
+    lengths = draw(st.sampled_from([None, [float(i) for i in range(n)]]))
+    return Taxonomy.from_parents(parent, ids=ids, branch_lengths=lengths)
