@@ -1,6 +1,7 @@
 import math
 
 import geometry_oracle
+import geoopt
 import mpmath
 import pytest
 import torch
@@ -10,7 +11,7 @@ from point_strategies import directions, dtypes, polar_points, rotations
 from tolerance import direction_atol, eps, polar_atol, polar_rtol
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from poincare_taxa.geometry import polar
+from poincare_taxa.geometry import ball, convert, polar
 
 FLOAT_TYPES = [torch.float32, torch.float64]
 
@@ -363,6 +364,147 @@ def test_translate__sees_siblings_of_a_deep_parent_at_their_angle():
     cosine = (mpmath.cosh(arm) ** 2 - mpmath.cosh(side)) / mpmath.sinh(arm) ** 2
     assert angle.item() == pytest.approx(float(mpmath.acos(cosine)), rel=1e-9)
     assert r.tolist() == pytest.approx([float(arm)] * 2, rel=1e-14)
+
+
+def tangents(r, u, length, seed):
+    """A random tangent vector of this length at every point."""
+    generator = torch.Generator().manual_seed(seed)
+    dr = torch.randn(r.shape, dtype=r.dtype, generator=generator)
+    across = torch.randn(u.shape, dtype=u.dtype, generator=generator)
+    across -= (across * u).sum(-1, keepdim=True) * u
+    size = length / torch.sqrt(dr**2 + across.square().sum(-1))
+    return size * dr, size[..., None] * across / r.sinh()[..., None]
+
+
+def length_of(r, dr, du):
+    return torch.sqrt(dr**2 + (r.sinh()[..., None] * du).square().sum(-1))
+
+
+@pytest.mark.parametrize("largest", [0.1, 3.0, 30.0, 300.0])
+@pytest.mark.parametrize("length", [1e-9, 0.1, 1.0, 20.0])
+def test_expmap__goes_as_far_as_the_vector_is_long(largest, length):
+    r, u = random_points(200, 4, largest)
+    dr, du = tangents(r, u, length, seed=1)
+    end_r, end_u = polar.expmap(r, u, dr, du)
+    d = polar.dist(r, u, end_r, end_u)
+    # where the way passes near the origin the end is turned by rounding errors of sinh: e^length
+    slack = 64 * eps(r.dtype) * (length + math.exp(length))
+    # a turn below an ulp of the large components is rounded: |δu| sinh r
+    turn_lost = 4 * eps(r.dtype) * torch.exp(torch.minimum(r, end_r))
+    assert ((d - length).abs() <= slack + turn_lost).all()
+
+
+@pytest.mark.parametrize("largest", [0.1, 3.0, 12.0])
+def test_expmap__inverts_logmap(largest):
+    r1, u1 = random_points(300, 4, largest)
+    r2, u2 = random_points(300, 4, largest, seed=1)
+    dr, du = polar.logmap(r1, u1, r2, u2)
+    d = polar.dist(r1, u1, r2, u2)
+    assert torch.allclose(length_of(r1, dr, du), d, rtol=1e-10)
+    assert (du * u1).sum(-1).abs().max() <= 1e-12 * du.norm(dim=-1).max()
+    end_r, end_u = polar.expmap(r1, u1, dr, du)
+    # directions of a step are known to eps, and count e^(r₁ + d) at its end
+    slack = 64 * eps(r1.dtype) * torch.exp(r1 + d)
+    assert (polar.dist(end_r, end_u, r2, u2) <= slack).all()
+
+
+def test_expmap__agrees_with_the_ball():
+    r, u = random_points(100, 3, 3.0)
+    dr, du = tangents(r, u, 1.5, seed=1)
+    end = convert.polar_to_ball(*polar.expmap(r, u, dr, du))
+    x = convert.polar_to_ball(r, u)
+    step = dr[:, None] * u + r.sinh()[:, None] * du  # length 1.5, the frame of the ball
+    v = step * ball.conformal_gap(x)[:, None] / 2
+    assert torch.allclose(end, ball.expmap(x, v), atol=1e-13)
+
+
+def test_expmap__a_short_step_of_a_deep_point_keeps_its_fine_structure():
+    r = torch.tensor([50.0, 50.0]).double()
+    u = torch.tensor([[1.0, 1e-20, 0.0], [1.0, 3e-20, 0.0]]).double()
+    step = torch.tensor([[0.0, 0.0, 1e-21]]).double()
+    end_r, end_u = polar.expmap(r, u, torch.zeros(2).double(), step.expand(2, 3))
+    assert torch.equal(end_u[:, :2], u[:, :2])
+    assert torch.allclose(end_u[:, 2], step[0, 2], rtol=1e-12)
+    # both step sideways as one: they move by arsinh of the same chord
+    expected = polar.dist(r, u, end_r, end_u)
+    assert expected.tolist() == pytest.approx([(r[0].sinh() * 1e-21).item()] * 2, rel=1e-3)
+
+
+def test_expmap__through_the_origin_comes_out_on_the_other_side():
+    r, u = torch.tensor(2.0).double(), torch.tensor([0.6, 0.8]).double()
+    zero = torch.zeros(2).double()
+    end_r, end_u = polar.expmap(r, u, torch.tensor(-5.0).double(), zero)
+    assert end_r == 3
+    assert torch.allclose(end_u, -u, rtol=8 * eps(u.dtype))
+    end_r, end_u = polar.expmap(r, u, torch.tensor(-2.0).double(), zero)
+    assert end_r == 0
+    assert torch.equal(end_u, u)
+    end_r, end_u = polar.expmap(torch.zeros_like(r), u, torch.tensor(2.0).double(), zero)
+    assert end_r == 2
+    assert torch.equal(end_u, u)
+
+
+@pytest.mark.parametrize("largest", [0.1, 3.0, 12.0])
+def test_transport__keeps_lengths_angles_and_the_geodesic(largest):
+    r1, u1 = random_points(300, 4, largest)
+    r2, u2 = random_points(300, 4, largest, seed=1)
+    v, w = tangents(r1, u1, 1.0, seed=2), tangents(r1, u1, 1.0, seed=3)
+    (vr, vu), (wr, wu) = (polar.transport(r1, u1, r2, u2, *t) for t in (v, w))
+
+    def inner(r, v, w):
+        return v[0] * w[0] + r.sinh() ** 2 * (v[1] * w[1]).sum(-1)
+
+    # angles at the ends are known to eps·e^r of the nearer end
+    slack = 64 * eps(r1.dtype) * torch.exp(torch.minimum(r1, r2))
+    assert ((inner(r2, (vr, vu), (wr, wu)) - inner(r1, v, w)).abs() <= slack).all()
+    assert ((length_of(r2, vr, vu) - 1).abs() <= slack).all()
+    assert ((vu * u2).sum(-1) * r2.sinh()).abs().max() <= 64 * eps(r1.dtype)
+    # the way there, carried along, is minus the way back
+    there = polar.logmap(r1, u1, r2, u2)
+    back = polar.logmap(r2, u2, r1, u1)
+    carried = polar.transport(r1, u1, r2, u2, *there)
+    assert torch.allclose(carried[0], -back[0], atol=1e-6)
+    assert torch.allclose(r2.sinh()[:, None] * carried[1], -r2.sinh()[:, None] * back[1], atol=1e-6)
+
+
+def test_transport__agrees_with_the_ball():
+    r1, u1 = random_points(50, 3, 3.0)
+    r2, u2 = random_points(50, 3, 3.0, seed=1)
+    dr, du = tangents(r1, u1, 1.0, seed=2)
+    moved_r, moved_u = polar.transport(r1, u1, r2, u2, dr, du)
+    x, y = convert.polar_to_ball(r1, u1), convert.polar_to_ball(r2, u2)
+    step = (dr[:, None] * u1 + r1.sinh()[:, None] * du) * ball.conformal_gap(x)[:, None] / 2
+    expected = geoopt.PoincareBall(c=torch.tensor(1.0, dtype=torch.float64)).transp(x, y, step)
+    found = moved_r[:, None] * u2 + r2.sinh()[:, None] * moved_u
+    assert torch.allclose(found * ball.conformal_gap(y)[:, None] / 2, expected, atol=1e-12)
+
+
+def test_transport__along_a_ray_keeps_the_frame():
+    r, u = torch.tensor([1.0, 200.0]).double(), torch.tensor([0.6, 0.8]).double()
+    du = torch.tensor([0.8, -0.6]).double()
+    dr, moved = polar.transport(r[0], u, r[1], u, torch.tensor(3.0).double(), du)
+    assert dr == 3
+    assert torch.allclose(moved * r[1].sinh(), du * r[0].sinh(), rtol=1e-14)
+    same = polar.transport(r[0], u, r[0], u, torch.tensor(3.0).double(), du)
+    assert same[0] == 3
+    assert torch.allclose(same[1], du, rtol=1e-14)
+
+
+def test_maps__gradients_are_right():
+    r1, u1 = random_points(4, 3, 2.0)
+    r2, u2 = random_points(4, 3, 2.0, seed=1)
+    dr, du = tangents(r1 + 0.5, u1, 1.0, seed=2)
+    points = [t.requires_grad_() for t in (r1 + 0.5, u1, r2 + 0.5, u2)]
+    vector = [t.requires_grad_() for t in (dr, du)]
+    assert torch.autograd.gradcheck(polar.translate, points)
+    assert torch.autograd.gradcheck(polar.logmap, points)
+    assert torch.autograd.gradcheck(polar.transport, points + vector)
+
+    def walk(r, dr, du):  # the tangent space only: expmap renormalises what leaves the sphere
+        return polar.expmap(r, u, dr, du - (du * u).sum(-1, keepdim=True) * u)
+
+    u = u1.detach()
+    assert torch.autograd.gradcheck(walk, [points[0], *vector])
 
 
 @given(dtypes, st.integers(1, 200), st.integers(0, 2**31))

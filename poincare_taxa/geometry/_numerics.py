@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["norm", "pairwise_norm", "unit"]
+__all__ = ["norm", "pairwise_norm", "renormalised", "unit"]
 
 
 def pairwise_norm(x: Tensor, y: Tensor) -> Tensor:
@@ -32,6 +32,12 @@ def unit(x: Tensor) -> tuple[Tensor, Tensor]:
     first[..., 0] = 1
     direction = torch.where(zero, first, scaled / torch.where(zero, 1, length))
     return (length * largest)[..., 0], direction
+
+
+def renormalised(u: Tensor) -> Tensor:
+    """Make unit what is off by more than 8 eps; leave the rest to the bit."""
+    off = (u.square().sum(-1, keepdim=True) - 1).abs() > 8 * torch.finfo(u.dtype).eps
+    return torch.where(off, unit(u)[1], u)
 
 
 def _largest_component(x: Tensor) -> Tensor:

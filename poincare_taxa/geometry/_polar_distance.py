@@ -33,7 +33,7 @@ from torch import Tensor
 
 from poincare_taxa.geometry._numerics import pairwise_norm
 
-__all__ = ["AllPairs", "Paired", "half_chord", "largest_exponent", "partials"]
+__all__ = ["AllPairs", "Haversines", "half_chord", "largest_exponent", "paired", "partials"]
 
 # Powers of two (exact) that lift a difference of directions, at most 2, so that its square neither
 # underflows nor overflows: float32 squares lose what is below 1e-19, and directions differ by less.
@@ -44,44 +44,46 @@ _DIRECT = {torch.float32: 40.0, torch.float64: 300.0}
 _BLOCK = 65536
 
 
-class Paired(torch.autograd.Function):
-    """Distance (or, with ``score``, ancestor score) of paired points; broadcasts.
+def paired(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool = False) -> Tensor:
+    """Distance (or, with ``score``, ancestor score) of paired points; broadcasts."""
+    return Haversines.apply(r1, r2, half_chord(u1 - u2), score)
+
+
+class Haversines(torch.autograd.Function):
+    """Distance (or ancestor score) from two radii and s = |u₁−u₂|/2, elementwise.
 
     Differentiable any number of times: `backward` is made of differentiable operations.
     """
 
     @staticmethod
-    def forward(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool) -> Tensor:
-        bend = _bend(r1, r2, half_chord(u1 - u2))
-        return bend + (2 * (r2 - r1).clamp(min=0) if score else (r1 - r2).abs())
+    def forward(r1: Tensor, r2: Tensor, s: Tensor, score: bool) -> Tensor:
+        return _bend(r1, r2, s) + (2 * (r2 - r1).clamp(min=0) if score else (r1 - r2).abs())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.score = inputs[4]
-        ctx.save_for_backward(*inputs[:4], output)
+        ctx.score = inputs[3]
+        ctx.save_for_backward(*inputs[:3], output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        r1, u1, r2, u2, d = ctx.saved_tensors
+        r1, r2, s, d = ctx.saved_tensors
         if ctx.score:
             d = d + (r1 - r2)
-        difference = u1 - u2
-        by_r1, by_r2, turn = partials(r1, r2, half_chord(difference), d)
+        by_r1, by_r2, turn = partials(r1, r2, s, d)
         if ctx.score:
             by_r1, by_r2 = by_r1 - 1, by_r2 + 1
-        by_u = _finite((turn[0] * grad)[..., None] * difference * turn[1][..., None])
+        by_s = _finite(4 * s * turn[0] * turn[1])
         return (
             (grad * by_r1).sum_to_size(r1.shape).to(r1.dtype),
-            by_u.sum_to_size(u1.shape).to(u1.dtype),
             (grad * by_r2).sum_to_size(r2.shape).to(r2.dtype),
-            (-by_u).sum_to_size(u2.shape).to(u2.dtype),
+            (grad * by_s).sum_to_size(s.shape).to(s.dtype),
             None,
         )
 
 
 class AllPairs(torch.autograd.Function):
-    """The same for every row of one set and every row of another, in blocks that stay in cache."""
+    """`paired` for every row of one set and every row of another, in blocks that stay in cache."""
 
     @staticmethod
     def forward(ctx: Any, r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool) -> Tensor:
@@ -127,9 +129,9 @@ class AllPairs(torch.autograd.Function):
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradient of `AllPairs` through `Paired`: takes the memory of [n, m, dim]."""
+    """Gradient of `AllPairs` through `paired`: takes the memory of [n, m, dim]."""
     r1, u1, r2, u2, _ = ctx.saved_tensors
-    d = Paired.apply(r1[:, None], u1[:, None], r2, u2, ctx.score)
+    d = paired(r1[:, None], u1[:, None], r2, u2, score=ctx.score)
     wanted = [t for t, need in zip((r1, u1, r2, u2), ctx.needs_input_grad, strict=False) if need]
     found = iter(torch.autograd.grad(d, wanted, grad, create_graph=True))
     return tuple(next(found) if need else None for need in ctx.needs_input_grad)
@@ -154,9 +156,9 @@ def _bend(r1: Tensor, r2: Tensor, s: Tensor) -> Tensor:
 def partials(
     r1: Tensor, r2: Tensor, s: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """∂d/∂r₁, ∂d/∂r₂, and two factors whose product times (u₁−u₂) is ∂d/∂u₁; all 0 where d = 0.
+    """∂d/∂r₁, ∂d/∂r₂, and two factors whose product times (u₁−u₂) is ∂d/∂u₁ (times 4s, ∂d/∂s).
 
-    Two factors, because the product may overflow before it meets the difference.
+    All are 0 where d = 0. Two factors, because their product may overflow before it meets s.
     """
     apart = d > 0
     d = torch.where(apart, d, 1)

@@ -17,18 +17,12 @@ with cosh x = 1 + 2 sinh²(x/2) and |u₁−u₂|² = 2 − 2 cos α.
 Source: [R19] Ratcliffe, *Foundations of Hyperbolic Manifolds*, 3rd ed. 2019.
 """
 
-import torch
 from torch import Tensor
 
 from poincare_taxa.geometry._arguments import check_points, check_polar
-from poincare_taxa.geometry._numerics import unit
-from poincare_taxa.geometry._polar_distance import (
-    AllPairs,
-    Paired,
-    half_chord,
-    largest_exponent,
-    partials,
-)
+from poincare_taxa.geometry._numerics import renormalised, unit
+from poincare_taxa.geometry._polar_distance import AllPairs, paired
+from poincare_taxa.geometry._polar_maps import expmap, logmap, translate, transport
 
 __all__ = [
     "all_ancestor_scores",
@@ -36,10 +30,13 @@ __all__ = [
     "cdist",
     "dist",
     "dist0",
+    "expmap",
     "expmap0",
+    "logmap",
     "logmap0",
     "project",
     "translate",
+    "transport",
 ]
 
 
@@ -75,12 +72,13 @@ def dist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
     --------
     Two points on one ray are as far apart as their radii; on opposite rays, radii add.
 
+    >>> import torch
     >>> r, u = torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     >>> dist(r[0], u[0], r[1], u[1]), dist(r[0], u[0], r[1], -u[1])
     (tensor(1.), tensor(3.))
     """
     check_polar(r1, u1, r2, u2)
-    return Paired.apply(r1, u1, r2, u2, False)
+    return paired(r1, u1, r2, u2)
 
 
 def cdist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
@@ -113,6 +111,7 @@ def cdist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> r, u = torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 1.0], [0.0, -1.0]])
     >>> cdist(r, u, r, u)
     tensor([[0., 3.],
@@ -126,6 +125,7 @@ def dist0(r: Tensor, u: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> dist0(torch.tensor(3.0), torch.tensor([0.0, 1.0]))
     tensor(3.)
     """
@@ -164,12 +164,13 @@ def ancestor_score(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> r, u = torch.tensor([1.0, 3.0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     >>> ancestor_score(r[1], u[1], r[0], u[0]), ancestor_score(r[0], u[0], r[1], u[1])
     (tensor(0.), tensor(4.))
     """
     check_polar(r_u, u, r_v, v)
-    return Paired.apply(r_u, u, r_v, v, True)
+    return paired(r_u, u, r_v, v, score=True)
 
 
 def all_ancestor_scores(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
@@ -179,6 +180,7 @@ def all_ancestor_scores(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tenso
 
     Examples
     --------
+    >>> import torch
     >>> r, u = torch.tensor([1.0, 3.0]), torch.tensor([[0.0, 1.0], [0.0, -1.0]])
     >>> all_ancestor_scores(r, u, r, u)
     tensor([[0., 6.],
@@ -195,6 +197,7 @@ def expmap0(v: Tensor) -> tuple[Tensor, Tensor]:
 
     Examples
     --------
+    >>> import torch
     >>> expmap0(torch.tensor([0.0, 3.0]))
     (tensor(3.), tensor([0., 1.]))
     """
@@ -207,64 +210,12 @@ def logmap0(r: Tensor, u: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> logmap0(torch.tensor(3.0), torch.tensor([0.0, 1.0]))
     tensor([0., 3.])
     """
     check_polar(r, u)
     return r[..., None] * u
-
-
-def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Apply to ``(r2, u2)`` the isometry that moves the origin to ``(r1, u1)``.
-
-    The image of `ball.mobius_add`. ``translate(r1, -u1, r2, u2)`` sees the point from (r1, u1):
-    a clade recentred on its root. With w = u₁+u₂ and R the new radius, the components of the new
-    direction along and across u₁ are
-
-    .. math:: \frac{\sinh(r_1-r_2) + \cosh r_1\sinh r_2\,|w|^2/2}{\sinh R}, \qquad
-              \frac{\sinh r_2}{\sinh R}\bigl(w - \tfrac{|w|^2}{2}u_1\bigr),
-
-    a Lorentz boost without its cancellation.
-
-    Parameters
-    ----------
-    r1, u1
-        Radius [...] and direction [..., dim] of the place the origin goes to.
-    r2, u2
-        The points to move.
-
-    Returns
-    -------
-    radius, direction
-        The radius as accurate as `dist`; the direction normalised, with an error of a few
-        eps (1 + r1 + r2). A point that lands on the origin gets the direction u₁.
-
-    Raises
-    ------
-    ValueError
-        As `dist`.
-
-    Examples
-    --------
-    Along a ray radii add.
-
-    >>> r, u = torch.tensor(1.5), torch.tensor([0.0, 1.0])
-    >>> translate(r, u, r, u)
-    (tensor(3.0000), tensor([0., 1.]))
-    """
-    check_polar(r1, u1, r2, u2)
-    radius = Paired.apply(r1, -u1, r2, u2, False)
-    w = u1 + u2
-    s = half_chord(w)
-    along, _, _ = partials(r1, r2, s, radius)
-    moved = radius > 0
-    safe = torch.where(moved, radius, 1)
-    # sinh r₂ / sinh R in two halves, which may overflow together before they meet a small w
-    half = torch.exp(((r2 - safe) / 2).clamp(max=largest_exponent(safe.dtype)))
-    across = (half[..., None] * (w - 2 * s.square()[..., None] * u1)) * half[..., None]
-    across = across * (torch.expm1(-2 * r2) / torch.expm1(-2 * safe))[..., None]
-    direction = unit(along[..., None] * u1 + across)[1]
-    return radius, torch.where(moved[..., None], direction, u1)
 
 
 def project(r: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,12 +227,12 @@ def project(r: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
     Examples
     --------
+    >>> import torch
     >>> project(torch.tensor(-1.0), torch.tensor([0.0, 2.0]))
     (tensor(0.), tensor([0., 1.]))
     """
     check_polar(r, u)
-    off = (u.square().sum(-1, keepdim=True) - 1).abs() > 8 * torch.finfo(u.dtype).eps
-    return r.clamp(min=0), torch.where(off, unit(u)[1], u)
+    return r.clamp(min=0), renormalised(u)
 
 
 def _all_pairs(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool) -> Tensor:
