@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .readers import read_lineages as read_lineages
     from .readers import read_ncbi as read_ncbi
     from .readers import read_newick as read_newick
+    from .readers import read_parents as read_parents
     from .taxonomy import Taxonomy as Taxonomy
     from .taxonomy import TaxonomyError as TaxonomyError
     from .visualize import disk_layout as disk_layout
@@ -51,6 +52,7 @@ _HOMES = {
         "read_lineages",
         "read_ncbi",
         "read_newick",
+        "read_parents",
     ],
     "taxonomy": ["Taxonomy", "TaxonomyError"],
     "visualize": ["disk_layout", "plot_disk"],

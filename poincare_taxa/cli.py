@@ -201,8 +201,30 @@ def demo(
 @app.command()
 def download(
     what: Annotated[Literal["ncbi"], typer.Argument(help="Which taxonomy.")],
+    date: Annotated[
+        str | None, typer.Option(help="YYYY-MM-01: a pinned dump of the archive, not the latest.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="What the file must be.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to keep it in, instead of the user's cache.")
+    ] = None,
 ) -> None:
-    """Fetch the current NCBI taxonomy dump; the only command that uses the network."""
+    """Fetch a taxonomy dump and print its path; the only command that uses the network."""
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    from poincare_taxa.readers.download import download_ncbi
+
+    with Progress(
+        *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=_err
+    ) as bar:
+        task = bar.add_task(what, total=None)
+        path = download_ncbi(
+            date,
+            sha256=sha256,
+            cache_dir=to,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    typer.echo(path)
 
 
 # -------------------------------------------------------------------- shared steps

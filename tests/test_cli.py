@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from zoo import zoo
 import poincare_taxa
 from poincare_taxa import cli, readers, storage
 from poincare_taxa.model import TaxonEmbedding, embed
+from poincare_taxa.readers import download
 
 
 @pytest.fixture
@@ -185,6 +188,34 @@ def test_plot__writes_a_picture_beside_the_embedding_or_where_asked(run, saved, 
     code, _, err = run("plot", saved, "-o", tmp_path / "pictures" / "zoo.svg")
     assert code == 0, err
     assert "<svg" in (tmp_path / "pictures" / "zoo.svg").read_text()
+
+
+def test_download__prints_the_path_of_the_dump(run, tmp_path, monkeypatch):
+    asked = {}
+
+    def fetch(date, *, sha256, cache_dir, progress):
+        progress(1, 2)
+        progress(2, 2)
+        asked.update(date=date, sha256=sha256)
+        return cache_dir / "taxdump.zip"
+
+    monkeypatch.setattr(download, "download_ncbi", fetch)
+    code, out, _ = run(
+        "download", "ncbi", "--date", "2024-09-01", "--sha256", "ab", "--to", tmp_path
+    )
+    assert (code, out) == (0, f"{tmp_path / 'taxdump.zip'}\n")
+    assert asked == {"date": "2024-09-01", "sha256": "ab"}
+
+
+def test_download__a_broken_connection_is_one_line_and_status_2(run, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("connection refused")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    code, out, err = run("download", "ncbi", "--to", tmp_path)
+    assert (code, out) == (2, "")
+    assert "refused" in err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_download__takes_known_taxonomies_only(run):
