@@ -73,4 +73,4 @@ def _unit(components, dtype):
 def _stored(u):
     """A direction as the library stores one: renormalised only where it must be."""
     square = u.double().square().sum().item()
-    return u if abs(square - 1) <= 8 * torch.finfo(u.dtype).eps else u / u.norm()
+    return u if abs(square - 1) <= 16 * torch.finfo(u.dtype).eps else u / u.norm()

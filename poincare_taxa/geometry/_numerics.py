@@ -35,8 +35,8 @@ def unit(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def renormalised(u: Tensor) -> Tensor:
-    """Make unit what is off by more than 8 eps; leave the rest to the bit."""
-    off = (u.square().sum(-1, keepdim=True) - 1).abs() > 8 * torch.finfo(u.dtype).eps
+    """Make unit what is off by more than 16 eps in |u|²; leave the rest to the bit."""
+    off = (u.square().sum(-1, keepdim=True) - 1).abs() > 16 * torch.finfo(u.dtype).eps
     return torch.where(off, unit(u)[1], u)
 
 

@@ -1,7 +1,7 @@
 r"""The distance of `polar` with its closed-form gradient: paired, and all pairs in little memory.
 
 With x = |r₁−r₂|/2, lo = min(r₁, r₂), s = |u₁−u₂|/2 and f(r) = 1 − e^{−2r}, dividing equation (1) of
-`polar` by e^{2x} gives, without a number that overflows while lo < 350 (float64) or 40 (float32),
+`polar` by e^{2x} gives, without a number that overflows while lo < 350 (float64) or 44 (float32),
 
 .. math:: 4 e^{-2x} \sinh^2\tfrac{d}{2} = p^2 = a^2 + b^2, \qquad a = 1 - e^{-2x}, \quad
           b = e^{lo}\,s\,\sqrt{f(r_1) f(r_2)},
@@ -12,7 +12,7 @@ and d = 2x + bend, where the bend, d − |r₁−r₂|, is a sum of positive ter
           = 2\log\Bigl(1 + \tfrac{b^2}{2}\Bigl[\frac{1}{p + a}
           + \frac{1}{\sqrt{p^2 + 4e^{-2x}} + 1 + e^{-2x}}\Bigr]\Bigr).
 
-Beyond, only points that part near the origin overflow (e^{lo} s > e^{LIMIT}); there
+Beyond, only points that part near the origin overflow (e^{lo} s > e^{350}, e^{44}); there
 bend = 2 lo + 2 log s to the last digit. The ancestor score d + r₂ − r₁ is bend + 2 max(r₂−r₁, 0).
 
 Gradient, from ∂(sinh² d/2) = ½ sinh d ∂d:
@@ -38,8 +38,8 @@ __all__ = ["AllPairs", "Haversines", "half_chord", "largest_exponent", "paired",
 # Powers of two (exact) that lift a difference of directions, at most 2, so that its square neither
 # underflows nor overflows: float32 squares lose what is below 1e-19, and directions differ by less.
 _LIFT = {torch.float32: 2.0**60, torch.float64: 2.0**500}
-# Radius up to which sinh² stays finite, with room: e^{2·40} and e^{2·300} times four.
-_DIRECT = {torch.float32: 40.0, torch.float64: 300.0}
+# Radius up to which e^{2r} is finite: e^88 = 1.7e38 and e^700 = 1e304.
+_DIRECT = {torch.float32: 44.0, torch.float64: 350.0}
 # Elements of a block: three float64 buffers of it fit a 2 MiB second-level cache.
 _BLOCK = 65536
 

@@ -221,7 +221,7 @@ def logmap0(r: Tensor, u: Tensor) -> Tensor:
 def project(r: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """Make radii at least 0 and directions unit; what is valid is returned bit for bit.
 
-    A direction counts as unit while ``| |u|² − 1 | <= 8 eps``: renormalising one would rewrite its
+    A direction counts as unit while ``| |u|² − 1 | <= 16 eps``: renormalising one would rewrite its
     small components, which hold the difference to its neighbours. A zero direction becomes the
     first basis vector. Idempotent.
 
