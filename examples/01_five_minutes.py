@@ -47,7 +47,7 @@ model["9606"]
 model.nearest("Homo sapiens", k=8, taxon_rank="genus")
 
 # %%
-for other in ("Pan troglodytes", "Mus musculus", "Ornithorhynchus anatinus"):
+for other in ("Pan troglodytes", "Macaca mulatta", "Mus musculus"):
     print(f"{other:25} {model.distance('Homo sapiens', other):6.2f}")
 
 # %% [markdown]
