@@ -114,7 +114,7 @@ def _frozen(code: Code) -> Code:
 
 def _line(k: int) -> Code:
     points = np.arange(k) - (k - 1) / 2
-    return points[np.argsort(np.abs(points), kind="stable"), None]
+    return points[np.argsort(np.abs(points), kind="stable"), None].astype(np.float64)
 
 
 def _simplex(k: int, m: int) -> Code:
@@ -194,5 +194,5 @@ def _optimised(k: int, m: int) -> Code:
         longest = np.linalg.norm(push, axis=1).max()
         points += (0.3 * (1 - progress) + 0.005) / max(longest, 1e-12) * push
         points /= np.linalg.norm(points, axis=1, keepdims=True)
-    exact = points.astype(np.float64)
-    return exact / pdist(exact).min()
+    exact: Code = points.astype(np.float64)
+    return exact / float(pdist(exact).min())

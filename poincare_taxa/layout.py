@@ -59,6 +59,9 @@ _FINE = 1 / 8
 _RECENT = 8.0
 """A coordinate this many times a family's reach was touched two or more levels above."""
 
+_RESERVE = 3.5
+"""Of a mantissa's nats, what `_FINE` and the finer separation of big families take."""
+
 _MAX_RADIUS = {torch.float64: 320.0, torch.float32: 80.0}
 """Where e^{-r} (float32) and the square of an offset in float64 arithmetic come near underflow."""
 
@@ -243,7 +246,7 @@ def _directions(
 ) -> tuple[NDArray[Any], int]:
     """Directions [n, dim] in the dtype that will hold them, and the number of unresolved nodes."""
     direction = np.zeros((len(taxonomy), dim), torch.empty(0, dtype=dtype).numpy().dtype)
-    direction[0, 0] = 1
+    direction[0] = _pole(dim)
     rng = np.random.default_rng(seed)
     unresolved = 0
     for depth, level in enumerate(levels):
@@ -254,6 +257,11 @@ def _directions(
         direction[level.child] = _move(direction[level.parent][level.family], offset)
         unresolved += lost
     return direction, unresolved
+
+
+def _pole(dim: int) -> NDArray[np.float64]:
+    """Direction of the root: all coordinates but one untouched."""
+    return np.eye(1, dim)[0]
 
 
 def _offsets(
@@ -270,8 +278,8 @@ def _offsets(
     touched = np.abs(above[:, 1:])
     serves = np.spacing(touched) <= _FINE * separation[:, None]
     dimensions = serves.sum(1)
-    mantissa = -np.log(np.finfo(above.dtype).eps) - 3.5  # Less what _FINE and big families take.
-    tall = tau * (level.bottom - depth) > mantissa
+    mantissa = -np.log(np.finfo(above.dtype).eps)
+    tall = tau * (level.bottom - depth) > mantissa - _RESERVE
     centred = tall & level.heavy & (level.children > 1)
 
     # Axes in the order in which a family takes them; ties at random.
