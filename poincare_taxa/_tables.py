@@ -25,6 +25,8 @@ class TaxonomyError(ValueError):
         Row of the input table at fault, counted from 0; None where no single row is.
     """
 
+    __module__ = "poincare_taxa.taxonomy"  # where users find it
+
     def __init__(self, message: str, *, row: int | None = None) -> None:
         super().__init__(message)
         self.row = row

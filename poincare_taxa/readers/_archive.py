@@ -40,8 +40,9 @@ def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
             if found == wanted:  # what follows in a stream may be large
                 return
     except (tarfile.ReadError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        why = str(error).splitlines()[0].rstrip(":")
         raise TaxonomyError(
-            f"{path}: not a tar, tar.gz or zip archive, or one that was cut short ({error})"
+            f"{path}: not a tar, tar.gz or zip archive, or one that was cut short ({why})"
         ) from error
 
 

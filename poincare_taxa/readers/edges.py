@@ -153,7 +153,9 @@ def headed_table(
 
 
 def _is_header(table: pl.DataFrame, headings: list[str], expected: Iterable[Any]) -> bool:
-    if set(expected) & set(headings) or {"child", "parent"} <= {kind_of(h) for h in headings}:
+    named = {heading.lower() for heading in expected if isinstance(heading, str)}
+    known = named & {heading.lower() for heading in headings}
+    if known or {"child", "parent"} <= {kind_of(heading) for heading in headings}:
         return True
     numeric = table[1:].select(pl.all().str.contains(r"^-?\d+$").all() & (pl.len() > 0)).row(0)
     return any(

@@ -33,6 +33,7 @@ _PREFIXES = {
     "s": "species",
     "t": "strain",
 }
+_HEADINGS = ["lineage", "taxonomy", "gtdb_taxonomy", "classification", "taxon"]
 PREFIXED = re.compile(r"^[a-z]{1,2}__")
 
 
@@ -93,7 +94,7 @@ def _levels(
     text: Text, ranks: Sequence[str] | Mapping[str, str] | None, column: str | int | None
 ) -> tuple[list[pl.Series], list[str | None]]:
     """Return the names at each level, root first, and each level's taxon rank (None: by prefix)."""
-    table, header = headed_table(text, [*(ranks or ()), column, *RANKS], least=1)
+    table, header = headed_table(text, [*(ranks or RANKS), column, *_HEADINGS], least=1)
     headings = table.columns
     if column is None and header:
         known = [heading for heading in headings if heading.lower() in RANKS]
@@ -119,20 +120,29 @@ def _blanked(names: pl.Series, missing: Sequence[str]) -> pl.Series:
 
 
 def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -> pl.Series:
-    if isinstance(column, int) and 0 <= column < table.width:
-        return table.to_series(column)
-    if column is not None:
-        if column not in table.columns:
-            raise ValueError(f"column={column!r} is no column; there are {table.columns}")
-        return table[str(column)]
-    found = [h for h in table.columns if (table[h].str.contains(";") | table[h].is_null()).all()]
-    found = [h for h in found if table[h].is_not_null().any()]
-    if len(found) == 1:
-        return table[found[0]]
-    raise text.error(
-        f"{len(found)} of the columns {table.columns} hold lineages (names between semicolons), and"
-        " no headings are taxon ranks; say which with column=, or name the rank columns with ranks="
-    )
+    if column is None:
+        found = [h for h in table.columns if _share_of_lineages(table[h]) > 0.5]
+    elif isinstance(column, int):
+        found = table.columns[column : column + 1]
+    else:
+        found = [column] if column in table.columns else []
+    if column is not None and not found:
+        raise ValueError(f"column={column!r} is no column; there are {table.columns}")
+    if len(found) != 1:
+        raise text.error(
+            f"{len(found)} of the columns {table.columns} hold lineages (names between semicolons),"
+            " and no headings are taxon ranks; say which with column=, or name the rank columns"
+            " with ranks="
+        )
+    lineages = table[found[0]]
+    if ";" not in (lineages[0] or "") and _share_of_lineages(lineages[1:]) == 1:
+        return lineages[1:]  # the first line was a heading that could not be known
+    return lineages
+
+
+def _share_of_lineages(column: pl.Series) -> float:
+    present = column.drop_nulls()
+    return float(present.str.contains(";").sum()) / max(len(present), 1)
 
 
 def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) -> pl.DataFrame:

@@ -18,7 +18,8 @@ from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 __all__ = ["read_newick"]
 
 _TOKEN = re.compile(r"\s*(?:([(),:;])|'((?:[^']|'')*)'|([^\s(),:;'][^(),:;]*)|(\S))")
-_COMMENT = re.compile(r"'(?:[^']|'')*'|[\[\]]")
+_OUTSIDE = re.compile(r"'(?:[^']|'')*'|[\[\]]")  # a quote hides brackets, but not in a comment
+_INSIDE = re.compile(r"[\[\]]")
 _FRESH, _CLOSED, _LABELLED, _MEASURED = range(4)  # what the current node has had so far
 
 
@@ -154,20 +155,20 @@ def _without_comments(text: Text) -> str:
     if "[" not in string and "]" not in string:
         return string
     parts: list[str] = []
-    kept, opened = 0, []
-    for token in _COMMENT.finditer(string):
+    opened: list[int] = []
+    place = kept = 0
+    while token := (_INSIDE if opened else _OUTSIDE).search(string, place):
+        place = token.end()
         if token[0] == "[":
-            if not opened:
-                parts.append(string[kept : token.start()])
             opened.append(token.start())
+        elif token[0] == "]" and not opened:
+            line = 1 + string.count("\n", 0, place)
+            raise text.error("']' without a '['", line=line)
         elif token[0] == "]":
-            line = 1 + string.count("\n", 0, token.start())
-            if not opened:
-                raise text.error("']' without a '['", line=line)
             start = opened.pop()
             if not opened:
-                parts.append(re.sub(r"[^\n]", " ", string[start : token.end()]))
-                kept = token.end()
+                parts += [string[kept:start], re.sub(r"[^\n]", " ", string[start:place])]
+                kept = place
     if opened:
         line = 1 + string.count("\n", 0, opened[0])
         raise text.error("'[' opens a comment that is never closed", line=line)

@@ -1,8 +1,8 @@
 """Read a file whatever it is."""
 
 import gzip
-import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read"]
 
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip", ".dmp")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip", ".dmp")
 _NEWICK = (".nwk", ".newick", ".nw", ".tre", ".tree")
 _HEAD = 65_536  # bytes that are looked at
 
@@ -52,13 +52,14 @@ def _reader(path: Path) -> Callable[[Path], Taxonomy]:
     name = path.name.lower()
     if path.is_dir() or name.endswith(_ARCHIVES):
         return read_ncbi
-    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+    head = _head(path)
+    if zipfile.is_zipfile(path) or head[257:262] == b"ustar":
         return read_ncbi
     if name.removesuffix(".gz").endswith(_NEWICK):
         return read_newick
     if name.endswith(".parquet"):
         return read_edges
-    return _reader_of_text(_head(path))
+    return _reader_of_text(Text.of(str(path), head))
 
 
 def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
@@ -79,14 +80,11 @@ def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
     return read_edges
 
 
-def _head(path: Path) -> Text:
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    if not zipped:
-        with path.open("rb") as file:
-            return Text.of(str(path), file.read(_HEAD))
     try:
-        with gzip.open(path) as file:
-            return Text.of(str(path), file.read(_HEAD))
-    except (OSError, EOFError):
-        return Text.load(path)  # which says what is broken
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            return file.read(_HEAD)
+    except (OSError, EOFError, zlib.error):
+        return Text.load(path).data  # which says what is broken
