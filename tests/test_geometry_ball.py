@@ -1,6 +1,7 @@
 import math
 
 import geometry_oracle
+import geoopt
 import mpmath
 import pytest
 import torch
@@ -224,6 +225,40 @@ def test_mobius_add__agrees_with_the_printed_formula(points):
 @given(dtypes.flatmap(lambda dtype: ball_points(1, DEEPEST[dtype], dtype)))
 def test_mobius_add__of_a_point_and_its_negative_is_exactly_zero(x):
     assert (ball.mobius_add(-x, x) == 0).all()
+
+
+def tangent_length(x, v, c=1.0):
+    return 2 * v.norm(dim=-1) / ball.conformal_gap(x, c=c)
+
+
+def cosine(v, w):
+    return (v * w).sum(-1) / (v.norm(dim=-1) * w.norm(dim=-1))
+
+
+@pytest.mark.parametrize("c", [1.0, 0.3])
+def test_transport__agrees_with_geoopt_inside(c):
+    x, y = (random_points(50, 3, 3.0, seed=seed) / math.sqrt(c) for seed in (0, 1))
+    v = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    geoopt_ball = geoopt.PoincareBall(c=torch.tensor(c, dtype=torch.float64))
+    found = ball.transport(x, y, v, c=c)
+    assert torch.allclose(found, geoopt_ball.transp(x, y, v), atol=1e-11)
+    assert torch.autograd.gradcheck(
+        lambda v: ball.transport(x[:3], y[:3], v, c=c), v[:3].clone().requires_grad_()
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_transport__keeps_lengths_and_angles_up_to_the_rim(dtype):
+    x = random_points(400, 3, DEEPEST[dtype], dtype)
+    y = random_points(400, 3, DEEPEST[dtype], dtype, seed=1)
+    y[:100] = ball.project(x[:100] * (1 + 4 * eps(dtype)))
+    generator = torch.Generator().manual_seed(2)
+    v, w = (torch.randn(400, 3, dtype=dtype, generator=generator) for _ in range(2))
+    moved_v, moved_w = ball.transport(x, y, v), ball.transport(x, y, w)
+    ratio = tangent_length(y, moved_v) / tangent_length(x, v)
+    assert ((ratio - 1).abs() <= 64 * eps(dtype)).all()
+    change = cosine(moved_v, moved_w) - cosine(v, w)
+    assert (change.abs() <= 64 * eps(dtype)).all()
 
 
 # -- the ball's invariants ------------------------------------------------------------------------

@@ -7,7 +7,8 @@ float32 norm moves in steps of 6e-8, so distances carry an absolute error of abo
 points belong in `poincare_taxa.geometry.polar`; the ball is a view of them.
 
 Sources: [NK17] Nickel & Kiela 2017, eq. 1. [GBH18] Ganea, Bécigneul & Hofmann 2018 (*Hyperbolic
-Neural Networks*), eq. 4 (Möbius addition), lemma 2 (maps).
+Neural Networks*), eq. 4 (Möbius addition), lemma 2 (maps), theorem 4 (transport). [U08] Ungar 2008
+(*Analytic Hyperbolic Geometry and Albert Einstein's Special Theory of Relativity*), ch. 3.
 """
 
 import math
@@ -33,6 +34,7 @@ __all__ = [
     "max_radius",
     "mobius_add",
     "project",
+    "transport",
 ]
 
 # 1 − max_norm. float32: radius 12.2 (geoopt's 4e-3 gives 6.2); at 1e-6 the norm is quantised so
@@ -322,6 +324,57 @@ def logmap(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     return conformal_gap(x, c=c)[..., None] * logmap0(mobius_add(-x, y, c=c), c=c)
 
 
+def transport(x: Tensor, y: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
+    r"""Carry the tangent vector ``v`` from ``x`` to ``y`` along the geodesic.
+
+    .. math:: \frac{1 - c|y|^2}{1 - c|x|^2}\,\operatorname{gyr}[y, -x]v
+
+    [GBH18, theorem 4], with the gyration of [U08, ch. 3] written in δ = y − x, so that near the rim
+    its terms do not cancel:
+
+    .. math:: \operatorname{gyr}[y, -x]v = v + 2c\,
+              \frac{\bigl(g_x\langle\delta, v\rangle - c|\delta|^2\langle x, v\rangle\bigr) x
+              + \bigl(2c\langle x, \delta\rangle\langle x, v\rangle - c|x|^2\langle\delta, v\rangle
+              - g_x\langle x, v\rangle\bigr)\delta}{g_x g_y + c|\delta|^2},
+              \qquad g = 1 - c|\cdot|^2
+
+    Parameters
+    ----------
+    x, y
+        Start and end [..., dim].
+    v
+        Tangent vector at x [..., dim], in ball coordinates.
+    c
+        Curvature parameter.
+
+    Returns
+    -------
+    vector
+        Tangent vector at y [..., dim], of the same length 2|·|/(1 − c|·|²).
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    Outwards along a ray a vector keeps its direction and shrinks with the ball's metric.
+
+    >>> transport(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 0.5]), torch.tensor([1.0, 0.0]))
+    tensor([0.7500, 0.0000])
+    """
+    check_points(x, y, v)
+    gap_x, gap_y = conformal_gap(x, c=c)[..., None], conformal_gap(y, c=c)[..., None]
+    apart = y - x
+    square, along = _dot(apart, apart), _dot(x, apart)
+    p, q = _dot(x, v), _dot(apart, v)
+    by_x = gap_x * q - c * square * p
+    by_apart = 2 * c * along * p - c * _dot(x, x) * q - gap_x * p
+    turned = v + 2 * c * (by_x * x + by_apart * apart) / (gap_x * gap_y + c * square)
+    return turned * (gap_y / gap_x)
+
+
 def project(x: Tensor, *, c: float = 1.0) -> Tensor:
     """Pull points at or beyond the rim back to `max_norm`; others are returned bit for bit.
 
@@ -357,6 +410,10 @@ def conformal_gap(x: Tensor, *, c: float = 1.0) -> Tensor:
     check_points(x)
     n = math.sqrt(c) * torch.linalg.vector_norm(x, dim=-1)
     return _inside(1 - n) * (1 + n)
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).sum(-1, keepdim=True)
 
 
 def _inside(gap: Tensor) -> Tensor:
