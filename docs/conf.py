@@ -22,6 +22,7 @@ nitpicky = False
 # docs/examples is a link to the scripts in examples/; the build executes them and fails if they do.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
+nb_execution_in_temp = True
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True

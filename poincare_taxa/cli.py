@@ -9,6 +9,7 @@ The library's modules are imported by the commands that use them: ``--help`` wai
 import json as jsonlib
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,11 +51,17 @@ Dtype = Literal["float64", "float32"]
 
 def main(args: list[str] | None = None) -> None:
     """Run the command; data and argument errors become one message and exit status 2."""
-    try:
-        app(args)
-    except (ValueError, OSError, ImportError) as error:
-        _err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *place: _say("warning", message, "yellow")
+        try:
+            app(args)
+        except (ValueError, OSError, ImportError) as error:
+            _say("error", error, "red")
+            sys.exit(2)
+
+
+def _say(kind: str, message: Warning | Exception | str, style: str) -> None:
+    _err.print(f"{kind}: {message}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_version(wanted: bool) -> None:

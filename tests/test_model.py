@@ -284,6 +284,13 @@ def test_save__is_read_without_the_library_and_its_probe_says_how_to_measure(tmp
         np.testing.assert_allclose(2 * np.arcsinh(np.sqrt(square)), distance, rtol=1e-13)
 
 
+def test_save__lets_others_read_all_files_or_none(tmp_path):
+    random_model(zoo()).save(tmp_path / "out")
+    (tmp_path / "new").touch()
+    modes = {file.stat().st_mode for file in (tmp_path / "out").iterdir()}
+    assert modes == {(tmp_path / "new").stat().st_mode}
+
+
 def test_save__replaces_an_embedding_and_leaves_nothing_else(tmp_path):
     first, second = random_model(zoo(), seed=1), random_model(zoo(), seed=2)
     first.save(tmp_path / "out")

@@ -1,7 +1,9 @@
 """What `import poincare_taxa` promises: names, documentation, types, and what it leaves out."""
 
 import ast
+import functools
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +65,15 @@ def test_import__loads_nothing_heavy_before_it_is_used():
         "assert not late & set(sys.modules), late & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_readme__its_python_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pt, "evaluate", functools.partial(pt.evaluate, queries=5))
+    exec(code, {})
+    assert (tmp_path / "mammals-10d" / "meta.json").exists()
+    assert "ancestor MAP" in capsys.readouterr().out
 
 
 def test_package__says_that_it_is_typed():
