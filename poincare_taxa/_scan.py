@@ -1,13 +1,13 @@
 r"""Distances from a few queries to millions of points, in float64, as fast as the memory allows.
 
-With a = e^{−r}, the law of haversines (equation 1 of `geometry.polar`) times 4 e^{−r_q − r_v} is
+With a = e^{−r} and f = 1 − a², the law of haversines (equation 1 of `geometry.polar`) becomes
 
-.. math:: B = (a_q - a_v)^2 + (1 - a_q^2)(1 - a_v^2)\,\tfrac14|u_q - u_v|^2, \qquad
-          d = r_q + r_v + 2\log\tfrac12\bigl(\sqrt B + \sqrt{B + 4 a_q a_v}\bigr),
+.. math:: b = \tfrac14(a_q - a_v)^2 + \tfrac1{16} f_q f_v |u_q - u_v|^2, \qquad
+          d = |r_q - r_v| + 2\log\frac{\sqrt b + \sqrt{b + a_q a_v}}{\max(a_q, a_v)},
 
-in which all that costs an exponential belongs to one point and is computed once, and nothing
-overflows. Absolute error below 8 eps (1 + r_q + r_v): enough to rank by; for a relative error use
-`geometry.polar`.
+in which all that costs an exponential belongs to one point and is computed once. Symmetric to the
+last bit, 0 where points coincide, absolute error below 8 eps (1 + r_q + r_v): enough to rank by.
+For a relative error, and where a² underflows, there is `geometry.polar`.
 """
 
 import numpy as np
@@ -15,12 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from poincare_taxa.geometry import polar
+
 __all__ = ["Points"]
 
 # Elements of a tile: its buffers stay in a core's second-level cache. Callers bring their own
 # threads, so no operation may start a team of them: torch adds and multiplies fewer than 32,768
 # elements on the calling thread, but roots and logarithms only up to 2,048; numpy always does.
 _TILE = 32_000
+_LARGEST = 350.0  # Radius up to which a² is a normal number.
 
 
 class Points:
@@ -51,6 +54,7 @@ class Points:
         self._coordinates[:, self._invalid] = 0
         self._radius = torch.where(valid, r, 0)
         self._shrunk = torch.exp(-self._radius)
+        self._half = self._shrunk / 2
         self._spread = -torch.expm1(-2 * self._radius)
         self.radius = self._radius.numpy()
         self.valid = valid.numpy()
@@ -95,22 +99,32 @@ class Points:
         return out
 
     def _distance(self, q: Tensor, v: Tensor | slice) -> Tensor:
+        if self.radius.max() > _LARGEST:
+            return self._distance_at_any_radius(q, v)
         first = self._coordinates[0]
         step = first[v] - first[q]
         b = step * step
         for coordinate in self._coordinates[1:]:
             torch.sub(coordinate[v], coordinate[q], out=step)
             b.addcmul_(step, step)
-        a_q, a_v, r_q, r_v = self._shrunk[q], self._shrunk[v], self._radius[q], self._radius[v]
-        b.mul_(self._spread[v]).mul_(self._spread[q] / 4)
-        torch.sub(a_v, a_q, out=step)
+        b *= torch.mul(self._spread[v], self._spread[q] / 16, out=step)
+        torch.sub(self._half[v], self._half[q], out=step)
         b.addcmul_(step, step)
-        torch.mul(a_v, 4 * a_q, out=step).add_(b)
+        torch.mul(self._half[v], 4 * self._half[q], out=step).add_(b)
         d = _sqrt_(step).add_(_sqrt_(b))
+        d /= torch.maximum(self._shrunk[v], self._shrunk[q], out=b)
+        d.clamp_(min=1)  # Which it is but for rounding: d is at least the difference of the radii.
         np.log(d.numpy(), out=d.numpy())
-        d.mul_(2).add_(r_v).add_(r_q - 2 * np.log(2))
-        # The triangle inequality with the origin; what rounding (or e^{−r} = 0) left below it.
-        torch.maximum(d, torch.sub(r_v, r_q, out=b).abs_(), out=d)
+        d *= 2
+        d += torch.sub(self._radius[v], self._radius[q], out=b).abs_()
+        return self._lost_ones_far(d, q, v)
+
+    def _distance_at_any_radius(self, q: Tensor, v: Tensor | slice) -> Tensor:
+        at = self._coordinates.T
+        d = polar.dist(self._radius[q], at[q], self._radius[v], at[v])
+        return self._lost_ones_far(d, q, v)
+
+    def _lost_ones_far(self, d: Tensor, q: Tensor, v: Tensor | slice) -> Tensor:
         if len(self._invalid):
             valid = torch.from_numpy(self.valid)
             d.masked_fill_(~(valid[q] & valid[v]), torch.inf)

@@ -232,7 +232,8 @@ def _stratified_rows(distance: dict[str, Any], tree: Rows, lca_depth: Rows) -> l
     flat = {name: m.reshape(len(m), -1) for name, m in moments.items()}
 
     def mean_over_levels(sums: Floats) -> Floats:
-        return np.nanmean(_correlation(sums.reshape(*sums.shape[:-1], len(levels), 6)), axis=-1)
+        each = _correlation(sums.reshape(*sums.shape[:-1], len(levels), 6))
+        return np.nansum(each, axis=-1) / np.count_nonzero(~np.isnan(each), axis=-1)
 
     note = "what the radius alone decides"
     return [_row(_CORRELATION, metric, flat, mean_over_levels, note=note)] + [

@@ -257,7 +257,8 @@ def _random_directions(points: Points, generator: torch.Generator) -> Points:
 @contextmanager
 def _progress_bar(wanted: bool | None) -> Iterator[Callable[[str, int, int], None]]:
     shown = sys.stderr.isatty() if wanted is None else wanted
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+    console = Console(stderr=True, force_terminal=wanted)
+    with Progress(console=console, transient=True, disable=not shown) as bar:
         tasks: dict[str, TaskID] = {}
         titles = {"value": "embedding", "ceiling": "tree", "floor": "floor"}
 

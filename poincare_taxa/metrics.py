@@ -340,7 +340,8 @@ def separation(distance: NDArray[np.number], labels: Rows) -> float:
     """Mean distance between groups over mean distance within, all pairs of a sample.
 
     The definition of [TE]'s training log, with exact distances: over ordered pairs with different
-    labels, and with equal ones (the diagonal left out). nan where either kind is missing.
+    labels, and with equal ones (the diagonal left out). nan where either kind is missing, or where
+    a distance is infinite: a lost taxon does not stand apart.
 
     Parameters
     ----------
@@ -353,7 +354,7 @@ def separation(distance: NDArray[np.number], labels: Rows) -> float:
     between = distance[~same]
     np.fill_diagonal(same, False)
     within = distance[same]
-    if len(within) == 0 or len(between) == 0:
+    if len(within) == 0 or len(between) == 0 or not np.isfinite(distance).all():
         return np.nan
     return float(between.mean() / (within.mean() + 1e-8))
 

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from rich.text import Text
 __all__ = ["Estimate", "Report", "Row"]
 
 _WIDTH = 140  # Of the printed table.
+_RESAMPLES = 400  # Of the bootstrap.
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,6 @@ class Estimate:
         cls,
         statistics: NDArray[np.float64],
         value: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-        *,
-        resamples: int = 400,
     ) -> "Estimate":
         """Estimate a function of sums over taxa, with a bootstrap over taxa.
 
@@ -58,16 +58,21 @@ class Estimate:
         told = statistics[np.any(statistics != 0, axis=1)]
         if len(told) == 0:
             return cls(math.nan)
-        weight = np.random.default_rng(0).multinomial(
-            len(told), np.full(len(told), 1 / len(told)), size=resamples
-        )
         with np.errstate(invalid="ignore", divide="ignore"):
-            exact, resampled = value(told.sum(0)), value(weight @ told)
+            exact, resampled = value(told.sum(0)), value(_resamples(len(told)) @ told)
         resampled = resampled[np.isfinite(resampled)]
         if not np.isfinite(exact):
             return cls(math.nan, count=len(told))
         low, high = np.percentile(resampled, [2.5, 97.5]) if len(resampled) else (math.nan,) * 2
         return cls(float(exact), float(low), float(high), len(told))
+
+
+@lru_cache(maxsize=4)
+def _resamples(n: int) -> NDArray[np.float64]:
+    """How often each of n taxa is drawn in each resample: [_RESAMPLES, n]."""
+    rng = np.random.default_rng(0)
+    draws = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(_RESAMPLES)]
+    return np.array(draws, np.float64)
 
 
 @dataclass(frozen=True)
