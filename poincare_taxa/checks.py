@@ -207,9 +207,9 @@ def _projection(saved: _Saved) -> str:
         raise _FailedError("some coordinates are not finite")
     if (r < 0).any():
         raise _FailedError(f"negative radius in {saved.name(int(r.argmin()))}")
-    # Rounding each of dim coordinates once, and a sum of squares in float64.
+    # 16 eps is what the layout allows itself; each square and each sum of them may round once more.
     excess = (u.double().square().sum(1) - 1).abs()
-    if excess.max() > 16 * torch.finfo(u.dtype).eps:
+    if excess.max() > (16 + u.shape[1]) * torch.finfo(u.dtype).eps:
         worst = int(excess.argmax())
         raise _FailedError(f"the direction of {saved.name(worst)} is not a unit vector")
     for dtype in (torch.float32, torch.float64):

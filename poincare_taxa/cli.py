@@ -135,6 +135,9 @@ def check(saved: Saved, json: Json = False) -> None:
         _print_json([result.to_dict() for result in results])
     else:
         table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column()
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         marks = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]–[/]"}
         for result in results:
             table.add_row(marks[result.status], result.name, result.detail)
