@@ -43,12 +43,16 @@ from poincare_taxa.taxonomy import Taxonomy
 
 __all__ = ["Layout", "layout"]
 
-_SPREAD = 0.5
+_SPREAD = 0.45
 """Reach of a compact family's offsets, in units of 2e^{-r}: siblings are then 2τ apart, as in the
 tree, and a child's subtree (which reaches e^{-τ} times as far) stays clear of its siblings'."""
 
 _WIDEST = 2.0
 """How much further a huge family may reach to keep its separation. Beyond that it thins out."""
+
+_ROOT_SPREAD, _WIDEST_ANGLE = 2.0, 2.2
+"""Angles in radians at which the root's children stand from the pole: all around the sphere, for
+paths that meet at radius 0 meet at an angle of π."""
 
 _HEAVY = 0.5
 """A child with more than this share of a tall family's subtree keeps the family's direction."""
@@ -270,7 +274,7 @@ def _offsets(
     """Offsets [c, dim - 1] of a level's children from the pole's tangent space."""
     families, dim = above.shape
     m = dim - 1
-    unit = 2 * _SPREAD * np.exp(-tau * depth)
+    unit = 2 * _SPREAD * np.exp(-tau * depth) if depth else _ROOT_SPREAD
     # A family's reach and separation, before its code is known: k points fill R^m to k^{1/m}.
     roughly = np.maximum(0.7, 0.7 * (level.children / 2) ** (1 / m))
     separation = unit * np.clip(roughly / 0.8, 1, _WIDEST) / roughly
@@ -309,7 +313,7 @@ def _offsets(
             continue
         code = sparse_code(k, usable, bool(centre)) if sparse else tight_code(k, usable)
         reach = extent(code)
-        code = code * (unit * np.clip(reach / 0.8, 1, _WIDEST) / reach)
+        code = code * (min(unit * np.clip(reach / 0.8, 1, _WIDEST), _WIDEST_ANGLE) / reach)
         axes = order[family, :usable]
         rows = level.first[family][:, None] + np.arange(k)
         offset[rows[:, :, None], axes[:, None, :]] = code * sign[family[:, None], axes][:, None, :]
