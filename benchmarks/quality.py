@@ -1,0 +1,186 @@
+"""Quality of the layout: the figures of docs/quality.md.
+
+    python benchmarks/quality.py frontier     few dimensions and float32, complete NCBI taxonomy
+    python benchmarks/quality.py ideas        what each idea of the layout buys there
+    python benchmarks/quality.py trees DATA   every tree of a folder of taxonomies, nothing tuned
+
+Each writes a table to benchmarks/results/quality/ and prints it. `trees` reads what it finds of the
+files listed in TREES; the others need the extra [ncbi].
+"""
+
+import gzip
+import importlib
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+from unittest.mock import patch
+
+import numpy as np
+import polars as pl
+import torch
+import typer
+
+import poincare_taxa as pt
+from poincare_taxa.codes import sparse_code, tight_code
+from poincare_taxa.readers import read_parents
+
+# `poincare_taxa.layout` names the function; its module is patched to take ideas away.
+layout_module = importlib.import_module("poincare_taxa.layout")
+RESULTS = Path(__file__).parent / "results" / "quality"
+MEASURES = ["precision@10", "ancestor MAP", "ancestor mean rank", "Spearman", "mean distortion"]
+PARTS = {"precision", "ancestor", "correlation", "distortion"}
+
+
+def without_a_stray_line(path: Path, read: Callable[[Path], pt.Taxonomy]) -> pt.Taxonomy:
+    """Read a gzipped CSV into which its maker's program wrote an error message."""
+    with TemporaryDirectory() as folder:
+        clean = Path(folder) / path.stem
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines(keepends=True)
+        clean.write_text("".join(line for line in lines if "," in line))
+        return read(clean)
+
+
+FRONTIER = [
+    (10, torch.float64),
+    (16, torch.float32),
+    (10, torch.float32),
+    (5, torch.float64),
+    (5, torch.float32),
+    (3, torch.float64),
+    (3, torch.float32),
+]
+
+TREES = {
+    "NCBI genomes 2017 (WoL)": ("ncbi_wol_2017/taxdump.tar.gz", pt.read_ncbi),
+    "NCBI 2013, no ranks": ("ncbi_2013_stree/taxdump_partial.tar.gz", pt.read_ncbi),
+    "GenBank lineages 2017": (
+        "ncbi_genbank_lineage_2017/genbank-genomes-accession+lineage-20170529.csv.gz",
+        lambda path: without_a_stray_line(path, pt.read_lineages),
+    ),
+    "Asterales, NCBI": ("asterales_ncbi/taxonomy.tsv.gz", pt.read_edges),
+    "Mammal Diversity Database": ("mammal_diversity_2020/edges.tsv.gz", pt.read_edges),
+    "ICTV viruses 2020": ("ictv_2020/edges.tsv.gz", pt.read_edges),
+    "WordNet nouns, first hypernym": (
+        "wordnet30_nouns/noun_direct_edges.tsv.gz",
+        lambda path: pt.read_edges(path, multi_parent="first"),
+    ),
+    "WoL phylogeny (Newick)": ("newick_wol/tree.nwk.gz", pt.read_newick),
+    "Vascular plants (Newick)": ("newick_plants_gbotb/GBOTB.extended.nwk.gz", pt.read_newick),
+    "phylo_tree (Sala et al.)": (
+        "hyperbolics_graphs/phylo_tree.edges.gz",
+        lambda path: pt.read_edges(path, root=0, undirected=True),
+    ),
+    "OneZoom tree of life": ("onezoom_opentree15.1/parents.txt.gz", read_parents),
+}
+
+app = typer.Typer(add_completion=False)
+Queries = Annotated[int, typer.Option(help="Taxa compared with all taxa.")]
+
+
+def measure(tax: pt.Taxonomy, queries: int, dim: int, dtype: torch.dtype) -> dict[str, object]:
+    """Lay a taxonomy out and evaluate it: one row of a table."""
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        points = pt.layout(tax, dim, dtype=dtype)
+    seconds = time.perf_counter() - start
+    report = pt.evaluate((points.radius, points.direction), tax, queries=queries, only=PARTS)
+    row = {
+        "dim": dim,
+        "dtype": str(dtype).removeprefix("torch."),
+        "tau": round(points.info["tau"], 3),
+        "unresolved": points.info["unresolved"],
+        "layout s": round(seconds, 2),
+    }
+    for key in MEASURES:
+        row[key] = round(report[key].value, 4)
+        floor = report[key].floor
+        row[f"floor {key}"] = None if floor is None else round(floor.value, 4)
+    row["warned"] = "; ".join(str(w.message).split(":")[0] for w in caught)
+    return row
+
+
+def write(name: str, rows: list[dict[str, object]]) -> None:
+    """Write a table with the commit that made it, and print it."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    table = pl.DataFrame(rows, infer_schema_length=None).with_columns(commit=pl.lit(commit))
+    table.write_csv(RESULTS / f"{name}.tsv", separator="\t")
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=250, fmt_str_lengths=60):
+        print(table)
+
+
+@app.command()
+def frontier(queries: Queries = 1000) -> None:
+    """Few dimensions and float32 on the complete NCBI taxonomy."""
+    tax = pt.read_ncbi()
+    rows = []
+    for dim, dtype in FRONTIER:
+        rows.append(measure(tax, queries, dim, dtype))
+        write("frontier", rows)
+
+
+def random_code(k: int, m: int, *_: object) -> np.ndarray:
+    """Random directions instead of separated ones."""
+    code = np.random.default_rng([k, m]).standard_normal((k, m))
+    return code / np.linalg.norm(code, axis=1, keepdims=True) * (k > 1)
+
+
+def everywhere(dim: int) -> np.ndarray:
+    """A root whose coordinates are all touched."""
+    return np.full(dim, dim**-0.5)
+
+
+IDEAS = {
+    "all of them": {},
+    "radius 0.85 per level in every dimension": {"_preferred": lambda dim: 0.85},
+    "random offsets instead of separated codes": {
+        "tight_code": random_code,
+        "sparse_code": random_code,
+    },
+    "no lattices or optimised codes for middling families: sparse codes": {
+        "tight_code": lambda k, m: sparse_code(k, m, False)
+    },
+    "big families not spread wider": {"_WIDEST": 1.0},
+    "heavy children do not keep the direction": {"_HEAVY": 2.0},
+    "tight codes also in tall subtrees": {"sparse_code": lambda k, m, centred: tight_code(k, m)},
+    "the root not at a pole: no untouched coordinates": {"_pole": everywhere},
+}
+"""Parts of `poincare_taxa.layout` to take away, one at a time."""
+
+
+@app.command()
+def ideas(queries: Queries = 300) -> None:
+    """What each idea of the layout buys: quality without it."""
+    tax = pt.read_ncbi()
+    rows = []
+    for name, parts in IDEAS.items():
+        with patch.multiple(layout_module, **parts):
+            for dim, dtype in [(10, torch.float32), (5, torch.float64), (3, torch.float64)]:
+                rows.append({"without": name, **measure(tax, queries, dim, dtype)})
+        write("ideas", rows)
+
+
+@app.command()
+def trees(data: Path, queries: Queries = 1000) -> None:
+    """Every tree of a folder, with the defaults."""
+    rows = []
+    for name, (file, read) in TREES.items():
+        if not (data / file).exists():
+            print(f"{name}: {file} is not in {data}")
+            continue
+        tax = read(data / file)
+        for dim, dtype in [(10, torch.float64), (10, torch.float32), (5, torch.float64)]:
+            row = measure(tax, queries, dim, dtype)
+            rows.append({"tree": name, "nodes": len(tax), "levels": tax.max_depth, **row})
+        write("trees", rows)
+
+
+if __name__ == "__main__":
+    app()
