@@ -6,8 +6,11 @@ from the origin, and its *direction*, a unit vector. Ball and tangent coordinate
 
 import datetime
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,8 @@ Key = int | str
 Keys = Key | Sequence[Key] | pl.Series | NDArray[Any]
 
 _PROBES = 64
-_SCAN = 1 << 22  # Scores that one step of a search holds: 32 MiB.
+_SCAN = 1 << 18  # Scores that one step of a search holds: a few fit into a core's cache.
+_QUERIES = 256  # Queries that a search answers at once.
 
 
 def embed(
@@ -323,23 +327,27 @@ class TaxonEmbedding:
 
         The node itself scores inf, so it is there only where k reaches every candidate.
         """
-        queries = torch.from_numpy(nodes)
         n = len(self) if candidates is None else len(candidates)
-        step = max(_SCAN // max(len(queries), 1), 1)
-        rows = torch.empty(len(queries), 0, dtype=torch.int64)
-        best = torch.empty(len(queries), 0, dtype=torch.float64)
-        for start in range(0, n, step):
-            stop = min(start + step, n)
-            at = slice(start, stop) if candidates is None else candidates[start:stop]
-            here = torch.arange(start, stop) if candidates is None else candidates[start:stop]
+
+        def best_of(queries: Tensor, start: int) -> tuple[Tensor, Tensor]:
+            part = slice(start, min(start + step, n))
+            here = torch.arange(part.start, part.stop) if candidates is None else candidates[part]
+            at = part if candidates is None else here
             scores = score(*self._points(queries), *self._points(at))
             scores = scores.masked_fill(here == queries[:, None], torch.inf)
-            scores, column = scores.topk(min(k, stop - start), largest=False)
-            best = torch.cat([best, scores], dim=1)
-            rows = torch.cat([rows, here[column]], dim=1)
-            best, column = best.topk(min(k, best.shape[1]), largest=False)
-            rows = rows.gather(1, column)
-        return rows.numpy(), best.numpy()
+            scores, column = scores.topk(min(k, len(here)), largest=False)
+            return scores, here[column]
+
+        found = []
+        with _one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
+            for queries in torch.from_numpy(nodes).split(_QUERIES):
+                step = max(1, _SCAN // len(queries))
+                parts = pool.map(partial(best_of, queries), range(0, n, step))
+                scores, rows = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+                scores, column = scores.topk(min(k, n), largest=False)
+                found.append((rows.gather(1, column), scores))
+        rows, scores = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+        return rows, scores
 
     def _describe(self, rows: NDArray[np.int64]) -> pl.DataFrame:
         tax, at = self.taxonomy, pl.Series(rows, dtype=pl.Int64)
@@ -436,6 +444,21 @@ class TaxonEmbedding:
 _WRITTEN_BY_SAVE = frozenset(
     ["format", "format_version", "num_taxa", "dim", "dtype", "source", "probe", "files"]
 )
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[int]:
+    """Keep torch's operations to the calling thread; yields how many threads they had before.
+
+    A search is a chain of short operations. Where another program wants the cores too, a team of
+    threads that meets after each of them waits far longer than it works.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _at_least_one(k: int) -> int:

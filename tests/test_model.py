@@ -161,6 +161,22 @@ def test_nearest__searches_one_taxon_rank_where_asked():
         assert best["id"][0] == everywhere["id"][0]
 
 
+def test_nearest__gives_torch_its_threads_back():
+    torch.set_num_threads(2)
+    try:
+        random_model(zoo()).nearest("Homo")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_nearest__answers_many_queries_in_blocks(monkeypatch):
+    model = random_model(zoo())
+    whole = model.nearest(model.taxonomy.ids, k=3)
+    monkeypatch.setattr(poincare_taxa.model, "_QUERIES", 5)
+    assert model.nearest(model.taxonomy.ids, k=3).equals(whole)
+
+
 def test_nearest__says_which_taxon_ranks_there_are():
     with pytest.raises(ValueError, match=r"'tribe'.*class, genus, no rank, order, species"):
         random_model(zoo()).nearest("Homo", taxon_rank="tribe")
