@@ -5,6 +5,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import pytest
@@ -136,16 +137,13 @@ def test_nearest__says_what_may_have_been_meant(run, saved):
     assert "Homo sapiens" in err.splitlines()[-1]
 
 
-def test_nearest__warns_of_a_merged_id_in_one_line(saved):
-    done = subprocess.run(
-        [sys.executable, "-m", "poincare_taxa", "nearest", str(saved), "63221", "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout)[0]["id"] == TaxonEmbedding.load(saved).nearest(9606)["id"][0]
-    assert "\nwarning: taxon 63221 was merged into 9606" in f"\n{done.stderr}"
-    assert ".py" not in done.stderr
+def test_nearest__warns_of_a_merged_id_in_one_line(run, saved):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, out, err = run("nearest", saved, "63221", "--json")
+    assert code == 0
+    assert json.loads(out) == TaxonEmbedding.load(saved).nearest(9606).to_dicts()
+    assert err.splitlines()[-1].startswith("warning: taxon 63221 was merged into 9606")
 
 
 # -------------------------------------------------------------------- check
