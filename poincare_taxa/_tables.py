@@ -159,11 +159,15 @@ def edge_table(
         if missing := {"child", "parent"} - set(edges.columns):
             raise TaxonomyError(f"no column {sorted(missing)}; the table has {edges.columns}")
         table = edges
+    elif isinstance(edges, np.ndarray):
+        if edges.ndim != 2 or edges.shape[1] != 2:
+            raise TaxonomyError(f"edges have the shape {edges.shape}, not [k, 2]")
+        table = pl.DataFrame({"child": edges[:, 0], "parent": edges[:, 1]})
     else:
-        pairs = edges if isinstance(edges, np.ndarray) else list(edges)
-        if any(len(pair) != 2 for pair in pairs):
-            row = next(i for i, pair in enumerate(pairs) if len(pair) != 2)
-            raise TaxonomyError(f"edge {row} is {pairs[row]!r}, not (child, parent)", row=row)
+        pairs = list(edges)
+        for row, pair in enumerate(pairs):
+            if isinstance(pair, str) or len(pair) != 2:
+                raise TaxonomyError(f"edge {row} is {pair!r}, not (child, parent)", row=row)
         child, parent = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         table = pl.DataFrame({"child": as_series(child), "parent": as_series(parent)})
     if len(table) == 0:

@@ -562,21 +562,12 @@ class Taxonomy:
     def _deleted_index(self) -> Index:
         return _tables.sort(self.ids.clear() if self.deleted is None else self.deleted)
 
-    @cached_property
-    def _name_index(self) -> Index:
-        return _tables.sort(self.names)
-
-    @cached_property
-    def _synonym_index(self) -> Index | None:
-        return None if self.synonyms is None else _tables.sort(self.synonyms["name"])
-
     def _named(self, name: str) -> NDArray[np.integer]:
         """Rows with a scientific name, else those with a synonym."""
-        rows = _tables.find_all(self._name_index, name)
-        if len(rows) == 0 and self._synonym_index is not None and self.synonyms is not None:
-            found = pl.Series(_tables.find_all(self._synonym_index, name))
-            rows = self.synonyms["node"].gather(found).unique().sort().to_numpy()
-        return rows
+        rows = (self.names == name).arg_true()  # 8 ms for 2.6 million, and nothing to keep
+        if len(rows) == 0 and self.synonyms is not None:
+            rows = self.synonyms.filter(pl.col("name") == name)["node"].unique().sort()
+        return rows.to_numpy()
 
     def _homonyms(self, name: str, rows: NDArray[np.integer]) -> str:
         shown = [

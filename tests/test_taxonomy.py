@@ -266,6 +266,35 @@ def test_from_edges__of_several_parents_keeps_the_first_when_told():
         Taxonomy.from_edges(edges, multi_parent="last")
 
 
+def test_from_edges__takes_pairs_arrays_and_tables():
+    pairs = [(2, 1), (3, 1)]
+    expected = [(1, None), (2, 1), (3, 1)]
+    table = pl.DataFrame(pairs, schema=["child", "parent"], orient="row")
+    for edges in (pairs, np.array(pairs), table, iter(pairs), table.cast(pl.Int32)):
+        tax = Taxonomy.from_edges(edges)
+        assert tax.to_frame()["id", "parent"].rows() == expected
+    words = Taxonomy.from_edges(np.array([("b", "a"), ("c", "a")]))
+    assert words.ids.to_list() == ["a", "b", "c"]
+    mixed = Taxonomy.from_edges([("b", 1), (2, 1)])
+    assert mixed.ids.to_list() == ["1", "b", "2"]
+
+
+@pytest.mark.parametrize(
+    ("edges", "why"),
+    [
+        ([], "there are no edges"),
+        ([(1, 2), (1, 2, 3)], r"edge 1 is \(1, 2, 3\), not \(child, parent\)"),
+        (["ab"], "edge 0 is 'ab'"),
+        (np.zeros((3, 3)), r"shape \(3, 3\), not \[k, 2\]"),
+        (pl.DataFrame({"child": [1]}), r"no column \['parent'\]"),
+        ([(None, 1)], "None is not an id"),
+    ],
+)
+def test_from_edges__refuses_what_are_no_pairs(edges, why):
+    with pytest.raises(TaxonomyError, match=why):
+        Taxonomy.from_edges(edges)
+
+
 def test_from_edges__hangs_undirected_trees_and_refuses_other_graphs():
     tax = Taxonomy.from_edges([(1, 2), (3, 2), (4, 3)], root=2, undirected=True)
     assert tax.to_frame()["id", "parent"].rows() == [(2, None), (1, 2), (3, 2), (4, 3)]
