@@ -56,6 +56,7 @@ class Points:
         self._shrunk = torch.exp(-self._radius)
         self._half = self._shrunk / 2
         self._spread = -torch.expm1(-2 * self._radius)
+        self._vast = bool((self._radius > _LARGEST).any())
         self.radius = self._radius.numpy()
         self.valid = valid.numpy()
 
@@ -99,7 +100,7 @@ class Points:
         return out
 
     def _distance(self, q: Tensor, v: Tensor | slice) -> Tensor:
-        if self.radius.max() > _LARGEST:
+        if self._vast:
             return self._distance_at_any_radius(q, v)
         first = self._coordinates[0]
         step = first[v] - first[q]
