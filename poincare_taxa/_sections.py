@@ -157,7 +157,7 @@ def ball_rows(points: Points, facts: dict[str, Any]) -> list[Row]:
             row(
                 f"rows at the clip of a {name} ball",
                 clipped,
-                "of the ball view; polar radii are kept",
+                "polar radii are not clipped",
             )
         )
     if "direction_error" in facts:

@@ -216,7 +216,7 @@ class Report:
 def _table() -> Table:
     """One table per heading, all of the same columns."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=40, no_wrap=True)
+    table.add_column(width=44, no_wrap=True)
     for width in (9, 17, 9, 9, 7):
         table.add_column(width=width, justify="right", no_wrap=True)
     table.add_column(style="dim")
