@@ -10,7 +10,6 @@ files listed in TREES; the others need the extra [ncbi].
 
 import gzip
 import importlib
-import subprocess
 import time
 import warnings
 from collections.abc import Callable
@@ -20,9 +19,9 @@ from typing import Annotated
 from unittest.mock import patch
 
 import numpy as np
-import polars as pl
 import torch
 import typer
+from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
 from poincare_taxa.codes import sparse_code, tight_code
@@ -30,7 +29,6 @@ from poincare_taxa.readers import read_parents
 
 # `poincare_taxa.layout` names the function; its module is patched to take ideas away.
 layout_module = importlib.import_module("poincare_taxa.layout")
-RESULTS = Path(__file__).parent / "results" / "quality"
 MEASURES = ["precision@10", "ancestor MAP", "ancestor mean rank", "Spearman", "mean distortion"]
 PARTS = {"precision", "ancestor", "correlation", "distortion"}
 
@@ -100,20 +98,20 @@ def measure(tax: pt.Taxonomy, queries: int, dim: int, dtype: torch.dtype) -> dic
         row[key] = round(report[key].value, 4)
         floor = report[key].floor
         row[f"floor {key}"] = None if floor is None else round(floor.value, 4)
-    row["warned"] = "; ".join(str(w.message).split(":")[0] for w in caught)
+    if caught:
+        row["unresolved"] = f"{row['unresolved']} (warned)"
     return row
 
 
 def write(name: str, rows: list[dict[str, object]]) -> None:
-    """Write a table with the commit that made it, and print it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    table = pl.DataFrame(rows, infer_schema_length=None).with_columns(commit=pl.lit(commit))
-    table.write_csv(RESULTS / f"{name}.tsv", separator="\t")
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=250, fmt_str_lengths=60):
-        print(table)
+    """Write a table for machines, and one for readers: each value with its floor in brackets."""
+    write_tsv(f"quality/{name}", rows)
+    described = [key for key in rows[0] if key not in MEASURES and not key.startswith("floor")]
+    readable = []
+    for row in rows:
+        values = {key: f"{row[key]} ({row[f'floor {key}']})" for key in MEASURES}
+        readable.append({key: row[key] for key in described} | values)
+    write_markdown(name, readable)
 
 
 @app.command()
