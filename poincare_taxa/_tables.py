@@ -1,5 +1,6 @@
 """Columns of ids, binary search in them, and tables of edges turned into tables of nodes."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -90,10 +91,8 @@ def as_id(key: Key, dtype: pl.DataType) -> Key | None:
     """Read a key as an id of that type; None where it cannot be one."""
     if dtype == pl.String:
         return str(key)
-    try:
-        return int(key)
-    except ValueError:
-        return None
+    number = int(key) if not isinstance(key, str) or re.fullmatch(r"-?\d{1,18}", key) else None
+    return number if number is not None and abs(number) < 2**63 else None
 
 
 def label(key: Key, name: str | None) -> str:

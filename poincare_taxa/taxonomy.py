@@ -139,7 +139,7 @@ class Taxonomy:
         synonyms
             Columns ``name``, ``node`` (a position in `parent`), ``name_class``.
         merged, deleted, source
-            Kept as they are; see the class.
+            See the class.
 
         Raises
         ------
@@ -186,6 +186,8 @@ class Taxonomy:
             row[walk.order] = np.arange(n, dtype=np.int32)
             nodes = pl.Series("node", row[synonyms["node"].to_numpy()])
             synonyms = synonyms.select("name", nodes, "name_class")
+        if merged is not None:
+            merged = merged.select(pl.col("old_id", "new_id").cast(ids.dtype))
         return cls(
             parent=walk.parent,
             end=walk.end,
@@ -196,7 +198,7 @@ class Taxonomy:
             branch_lengths=lengths,
             synonyms=synonyms,
             merged=merged,
-            deleted=deleted,
+            deleted=None if deleted is None else deleted.cast(ids.dtype),
             source=source or {},
         )
 
@@ -456,7 +458,11 @@ class Taxonomy:
 
     def _rows(self, nodes: ArrayLike) -> NDArray[np.integer]:
         rows = np.asarray(nodes)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
+        if rows.size == 0:
+            return rows.astype(np.int32)
+        if not np.issubdtype(rows.dtype, np.integer):
+            raise ValueError(f"rows are whole numbers; got {rows.dtype}")
+        if rows.min() < 0 or rows.max() >= len(self):
             raise ValueError(
                 f"rows run from 0 to {len(self) - 1}; got {rows.min()}…{rows.max()}"
                 " (for ids, use tax.nodes([...]))"

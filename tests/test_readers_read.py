@@ -1,6 +1,7 @@
 """`read` recognises formats, and says which it chose."""
 
 import gzip
+import hashlib
 
 import pytest
 from test_readers_ncbi import DUMP, pack
@@ -35,6 +36,7 @@ def test_read__recognises_texts(tmp_path, name, text, form, packed):
     tax = read(path)
     assert tax.source["format"] == form
     assert tax.source["path"] == str(path)
+    assert tax.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert len(tax) == (4 if name == "plain.csv" else 3)
 
 

@@ -146,8 +146,9 @@ def test_read_newick__real_branch_lengths_reach_all_tips_at_one_time():
     for row in range(1, len(tax)):
         age[row] += age[tax.parent[row]]
     tips = age[tax.num_children == 0]
-    # The tree is dated: all tips are alive today. Lengths have 6 digits, at most 100 on a path.
-    assert tips.max() - tips.min() < 100 * 1e-3
+    # The tree is dated: all tips are alive today. Six digits leave each length, and so each age,
+    # a relative error of at most 5e-6, in both directions.
+    assert tips.max() - tips.min() < 2 * 5e-6 * tips.max()
     assert tax.names[int(tax.node("Stylotrichium_rotundifolium"))] == "Stylotrichium rotundifolium"
 
 

@@ -118,6 +118,7 @@ def test_ancestor_at_rank__equals_walking_up(tax, taxon_rank):
 
 
 def test_queries__of_single_rows_and_of_none(animals):
+    assert animals.is_ancestor([], []).shape == animals.tree_distance([], 0).shape == (0,)
     assert animals.lca(3, 5) == 0
     assert animals.lca(3, 2) == 2
     assert animals.tree_distance(3, 5) == 5
@@ -133,6 +134,8 @@ def test_queries__refuse_what_is_no_row(animals, row):
             query(row, 0)
     with pytest.raises(ValueError, match="rows run from 0 to 6"):
         animals.ancestors(row)
+    with pytest.raises(ValueError, match="rows are whole numbers; got float64"):
+        animals.lca(1.0, 2)
 
 
 def test_arrays__cannot_be_written(animals):
@@ -411,7 +414,8 @@ def test_status__is_active_merged_deleted_or_unknown(animals):
     assert animals.status(70) == Status("deleted")
     assert animals.status(10).state == "active"  # a list of deleted ids may be older than the tree
     assert animals.status(71) == Status("unknown")
-    assert animals.status("Felis") == Status("unknown")
+    for key in ("Felis", "4_0", "", 10**30, "9" * 30):
+        assert animals.status(key) == Status("unknown")
     assert [str(animals.status(i)) for i in (40, 41, 43, 70)] == [
         "active",
         "merged into 40",
@@ -424,6 +428,12 @@ def test_status__of_ids_merged_in_a_circle_is_unknown():
     merged = pl.DataFrame({"old_id": [5, 6], "new_id": [6, 5]})
     tax = Taxonomy.from_parents([-1], ids=[1], merged=merged)
     assert tax.status(5).state == "unknown"
+
+
+def test_status__of_text_ids_merged_by_numbers():
+    merged = pl.DataFrame({"old_id": [5], "new_id": [1]})
+    tax = Taxonomy.from_parents([-1], ids=["1"], merged=merged, deleted=pl.Series([7]))
+    assert [str(tax.status(key)) for key in (5, "7", 1)] == ["merged into 1", "deleted", "active"]
 
 
 def test_node__follows_merged_ids_and_says_so(animals):

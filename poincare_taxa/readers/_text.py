@@ -1,10 +1,12 @@
 """Text as it comes in files: compressed or not, with messages that name the line at fault."""
 
 import gzip
+import hashlib
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,6 +26,13 @@ _OTHER = {
     b"\xfd7zXZ": "compressed with xz; use gzip or unpack it",
     b"(\xb5/\xfd": "compressed with zstd; use gzip or unpack it",
 }
+
+
+def provenance(path: str | Path, form: str) -> dict[str, Any]:
+    """Return what `Taxonomy.source` keeps of a file."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"format": form, "path": str(path), "sha256": digest}
 
 
 @dataclass(frozen=True)

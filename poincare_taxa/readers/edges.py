@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from poincare_taxa.readers._text import Text
+from poincare_taxa.readers._text import Text, provenance
 from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_edges", "read_parents"]
@@ -64,14 +64,13 @@ def read_edges(
     else:
         text = Text.load(path)
         table, header = headed_table(text, {child, parent})
-    source: dict[str, Any] = {"format": "edge list", "path": str(path)}
     try:
         return Taxonomy.from_edges(
             _choose(table, child, parent, header),
             root=root,
             undirected=undirected,
             multi_parent=multi_parent,
-            source=source,
+            source=provenance(path, "edge list"),
         )
     except TaxonomyError as error:
         if text is None:
@@ -95,9 +94,7 @@ def read_parents(path: str | Path) -> Taxonomy:
         row = int(numbers.is_null().arg_max() or 0)
         raise text.error("expected the number of a node", line=text.line_of_row(row))
     try:
-        return Taxonomy.from_parents(
-            numbers.to_numpy(), source={"format": "parents", "path": str(path)}
-        )
+        return Taxonomy.from_parents(numbers.to_numpy(), source=provenance(path, "parents"))
     except TaxonomyError as error:
         raise text.error_in_row(error) from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from poincare_taxa.readers._text import Text
+from poincare_taxa.readers._text import Text, provenance
 from poincare_taxa.readers.edges import headed_table
 from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
@@ -83,7 +83,7 @@ def read_lineages(
     text = Text.load(path)
     levels, taxon_ranks = _levels(text, ranks, column)
     levels = [_blanked(level.str.strip_chars(), missing) for level in levels]
-    source = {"format": "lineages", "path": str(path)}
+    source = provenance(path, "lineages")
     try:
         return Taxonomy.from_frame(_nodes(levels, taxon_ranks, root), source=source)
     except TaxonomyError as error:

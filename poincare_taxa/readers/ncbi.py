@@ -7,7 +7,6 @@ rank), the four of ``names.dmp`` (id, name, unique name, class), and ``merged.dm
 partial ones differ in what they add to that.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import polars as pl
 
 from poincare_taxa.readers._archive import read_members
 from poincare_taxa.readers._package import read_package
-from poincare_taxa.readers._text import Text
+from poincare_taxa.readers._text import Text, provenance
 from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_ncbi"]
@@ -77,16 +76,11 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
             texts[name] = Text(place, b"")  # its rows have been checked
     if "nodes.dmp" not in tables:
         raise TaxonomyError(f"{path}: there is no nodes.dmp, so this is not a taxdump")
-    return _assemble(
-        tables,
-        texts["nodes.dmp"],
-        {
-            "format": "taxdump",
-            "path": str(path),
-            "sha256": _sha256(texts["nodes.dmp"].data if path.is_dir() else path.read_bytes()),
-            **({} if date is None else {"date": date}),
-        },
-    )
+    source = provenance(path / "nodes.dmp" if path.is_dir() else path, "taxdump")
+    source["path"] = str(path)
+    if date is not None:
+        source["date"] = date
+    return _assemble(tables, texts["nodes.dmp"], source)
 
 
 def _assemble(tables: dict[str, pl.DataFrame], text: Text, source: dict[str, Any]) -> Taxonomy:
@@ -177,7 +171,3 @@ def _what_is_wrong(text: Text, columns: dict[str, pl.DataType]) -> TaxonomyError
             if dtype == _INT and not value.strip().lstrip("-").isdigit():
                 return text.error(f"{name} is {value!r}, which is not a number", line=number)
     return text.error("this is not a table of a taxdump")
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from poincare_taxa.readers._text import Text
+from poincare_taxa.readers._text import Text, provenance
 from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_newick"]
@@ -51,7 +51,7 @@ def read_newick(path: str | Path) -> Taxonomy:
         ids=_ids(labels),
         names=pl.Series(parser.names, dtype=pl.String),
         branch_lengths=None if np.isnan(lengths).all() else lengths,
-        source={"format": "Newick", "path": str(path)},
+        source=provenance(path, "Newick"),
     )
 
 
