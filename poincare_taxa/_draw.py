@@ -1,0 +1,61 @@
+"""What samplers are made of: uniform integers, weights as integers, indices."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+__all__ = ["below", "index_tensor", "integer_weights", "tensor_of"]
+
+_TOTAL = 2**40
+"""Sum of weights once they are integers. A weight of the mean size, among a million, is rounded to
+one part in a million; and (number of nodes) · (sum of weights) fits in 63 bits up to 8 million."""
+
+
+def below(limit: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw a uniform integer in [0, limit) for each element of an int64 tensor; 0 where limit is 0.
+
+    The remainder of 63 random bits: off uniform by less than limit / 2^63, which for the pairs of
+    the largest taxonomies is 10^-11.
+    """
+    bits = torch.randint(2**63 - 1, limit.shape, generator=generator, device=limit.device)
+    return bits % limit.clamp(min=1)
+
+
+def integer_weights(weights: Tensor) -> Tensor:
+    """Scale weights to integers that sum to about 2^40; a positive weight is at least one unit.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or all are zero.
+    """
+    weights = weights.to(torch.float64)
+    bad = ~(weights.isfinite() & (weights >= 0))
+    if bad.any():
+        i = int(bad.nonzero()[0])
+        raise ValueError(f"weights must be finite and at least 0; weight {i} is {weights[i]:g}")
+    if not (weights > 0).any():
+        raise ValueError("all weights are zero: there is nothing to draw")
+    scaled = weights / weights.max()
+    units = (scaled * (_TOTAL / scaled.sum())).round().to(torch.int64)
+    return torch.where(weights > 0, units.clamp(min=1), 0)
+
+
+def index_tensor(index: object, size: int, device: torch.device) -> Tensor:
+    """Turn an index or a sequence of indices into int64, negative ones counted from the end.
+
+    Raises
+    ------
+    IndexError
+        If one is out of range.
+    """
+    places = torch.as_tensor(index, dtype=torch.int64, device=device)
+    if places.numel() and not (-size <= int(places.min()) and int(places.max()) < size):
+        raise IndexError(f"index out of range: there are {size} pairs")
+    return torch.where(places < 0, places + size, places)
+
+
+def tensor_of(values: ArrayLike | Tensor) -> Tensor:
+    """Copy numbers into a tensor; a tensor is taken as it is."""
+    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
