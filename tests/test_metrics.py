@@ -182,6 +182,16 @@ def test_taxon_groups__a_tree_that_nothing_divides_has_none():
     assert metrics.taxon_groups(Taxonomy.from_parents([-1])) == {}
 
 
+def test_taxon_groups__that_leave_most_taxa_out_are_not_used():
+    # Two genera of twelve beside a hundred taxa that are in none.
+    parent = [-1, 0, 0, *[1] * 12, *[2] * 12, *[0] * 100]
+    ranks = ["no rank", "genus", "genus", *["species"] * 124]
+    assert metrics.taxon_groups(Taxonomy.from_parents(parent, taxon_ranks=ranks)) == {}
+    assert metrics.taxon_groups(Taxonomy.from_parents(parent)) == {}
+    ranked = Taxonomy.from_parents(parent, taxon_ranks=ranks)
+    assert list(metrics.taxon_groups(ranked, ["genus"])) == ["genus"]
+
+
 # -------------------------------------------------------------------- correlation
 
 
