@@ -171,7 +171,7 @@ class PoincareEmbedding(torch.nn.Module):
         Polar().assert_check_point_on_manifold(Polar.join(radius, direction))
         embedding = cls.__new__(cls)
         torch.nn.Module.__init__(embedding)
-        embedding._keep(radius.detach().clone(), direction.detach().clone(), manifold, sparse)
+        embedding._keep(radius.detach(), direction.detach(), manifold, sparse)
         return embedding
 
     def _keep(

@@ -133,8 +133,6 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
             for k, (part, rate) in enumerate(zip(manifold.frame_parts(mean), rates, strict=False))
         ]
         moved = manifold.frame_walk(x, torch.cat(steps, dim=-1))
-        if group["radius_lr"] == 0:
-            moved[:, 0] = x[:, 0]
 
         table[rows] = moved
         state["touched"][rows] = t

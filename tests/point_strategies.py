@@ -30,13 +30,14 @@ def directions(dim, dtype):
 
 @st.composite
 def polar_points(draw, count, largest, dtype=None, dim=None):
-    """(r [count], u [count, dim]); a point may repeat, lie on the ray of another or next to it."""
+    """(r [count], u [count, dim]); points may coincide or nearly so, or share a ray or a radius."""
     dtype = draw(dtypes) if dtype is None else dtype
     dim = draw(st.integers(2, 6)) if dim is None else dim
     r = [draw(radii(largest))]
     u = [draw(directions(dim, dtype))]
     for _ in range(count - 1):
-        r.append(draw(st.one_of(st.just(r[0]), radii(largest))))
+        beside = min(largest, r[0] * (1 + 10.0 ** draw(st.floats(-15, -3))))
+        r.append(draw(st.one_of(st.sampled_from([r[0], beside]), radii(largest))))
         kind = draw(st.sampled_from(["same", "near", "any", "any"]))
         if kind == "same":
             u.append(u[0])

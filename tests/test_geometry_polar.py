@@ -138,6 +138,18 @@ def test_dist__keeps_differences_far_below_an_ulp_of_the_large_component():
         assert all_pairs == pytest.approx(float(expected), rel=8 * eps(dtype))
 
 
+@pytest.mark.parametrize("step", [1e-3, 1e-6, 1e-9, 1e-14])
+@pytest.mark.parametrize("radius", [1.0, 8.0])
+def test_dist__of_near_points_is_exact_to_a_few_eps_of_itself(radius, step):
+    # one step outwards and one sideways; the radial one as float64 stores it
+    r = torch.tensor([radius, radius + step], dtype=torch.float64)
+    u = torch.tensor([[1.0, 0.0], [1.0, step / math.sinh(radius)]], dtype=torch.float64)
+    exact = oracle(r, u, 0, 1)
+    assert exact == pytest.approx(2**0.5 * step, rel=0.1)
+    error = abs(mpmath.mpf(polar.dist(r[0], u[0], r[1], u[1]).item()) - exact)
+    assert error <= polar_rtol(r.dtype) * exact
+
+
 def test_dist__float32_directions_with_float64_radii_give_float64():
     r, u = random_points(2, 3, 20.0)
     d = polar.dist(r[0], u[0].float(), r[1], u[1].float())
@@ -444,6 +456,23 @@ def test_expmap__through_the_origin_comes_out_on_the_other_side():
     assert torch.equal(end_u, u)
 
 
+def test_expmap__almost_through_the_origin_misses_it_by_the_right_angle():
+    # 30 units inwards from radius 20, 1e-9 rad off: cos β is -1 to the last bit, 1 + cos β is not 0
+    r, u = torch.tensor(20.0).double(), torch.tensor([1.0, 0.0]).double()
+    dr, sideways = -30 * mpmath.cos(mpmath.mpf(1e-9)), 30 * mpmath.sin(mpmath.mpf(1e-9))
+    du = torch.tensor([0.0, float(sideways / mpmath.sinh(20))], dtype=torch.float64)
+    end_r, end_u = polar.expmap(r, u, torch.tensor(float(dr)).double(), du)
+    # the law of haversines with s² = (1 + cos β)/2 = sin²(1e-9 / 2)
+    s = mpmath.sin(mpmath.mpf(1e-9) / 2)
+    height = mpmath.sinh(5) ** 2 + mpmath.sinh(20) * mpmath.sinh(30) * s**2
+    exact = 2 * mpmath.asinh(mpmath.sqrt(height))
+    assert exact > 10.05
+    assert end_r.item() == pytest.approx(float(exact), rel=1e-14)
+    turn = mpmath.asin(mpmath.sinh(30) * mpmath.sin(mpmath.mpf(1e-9)) / mpmath.sinh(exact))
+    assert end_u[1].item() == pytest.approx(float(mpmath.sin(turn)), rel=1e-12)
+    assert end_u[0] < -0.8
+
+
 @pytest.mark.parametrize("largest", [0.1, 3.0, 12.0])
 def test_transport__keeps_lengths_angles_and_the_geodesic(largest):
     r1, u1 = random_points(300, 4, largest)
@@ -519,6 +548,9 @@ def test_project__makes_points_valid_and_keeps_valid_ones_to_the_bit(dtype, dim,
     twice_r, twice_u = polar.project(once_r, once_u)
     assert torch.equal(once_r, twice_r)
     assert torch.equal(once_u, twice_u)
+    off = once_u * (1 + 100 * eps(dtype))
+    back = polar.project(once_r, off)[1]
+    assert ((back.double().square().sum(-1) - 1).abs() <= 16 * eps(dtype)).all()
     nudged = once_u.clone()
     nudged[:, 0] *= 1 + 2 * eps(dtype)
     assert torch.equal(polar.project(once_r, nudged)[1], nudged)

@@ -252,7 +252,9 @@ def test_polar__component_inner_has_one_value_per_part():
 def test_polar__steps_at_large_radius_keep_fine_structure(radius):
     manifold = Polar()
     fine = math.exp(-radius)
-    x = torch.tensor([[radius, 1.0, fine, 0.0], [radius, 1.0, 3 * fine, 0.0]], dtype=torch.float64)
+    nearly_one = 1 + 4 * torch.finfo(torch.float64).eps  # |u|² is 8 eps off: a stored direction
+    x = [[radius, nearly_one, fine, 0.0], [radius, nearly_one, 3 * fine, 0.0]]
+    x = torch.tensor(x, dtype=torch.float64)
     step = torch.tensor([[0.5, 0.0, 0.0, 0.25]], dtype=torch.float64)
     moved = manifold.frame_walk(x, step.expand(2, 4))
     assert torch.equal(moved[:, 1:3], x[:, 1:3])
@@ -285,6 +287,7 @@ def test_ball__curvature_is_exact_in_every_dtype():
     assert manifold.float().c == 1
     assert PoincareBall(c=0.1).float().c.item() == 0.1
     assert geoopt.PoincareBall(c=1.0).double().c != 1  # why
+    assert not list(manifold.parameters())
     with pytest.raises(ValueError, match="c must be positive"):
         PoincareBall(c=-1.0)
 

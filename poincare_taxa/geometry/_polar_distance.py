@@ -73,7 +73,7 @@ class Haversines(torch.autograd.Function):
         by_r1, by_r2, turn = partials(r1, r2, s, d)
         if ctx.score:
             by_r1, by_r2 = by_r1 - 1, by_r2 + 1
-        by_s = _finite(4 * s * turn[0] * turn[1])
+        by_s = 4 * s * turn[0] * turn[1]
         return (
             (grad * by_r1).sum_to_size(r1.shape).to(r1.dtype),
             (grad * by_r2).sum_to_size(r2.shape).to(r2.dtype),
