@@ -19,7 +19,7 @@ venv: $(STAMP)
 # The constraints come first: they name the CPU build of torch by its exact version.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: demo/report.txt

@@ -16,7 +16,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "jupyter_execute", "conf.py"]
+exclude_patterns = ["_build", "jupyter_execute", "tables", "conf.py"]
 nitpicky = False
 
 # docs/examples is a link to the scripts in examples/; the build executes them and fails if they do.
