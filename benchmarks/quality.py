@@ -159,7 +159,7 @@ def ideas(queries: Queries = 200) -> None:
     tax = pt.read_ncbi()
     rows = []
     for name, parts in IDEAS.items():
-        with patch.multiple(layout_module, **parts):
+        with patch.dict(vars(layout_module), parts):
             for dim, dtype in [(10, torch.float32), (3, torch.float64)]:
                 rows.append({"without": name, **measure(tax, queries, dim, dtype)})
         write("ideas", rows)
