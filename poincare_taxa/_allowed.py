@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
+from poincare_taxa._draw import Order
 from poincare_taxa.closure import ClosurePairs
 from poincare_taxa.tree_index import TreeIndex, moved
 
-__all__ = ["ClosureAllowed", "Order", "Region", "Relations", "Stretches", "TreeAllowed"]
+__all__ = ["ClosureAllowed", "Region", "Relations", "Stretches", "TreeAllowed"]
 
 Relations = Literal["relatives", "ancestors", "descendants", "nothing"]
 """What is not allowed, besides the anchor itself; "nothing" allows that too."""
@@ -32,41 +33,6 @@ class Region(Protocol):
     def at(self, m: Tensor) -> Tensor:
         """Node for each m [batch, num] below the mass."""
         ...
-
-
-class Order(NamedTuple):
-    """All nodes in some order, with their cumulative weight."""
-
-    nodes: Tensor | None
-    """The order [n]; None for that of the rows."""
-    cumulative: Tensor | None
-    """Weight of the first 0, 1, … n nodes, int64 [n + 1]; None where every node weighs 1."""
-
-    @classmethod
-    def weighted(cls, nodes: Tensor | None, units: Tensor | None) -> "Order":
-        """Put weights, integers [n] by row or None, along an order."""
-        if units is None:
-            return cls(nodes, None)
-        along = units if nodes is None else units[nodes]
-        return cls(nodes, torch.cat((units.new_zeros(1), along.cumsum(0))))
-
-    def mass(self, start: Tensor, stop: Tensor) -> Tensor:
-        """Weight of the places from start to before stop."""
-        if self.cumulative is None:
-            return stop - start
-        return self.cumulative[stop] - self.cumulative[start]
-
-    def at(self, start: Tensor, m: Tensor) -> Tensor:
-        """Node at which the weight from place start on passes m; any node if it never does."""
-        place = start + m
-        if self.cumulative is not None:
-            beyond = self.cumulative[start] + m
-            place = torch.searchsorted(self.cumulative, beyond, right=True) - 1
-        return place if self.nodes is None else self.nodes[place.clamp(max=len(self.nodes) - 1)]
-
-    def to(self, device: torch.device | str) -> "Order":
-        """Copy to a device."""
-        return Order(*(None if tensor is None else tensor.to(device) for tensor in self))
 
 
 class Stretches(NamedTuple):

@@ -1,11 +1,13 @@
-"""What samplers are made of: uniform integers, weights as integers, indices."""
+"""What samplers are made of: uniform integers, weights as integers, looking up, indices."""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["below", "index_tensor", "integer_weights", "tensor_of"]
+__all__ = ["Order", "below", "index_tensor", "integer_weights", "tensor_of"]
 
 _TOTAL = 2**40
 """Sum of weights once they are integers. A weight of the mean size, among a million, is rounded to
@@ -40,6 +42,41 @@ def integer_weights(weights: Tensor) -> Tensor:
     scaled = weights / weights.max()
     units = (scaled * (_TOTAL / scaled.sum())).round().to(torch.int64)
     return torch.where(weights > 0, units.clamp(min=1), 0)
+
+
+class Order(NamedTuple):
+    """Things in some order, with their cumulative weight, to be drawn by one uniform integer."""
+
+    rows: Tensor | None
+    """The order, rows [n]; None for 0, 1, … n − 1."""
+    cumulative: Tensor | None
+    """Weight of the first 0, 1, … n of them, int64 [n + 1]; None where each weighs 1."""
+
+    @classmethod
+    def weighted(cls, rows: Tensor | None, units: Tensor | None) -> "Order":
+        """Put weights, integers [n] by row or None, along an order."""
+        if units is None:
+            return cls(rows, None)
+        along = units if rows is None else units[rows]
+        return cls(rows, torch.cat((units.new_zeros(1), along.cumsum(0))))
+
+    def mass(self, start: Tensor, stop: Tensor) -> Tensor:
+        """Weight of the places from start to before stop."""
+        if self.cumulative is None:
+            return stop - start
+        return self.cumulative[stop] - self.cumulative[start]
+
+    def at(self, start: Tensor, m: Tensor) -> Tensor:
+        """Row at which the weight from place start on passes m; any row if it never does."""
+        place = start + m
+        if self.cumulative is not None:
+            beyond = self.cumulative[start] + m
+            place = torch.searchsorted(self.cumulative, beyond, right=True) - 1
+        return place if self.rows is None else self.rows[place.clamp(max=len(self.rows) - 1)]
+
+    def to(self, device: torch.device | str) -> "Order":
+        """Copy to a device."""
+        return Order(*(None if tensor is None else tensor.to(device) for tensor in self))
 
 
 def index_tensor(index: object, size: int, device: torch.device) -> Tensor:

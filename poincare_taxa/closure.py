@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from poincare_taxa import _tables
-from poincare_taxa._draw import below, index_tensor, integer_weights, tensor_of
+from poincare_taxa._draw import Order, below, index_tensor, integer_weights, tensor_of
 from poincare_taxa.readers._text import Text
 from poincare_taxa.readers.edges import headed_table
 from poincare_taxa.taxonomy import TaxonomyError
@@ -80,14 +80,14 @@ class ClosurePairs(Dataset[Tensor]):
         if self.names is not None and len(self.names) != num_nodes:
             raise ValueError(f"{len(self.names)} names for {num_nodes} nodes")
         self._refuse_faults()
-        self._cumulative = None
+        units = None
         if weights is not None:
             weights = tensor_of(weights)
             if weights.shape != (len(self),):
                 raise ValueError(f"{tuple(weights.shape)} weights for {len(self)} pairs")
             units = integer_weights(weights)
-            if (units != units[0]).any():
-                self._cumulative = torch.cat((units.new_zeros(1), units.cumsum(0)))
+        alike = units is None or bool((units == units[0]).all())
+        self._order = Order.weighted(None, None if alike else units)
 
     @classmethod
     def read_csv(cls, path: str | Path) -> Self:
@@ -154,11 +154,9 @@ class ClosurePairs(Dataset[Tensor]):
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        if self._cumulative is None:
-            limit = torch.full((batch_size,), len(self), device=self.pairs.device)
-            return self.pairs[below(limit, generator)]
-        units = below(self._cumulative[-1:].expand(batch_size), generator)
-        return self.pairs[torch.searchsorted(self._cumulative, units, right=True) - 1]
+        zero = self.pairs.new_zeros(batch_size)
+        total = self._order.mass(zero, zero + len(self))
+        return self.pairs[self._order.at(zero, below(total, generator))]
 
     def _refuse_faults(self) -> None:
         ancestor, descendant = self.pairs.unbind(1)

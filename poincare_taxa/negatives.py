@@ -30,13 +30,12 @@ from torch import Tensor
 from poincare_taxa import _trees
 from poincare_taxa._allowed import (
     ClosureAllowed,
-    Order,
     Region,
     Relations,
     Stretches,
     TreeAllowed,
 )
-from poincare_taxa._draw import below, integer_weights, tensor_of
+from poincare_taxa._draw import Order, below, integer_weights, tensor_of
 from poincare_taxa.closure import ClosurePairs
 from poincare_taxa.taxonomy import Taxonomy
 from poincare_taxa.tree_index import TreeIndex, moved

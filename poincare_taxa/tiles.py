@@ -11,8 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from poincare_taxa._allowed import Order
-from poincare_taxa._draw import below
+from poincare_taxa._draw import Order, below
 from poincare_taxa.closure import ClosurePairs
 from poincare_taxa.negatives import Anchor, Exclude, allowed_nodes, column_of, device_of, node_units
 from poincare_taxa.taxonomy import Taxonomy
