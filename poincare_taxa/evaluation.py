@@ -212,7 +212,7 @@ def _read_points(
     if hasattr(model, "radius") and hasattr(model, "direction"):
         model = model.radius, model.direction
     if isinstance(model, tuple):
-        radius, direction = given = [torch.as_tensor(part).detach().cpu() for part in model]
+        radius, direction = given = [_tensor(part) for part in model]
         if radius.ndim != 1 or direction.ndim != 2 or len(radius) != len(direction):
             raise ValueError(
                 "polar coordinates are a radius [n] and a direction [n, dim]; "
@@ -222,7 +222,7 @@ def _read_points(
         length = torch.linalg.vector_norm(direction.double(), dim=1)
         facts = {"direction_error": (length - 1).abs(), "outside": 0}
     else:
-        x = torch.as_tensor(model).detach().cpu()
+        x = _tensor(model)
         if x.ndim != 2:
             raise ValueError(f"points of the ball have shape [n, dim]; got {list(x.shape)}")
         wide = x.double() * c**0.5
@@ -245,6 +245,12 @@ def _read_points(
         "rim": rim,
     }
     return taxonomy, Points(radius, direction), facts
+
+
+def _tensor(values: Any) -> torch.Tensor:
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()  # torch shares memory, and warns where that is read-only.
+    return torch.as_tensor(values).detach().cpu()
 
 
 def _random_directions(points: Points, generator: torch.Generator) -> Points:

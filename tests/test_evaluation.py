@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from point_strategies import polar_points
+from scipy import stats
 from strategies import taxonomies
 from tolerance import eps
 
-from poincare_taxa import _scan, _subjects, evaluation
+from poincare_taxa import _scan, _subjects, evaluation, metrics
 from poincare_taxa._scan import Points
 from poincare_taxa.evaluation import evaluate
 from poincare_taxa.geometry import convert, polar
@@ -194,6 +195,77 @@ def test_evaluate__separation_agrees_with_loops():
     plain = report["separation/class"]
     assert plain.value == pytest.approx(np.mean(far) / np.mean(near), rel=0.05)
     assert plain.estimate.low < np.mean(far) / np.mean(near) < plain.estimate.high
+
+
+def test_evaluate__the_analysis_script_pools_its_pairs():
+    tax = a_taxonomy(200)
+    r, u = nested(tax)
+    report = evaluate((r, u), tax, only={"separation"}, taxon_ranks=["class"])
+    # No group is larger than 100, so that the pairs within are the same for every seed.
+    labels = tax.ancestor_at_rank("class")
+    assert np.bincount(labels[labels >= 0]).max() <= 100
+    order = tax.ids.arg_sort().to_numpy()
+    for subject, distance in (
+        ("estimate", Points(r, u).pairs),
+        ("ceiling", tax.tree_distance),
+    ):
+        ratios = []
+        for seed in range(20):
+            pairs = metrics.pooled_separation_pairs(labels, order, np.random.default_rng(seed))
+            d = distance(pairs.first, pairs.second)
+            ratios.append(d[~pairs.within].mean() / d[pairs.within].mean())
+        value = getattr(report["separation (analysis script)/class"], subject).value
+        assert min(ratios) * 0.99 < value < max(ratios) * 1.01
+        assert value > 1.2
+
+
+def test_evaluate__sampled_pairs_are_measured_as_scipy_does():
+    tax = a_taxonomy(150)
+    r, u = scattered(150, dim=2)
+    r += torch.tensor(0.4 * tax.depth)
+    report = evaluate((r, u), tax, queries=40, exact=False, seed=1, floor_queries=0)
+    queries = _subjects.stream(1, "queries").permutation(150)[:40]
+    draws = {
+        "": metrics.uniform_others(150, queries, 100, _subjects.stream(1, "uniform others")),
+        "/LCA-balanced": metrics.lca_balanced_others(
+            tax, queries, 100, _subjects.stream(1, "balanced others")
+        )[0],
+    }
+    assert _subjects.stream(1, "a").random() != _subjects.stream(1, "b").random()
+    for kind, others in draws.items():
+        tree = tax.tree_distance(queries[:, None], others)
+        distance = Points(r, u).pairs(queries[:, None], others)
+        expected = stats.spearmanr(distance, tree, axis=None).statistic
+        assert report[f"Spearman{kind}"].value == pytest.approx(expected)
+        each = np.sort(metrics.distortion(distance, tree).each.ravel())
+        assert report[f"mean distortion{kind}"].value == pytest.approx(each.mean())
+        assert report[f"p99 distortion{kind}"].value == each[math.ceil(0.99 * (len(each) - 1))]
+        assert report[f"worst distortion{kind}"].value == each[-1]
+    lca = tax.depth[tax.lca(queries[:, None], others)]
+    levels = []
+    for level in np.flatnonzero(np.bincount(lca.ravel()) >= 40):
+        inside = lca == level
+        if len(set(tree[inside])) > 1:
+            levels.append(stats.spearmanr(distance[inside], tree[inside]).statistic)
+            key = f"Spearman within LCA depth/{level}"
+            assert report[key].value == pytest.approx(levels[-1])
+            assert report[key].detail
+    assert len(levels) > 3
+    assert report["Spearman within LCA depth"].value == pytest.approx(np.mean(levels))
+
+
+def test_evaluate__depth_correlations_are_those_of_scipy():
+    tax = a_taxonomy(150)
+    r, u = scattered(150)
+    r += torch.tensor(0.4 * tax.depth)
+    report = evaluate((r, u), tax, only="radius")
+    norm = torch.tanh(r / 2).numpy()
+    for name, values in (("radius", r.numpy()), ("norm", norm)):
+        expected = stats.pearsonr(values, tax.depth).statistic
+        assert report[f"depth–{name} Pearson"].value == pytest.approx(expected)
+        expected = stats.spearmanr(values, tax.depth).statistic
+        assert report[f"depth–{name} Spearman"].value == pytest.approx(expected)
+        assert expected > 0.2
 
 
 def test_tree__square_agrees_with_pairs():
@@ -438,12 +510,15 @@ def test_evaluate__ball_points_and_polar_ones_are_the_same():
     class Model:
         taxonomy, radius, direction = tax, r, u
 
+    read_only = convert.polar_to_ball(r, u).numpy()
+    read_only.flags.writeable = False
+
     for report in (
         evaluate(Model()),
         evaluate((r.numpy(), u.numpy()), tax),
         evaluate(convert.polar_to_ball(r, u), tax),
         evaluate(convert.polar_to_ball(r, u, c=0.3), tax, c=0.3),
-        evaluate(convert.polar_to_ball(r, u).numpy(), tax),
+        evaluate(read_only, tax),
     ):
         for row in expected.rows:
             if row.key != "direction norm error":
