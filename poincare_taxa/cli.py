@@ -248,6 +248,10 @@ def _read(source: str) -> "Taxonomy":
             return readers.read_ncbi()
         if source == "demo":
             return readers.load_sample()
+        if not Path(source).exists():
+            raise FileNotFoundError(
+                f"{source} is neither 'ncbi' nor 'demo' nor a file or folder: is the path right?"
+            )
         return readers.read(source)
 
 

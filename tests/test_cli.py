@@ -70,6 +70,13 @@ def test_embed__takes_the_shipped_sample(run, tmp_path):
     assert "Homo sapiens" in TaxonEmbedding.load(tmp_path / "out").taxonomy.names
 
 
+def test_embed__says_what_a_source_can_be_when_there_is_none(run, tmp_path):
+    code, _, err = run("embed", "nbci", "-o", tmp_path / "out")
+    assert code == 2
+    assert "nbci is neither 'ncbi' nor 'demo' nor a file or folder" in one_line(err)
+    assert not (tmp_path / "out").exists()
+
+
 def test_embed__refuses_a_taken_place_before_it_reads_anything(run, tmp_path, monkeypatch):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").touch()
