@@ -5,7 +5,7 @@ import geoopt
 import mpmath
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from point_strategies import directions, dtypes, polar_points, rotations
 from tolerance import direction_atol, eps, polar_atol, polar_rtol
@@ -350,6 +350,7 @@ def test_translate__is_an_isometry_that_moves_the_origin(points):
 
 
 @given(polar_points(2, 300.0))
+@example((torch.tensor([299.75, 300.0]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])))
 def test_translate__back_puts_the_place_itself_on_the_origin(points):
     (r, other), (u, v) = points
     seen_r, seen_u = polar.translate(r, -u, r, u)

@@ -33,7 +33,15 @@ from torch import Tensor
 
 from poincare_taxa.geometry._numerics import pairwise_norm
 
-__all__ = ["AllPairs", "Haversines", "half_chord", "largest_exponent", "paired", "partials"]
+__all__ = [
+    "AllPairs",
+    "Haversines",
+    "finite",
+    "half_chord",
+    "largest_exponent",
+    "paired",
+    "partials",
+]
 
 # Powers of two (exact) that lift a difference of directions, at most 2, so that its square neither
 # underflows nor overflows: float32 squares lose what is below 1e-19, and directions differ by less.
@@ -116,7 +124,7 @@ class AllPairs(torch.autograd.Function):
             to_r2[columns] = (g * by_r2).sum(0)
             weight = turn[0] * g
             for k in range(u1.shape[1]):
-                by_u = _finite(weight * (u1[:, k, None] - v[None, :, k]) * turn[1])
+                by_u = finite(weight * (u1[:, k, None] - v[None, :, k]) * turn[1])
                 to_u1[:, k] += by_u.sum(1)
                 to_u2[columns, k] = -by_u.sum(0)
         return (
@@ -173,7 +181,7 @@ def partials(
     return (
         torch.where(apart, by_r1, zero),
         torch.where(apart, by_r2, zero),
-        (torch.where(apart, half, zero), _finite(half * f1 * f2 / (2 * f))),
+        (torch.where(apart, half, zero), finite(half * f1 * f2 / (2 * f))),
     )
 
 
@@ -237,10 +245,10 @@ def _blocks(n: int, m: int) -> list[slice]:
     return [slice(start, min(start + width, m)) for start in range(0, m, width)]
 
 
-def _finite(gradient: Tensor) -> Tensor:
+def finite(x: Tensor) -> Tensor:
     """Clamp what the dtype cannot hold: the pull between directions less than 1/max apart."""
-    limit = torch.finfo(gradient.dtype).max
-    return gradient.clamp(-limit, limit)
+    limit = torch.finfo(x.dtype).max
+    return x.clamp(-limit, limit)
 
 
 def largest_exponent(dtype: torch.dtype) -> float:

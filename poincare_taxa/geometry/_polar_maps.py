@@ -17,6 +17,7 @@ from poincare_taxa.geometry._arguments import check_polar
 from poincare_taxa.geometry._numerics import norm, renormalised, unit
 from poincare_taxa.geometry._polar_distance import (
     Haversines,
+    finite,
     half_chord,
     largest_exponent,
     paired,
@@ -210,7 +211,7 @@ def _times_sinh_ratio(x: Tensor, r: Tensor, d: Tensor) -> Tensor:
     """
     safe = torch.where(d > 0, d, 1)
     half = torch.exp(((r - safe) / 2).clamp(max=largest_exponent(safe.dtype)))
-    scale = half * torch.expm1(-2 * r) / torch.expm1(-2 * safe)
+    scale = finite(half * torch.expm1(-2 * r) / torch.expm1(-2 * safe))
     return torch.where((d > 0)[..., None], (half[..., None] * x) * scale[..., None], 0)
 
 
