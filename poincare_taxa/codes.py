@@ -28,6 +28,7 @@ _OPTIMISED = np.round(16 * 1.5 ** np.arange(9)).astype(int)
 """Sizes for which a code is optimised (16 … 410); a family takes part of the next larger one."""
 
 _STEPS = 60
+_GRID = 2.0**16
 
 
 @cache
@@ -118,13 +119,12 @@ def _line(k: int) -> Code:
 
 
 def _simplex(k: int, m: int) -> Code:
-    # The rows of the centring matrix are k equidistant points of a (k-1)-dimensional subspace;
-    # its eigenvectors of eigenvalue 1 are coordinates of that subspace.
-    centring = np.eye(k) - 1 / k
-    coordinates = np.linalg.eigh(centring)[1][:, 1:]
+    # Helmert's rows: the j-th axis sets point j against the j points before it.
     points = np.zeros((k, m))
-    points[:, : k - 1] = coordinates
-    return points / float(np.linalg.norm(points[0] - points[1]))
+    for j in range(1, k):
+        points[:j, j - 1] = 1 / np.sqrt(2 * j * (j + 1))
+        points[j, j - 1] = -j / np.sqrt(2 * j * (j + 1))
+    return points
 
 
 def _cross_polytope(k: int, m: int) -> Code:
@@ -179,9 +179,10 @@ def _integer_vectors(bound: int, m: int) -> NDArray[np.int8]:
 def _optimised(k: int, m: int) -> Code:
     """Make a spherical code and push its nearest pairs apart.
 
-    Gradient descent on a soft maximum of the cosines that hardens as it goes [HM25]; deterministic.
+    Gradient descent on a soft maximum of the cosines that hardens as it goes [HM25]. Positions are
+    rounded on the way, so that the last bits of one processor do not grow into another code.
     """
-    points = np.random.default_rng([k, m]).standard_normal((k, m)).astype(np.float32)
+    points = np.random.default_rng([k, m]).standard_normal((k, m))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     for step in range(_STEPS):
         progress = step / _STEPS
@@ -194,5 +195,6 @@ def _optimised(k: int, m: int) -> Code:
         longest = np.linalg.norm(push, axis=1).max()
         points += (0.3 * (1 - progress) + 0.005) / max(longest, 1e-12) * push
         points /= np.linalg.norm(points, axis=1, keepdims=True)
-    exact: Code = points.astype(np.float64)
-    return exact / float(pdist(exact).min())
+        points = np.round(points * _GRID) / _GRID
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points / float(pdist(points).min())

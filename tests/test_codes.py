@@ -1,5 +1,9 @@
 """Laws of separated codes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,3 +64,16 @@ def test_tight_code__fills_the_plane_like_the_densest_packing():
 def test_codes__cannot_be_changed_by_a_caller():
     with pytest.raises(ValueError, match="read-only"):
         tight_code(5, 3)[0] = 0
+
+
+def test_tight_code__is_the_same_on_every_processor():
+    """A thread more or another instruction set changes last bits; they must not grow."""
+    code = (
+        "from poincare_taxa.codes import tight_code as t; print(t(81, 9).round(9).tobytes().hex())"
+    )
+    slow = {"OPENBLAS_CORETYPE": "Sandybridge", "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | slow
+    other = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert other.stdout.strip() == tight_code(81, 9).round(9).tobytes().hex()
