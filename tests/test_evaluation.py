@@ -223,8 +223,8 @@ def test_evaluate__sampled_pairs_are_measured_as_scipy_does():
     tax = a_taxonomy(150)
     r, u = scattered(150, dim=2)
     r += torch.tensor(0.4 * tax.depth)
-    report = evaluate((r, u), tax, queries=40, exact=False, seed=1, floor_queries=0)
-    queries = _subjects.stream(1, "queries").permutation(150)[:40]
+    report = evaluate((r, u), tax, queries=45, exact=False, seed=1, floor_queries=0)
+    queries = _subjects.stream(1, "queries").permutation(150)[:45]
     draws = {
         "": metrics.uniform_others(150, queries, 100, _subjects.stream(1, "uniform others")),
         "/LCA-balanced": metrics.lca_balanced_others(
@@ -243,7 +243,7 @@ def test_evaluate__sampled_pairs_are_measured_as_scipy_does():
         assert report[f"worst distortion{kind}"].value == each[-1]
     lca = tax.depth[tax.lca(queries[:, None], others)]
     levels = []
-    for level in np.flatnonzero(np.bincount(lca.ravel()) >= 40):
+    for level in np.flatnonzero(np.bincount(lca.ravel()) >= 45):
         inside = lca == level
         if len(set(tree[inside])) > 1:
             levels.append(stats.spearmanr(distance[inside], tree[inside]).statistic)
@@ -327,6 +327,17 @@ def test_evaluate__a_planted_radius_earns_no_more_than_the_floor():
         assert report[f"separation/{rank}"].value < 1.1
         lift = float(report[f"purity@10/{rank}"].note.split()[-1])
         assert lift < 1.6
+
+
+def test_floor__has_the_same_radii_and_losses_and_unit_directions():
+    r, u = scattered(50)
+    r[7] = math.nan
+    points = Points(r, u)
+    floor = evaluation._random_directions(points, torch.Generator().manual_seed(0))
+    assert np.array_equal(floor.valid, points.valid)
+    assert np.array_equal(floor.radius, points.radius)
+    length = torch.linalg.vector_norm(floor._coordinates[:, floor.valid], dim=0)
+    assert torch.allclose(length, torch.ones(49, dtype=torch.float64), rtol=0, atol=1e-15)
 
 
 def test_evaluate__a_learned_radius_is_not_called_planted():
