@@ -19,7 +19,7 @@ from torch import Tensor
 
 from poincare_taxa.geometry import ball, convert, polar
 from poincare_taxa.geometry._arguments import check_curvature
-from poincare_taxa.geometry._numerics import renormalised
+from poincare_taxa.geometry._numerics import renormalised, unit
 from poincare_taxa.geometry._polar_distance import largest_exponent
 
 __all__ = ["PoincareBall", "Polar"]
@@ -175,13 +175,11 @@ class PoincareBall(geoopt.PoincareBall):
         """Riemannian gradient in the orthonormal frame: u/λ."""
         return gradient / self.lambda_x(x, keepdim=True)
 
-    def frame_walk(self, x: Tensor, step: Tensor) -> Tensor:
-        """Move by a step given in the orthonormal frame: x + step/λ, projected."""
-        return self.projx(x + step / self.lambda_x(x, keepdim=True))
-
-    def frame_project(self, x: Tensor, vector: Tensor) -> Tensor:
-        """Make a vector one of the frame at x: every vector is."""
-        return vector
+    def frame_walk(self, x: Tensor, step: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+        """Move by a step given in the orthonormal frame, x + step/λ, and carry a vector along."""
+        y = self.retr(x, step / self.lambda_x(x, keepdim=True))
+        stretch = self.lambda_x(y, keepdim=True) / self.lambda_x(x, keepdim=True)
+        return y, stretch * self.transp(x, y, carried)
 
     def frame_parts(self, vector: Tensor) -> list[Tensor]:
         """Split a vector of the frame into the parts that share one second moment: the whole."""
@@ -372,13 +370,30 @@ class Polar(geoopt.Manifold):
         tangent = self.proju(x, gradient)
         return torch.cat((tangent[..., :1], _divided(tangent[..., 1:], _sinh(x))), dim=-1)
 
-    def frame_walk(self, x: Tensor, step: Tensor) -> Tensor:
-        """Move by a step given in the orthonormal frame: `retr` by (dr, step / sinh r)."""
-        return self.retr(x, torch.cat((step[..., :1], _divided(step[..., 1:], _sinh(x))), dim=-1))
+    def frame_walk(self, x: Tensor, step: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+        """Move by a step given in the orthonormal frame, and carry a vector along.
 
-    def frame_project(self, x: Tensor, vector: Tensor) -> Tensor:
-        """Make a vector one of the frame at x: `proju`."""
-        return self.proju(x, vector)
+        The walk is `retr`: it turns by θ at radius r, then moves along the ray. Parallel transport
+        along such an arc turns the frame by θ cosh r, which is about the length of a short step at
+        large r, and θ near the origin, where the vector stands still in the flat space.
+        """
+        r, u = x[..., :1], x[..., 1:]
+        sideways, across = unit(step[..., 1:])
+        sideways = sideways[..., None]
+        slope = _divided(sideways, _sinh(x))
+        y = self.retr(x, torch.cat((step[..., :1], slope * across), dim=-1))
+
+        turn = torch.atan(slope)
+        frame_turn = _divided(sideways, torch.tanh(r)) * torch.where(slope > 0, turn / slope, 1)
+        radial, angular = carried[..., :1], carried[..., 1:]
+        along = (angular * across).sum(-1, keepdim=True)
+        cos, sin = torch.cos(frame_turn), torch.sin(frame_turn)
+        outwards = radial * cos + along * sin
+        onward = (along * cos - radial * sin) * (torch.cos(turn) * across - torch.sin(turn) * u)
+        past_origin = r + step[..., :1] < 0
+        return y, torch.cat(
+            (torch.where(past_origin, -outwards, outwards), angular - along * across + onward), -1
+        )
 
     def frame_parts(self, vector: Tensor) -> list[Tensor]:
         """Split a vector of the frame into the parts that share one second moment."""

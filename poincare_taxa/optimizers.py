@@ -33,8 +33,8 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
     A step of `Polar` changes the radius by at most about ``lr`` and moves the point sideways by at
     most about ``lr``, whatever its radius: the direction's step is divided by sinh r and *added* to
     the stored direction (see `Polar.retr`), so that deep points keep what distinguishes them.
-    Moments live in the frame and need no transport: the radial part is the same everywhere, the
-    direction's is projected at the new point.
+    The first moment is carried along by parallel transport, which matters near the origin: without
+    it, momentum is lost at every turn of a direction.
 
     Parameters
     ----------
@@ -132,11 +132,11 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
             -rate * part / ((1 - beta1**t) * size[:, k : k + 1])
             for k, (part, rate) in enumerate(zip(manifold.frame_parts(mean), rates, strict=False))
         ]
-        moved = manifold.frame_walk(x, torch.cat(steps, dim=-1))
+        moved, mean = manifold.frame_walk(x, torch.cat(steps, dim=-1), mean)
 
         table[rows] = moved
         state["touched"][rows] = t
-        state["exp_avg"][rows] = manifold.frame_project(moved, mean)
+        state["exp_avg"][rows] = mean
         state["exp_avg_sq"][rows] = square
 
 

@@ -229,12 +229,51 @@ def test_frame__lengths_are_hyperbolic(manifold, dtype):
     riemannian = manifold.egrad2rgrad(x, gradient)
     assert torch.allclose(frame.norm(dim=-1), manifold.norm(x, riemannian), rtol=1e-5)
     step = 1e-3 * frame / frame.norm(dim=-1, keepdim=True)
-    moved = manifold.dist(x, manifold.frame_walk(x, step))
+    moved = manifold.dist(x, manifold.frame_walk(x, step, frame)[0])
     # the walk is right to first order: relative error 1e-3, and the rounding of the points
     assert torch.allclose(moved, torch.full_like(moved, 1e-3), rtol=5e-3, atol=tolerance(dtype))
     parts = manifold.frame_parts(frame)
     assert torch.equal(torch.cat(parts, dim=-1), frame)
-    assert torch.allclose(manifold.frame_project(x, frame), frame, atol=tolerance(dtype))
+
+
+def in_frame(manifold, x, v):
+    """A tangent vector in the orthonormal frame: what turns an inner product into a dot product."""
+    return manifold.frame_gradient(x, metric(manifold, x, v))
+
+
+def metric(manifold, x, v):
+    """Lower the index: the differential whose Riemannian gradient is v."""
+    if isinstance(manifold, PoincareBall):
+        return manifold.lambda_x(x, keepdim=True) ** 2 * v
+    return torch.cat((v[..., :1], x[..., :1].sinh() ** 2 * v[..., 1:]), dim=-1)
+
+
+@pytest.mark.parametrize("radius", [0.05, 2.0])
+def test_frame_walk__carries_vectors_by_parallel_transport(manifold, radius):
+    x = points(manifold, 50, torch.float64, radius=radius)
+    v, w = vectors(manifold, x), vectors(manifold, x, seed=11)
+    frame_v, frame_w = in_frame(manifold, x, v), in_frame(manifold, x, w)
+    apart = []
+    for t in (1e-2, 1e-3):
+        y, carried = manifold.frame_walk(x, t * frame_v, frame_w)
+        assert torch.equal(y, manifold.retr(x, t * v)) or torch.allclose(y, manifold.retr(x, t * v))
+        assert torch.allclose(carried.norm(dim=-1), frame_w.norm(dim=-1))
+        expected = in_frame(manifold, y, manifold.transp(x, y, w))
+        apart.append((carried - expected).abs().max().item())
+    # the walk is not the geodesic: what they enclose turns the vector by its area
+    assert apart[0] < 1e-4
+    assert apart[1] < apart[0] / 80 or apart[1] < 1e-13
+
+
+def test_frame_walk__of_polar_carries_vectors_through_the_origin():
+    manifold = Polar()
+    x = torch.tensor([[0.1, 0.0, 1.0]], dtype=torch.float64)
+    vector = torch.tensor([[1.0, 2.0, 0.0]], dtype=torch.float64)
+    step = torch.tensor([[-0.3, 0.0, 0.0]], dtype=torch.float64)
+    y, carried = manifold.frame_walk(x, step, vector)
+    assert torch.allclose(y, torch.tensor([[0.2, 0.0, -1.0]], dtype=torch.float64))
+    # outwards is now the other way; sideways is as it was
+    assert carried.tolist() == [[-1.0, 2.0, 0.0]]
 
 
 def test_polar__component_inner_has_one_value_per_part():
@@ -256,10 +295,14 @@ def test_polar__steps_at_large_radius_keep_fine_structure(radius):
     x = [[radius, nearly_one, fine, 0.0], [radius, nearly_one, 3 * fine, 0.0]]
     x = torch.tensor(x, dtype=torch.float64)
     step = torch.tensor([[0.5, 0.0, 0.0, 0.25]], dtype=torch.float64)
-    moved = manifold.frame_walk(x, step.expand(2, 4))
+    moved, carried = manifold.frame_walk(x, step.expand(2, 4), step.expand(2, 4))
     assert torch.equal(moved[:, 1:3], x[:, 1:3])
     assert moved[:, 0].tolist() == [radius + 0.5] * 2
     assert torch.allclose(moved[:, 3], torch.tensor(0.5 * fine, dtype=torch.float64), rtol=1e-12)
+    # 0.25 sideways at large radius turns the frame by 0.25
+    cos, sin = math.cos(0.25), math.sin(0.25)
+    expected = [0.5 * cos + 0.25 * sin, 0.0, 0.0, 0.25 * cos - 0.5 * sin]
+    assert torch.allclose(carried, torch.tensor(expected, dtype=torch.float64), atol=1e-15)
 
 
 def test_polar__a_step_past_the_origin_comes_out_on_the_other_side():
@@ -274,7 +317,8 @@ def test_polar__gradients_at_the_origin_are_radial():
     gradient = torch.tensor([[2.0, 3.0, 4.0]], dtype=torch.float64)
     for convert_gradient in (manifold.egrad2rgrad, manifold.frame_gradient):
         assert convert_gradient(x, gradient).tolist() == [[2.0, 0.0, 0.0]]
-    assert torch.equal(manifold.frame_walk(x, torch.ones(1, 3).double())[:, 1:], x[:, 1:])
+    moved, _ = manifold.frame_walk(x, torch.ones_like(x), torch.ones_like(x))
+    assert torch.equal(moved[:, 1:], x[:, 1:])
 
 
 # -- the ball's own promises ----------------------------------------------------------------------
