@@ -24,6 +24,7 @@ __all__ = ["Points"]
 # elements on the calling thread, but roots and logarithms only up to 2,048; numpy always does.
 _TILE = 32_000
 _LARGEST = 350.0  # Radius up to which a² is a normal number.
+_FACTS = 5  # Of a point beside its coordinates: lost or not, r, a, a/2, f.
 
 
 class Points:
@@ -49,33 +50,37 @@ class Points:
         r = radius.detach().to("cpu", torch.float64)
         u = direction.detach().to("cpu", torch.float64)
         valid = torch.isfinite(r) & (r >= 0) & torch.isfinite(u).all(dim=1)
-        self._coordinates = u.T.contiguous()
-        self._invalid = torch.nonzero(~valid)[:, 0]
-        self._coordinates[:, self._invalid] = 0
-        self._radius = torch.where(valid, r, 0)
-        self._shrunk = torch.exp(-self._radius)
-        self._half = self._shrunk / 2
-        self._spread = -torch.expm1(-2 * self._radius)
-        self._vast = bool((self._radius > _LARGEST).any())
-        self.radius = self._radius.numpy()
+        # One row for each thing that a distance needs to know of a point, coordinates last.
+        self._table = torch.empty(_FACTS + u.shape[1], len(r), dtype=torch.float64)
+        lost, at, shrunk, half, spread, *_ = self._table
+        lost.copy_(torch.where(valid, 0, torch.inf))
+        at.copy_(torch.where(valid, r, 0))
+        torch.exp(-at, out=shrunk)
+        torch.div(shrunk, 2, out=half)
+        spread.copy_(torch.expm1(-2 * at).neg_())
+        self._table[_FACTS:] = u.T
+        self._table[_FACTS:, ~valid] = 0
+        self._some_lost = not bool(valid.all())
+        self._vast = bool((at > _LARGEST).any())
+        self.radius = at.numpy()
         self.valid = valid.numpy()
 
     @property
     def dim(self) -> int:
         """Number of coordinates of a direction."""
-        return len(self._coordinates)
+        return len(self._table) - _FACTS
 
     def __len__(self) -> int:
-        return len(self._radius)
+        return self._table.shape[1]
 
     def rows(self, queries: NDArray[np.integer], out: NDArray[np.float64]) -> NDArray[np.float64]:
         """Write the distance from each query to every point to `out` [Q, n], on this thread."""
-        asked = torch.as_tensor(queries, dtype=torch.int64)
+        asked = self._table[:, torch.as_tensor(queries), None]
         rows = torch.from_numpy(out)
-        width = max(1, _TILE // max(1, len(asked)))
+        width = max(1, _TILE // max(1, len(queries)))
         for start in range(0, len(self), width):
             tile = slice(start, min(start + width, len(self)))
-            rows[:, tile] = self._distance(asked[:, None], tile)
+            rows[:, tile] = self._distance(asked, self._table[:, tile])
         return out
 
     def pairs(self, first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -85,50 +90,45 @@ class Points:
         out = torch.empty(len(flat_i), dtype=torch.float64)
         for start in range(0, len(out), _TILE):
             block = slice(start, start + _TILE)
-            out[block] = self._distance(flat_i[block], flat_j[block])
+            out[block] = self._distance(
+                self._table[:, flat_i[block]], self._table[:, flat_j[block]]
+            )
         return out.numpy().reshape(i.shape)
 
     def square(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Distance of all pairs of some rows: [m, m]."""
-        at = torch.as_tensor(rows)
-        radius = torch.where(torch.from_numpy(self.valid)[at], self._radius[at], torch.nan)
-        some = Points(radius, self._coordinates[:, at].T)
-        out = np.empty((len(at), len(at)))
-        for start in range(0, len(at), 8):
-            block = np.arange(start, min(start + 8, len(at)))
-            some.rows(block, out[block[0] : block[-1] + 1])
-        return out
+        some = self._table[:, torch.as_tensor(rows)]
+        out = torch.empty(len(rows), len(rows), dtype=torch.float64)
+        height = max(1, _TILE // max(1, len(rows)))
+        for start in range(0, len(rows), height):
+            block = slice(start, start + height)
+            out[block] = self._distance(some[:, block, None], some)
+        return out.numpy()
 
-    def _distance(self, q: Tensor, v: Tensor | slice) -> Tensor:
+    def _distance(self, q: Tensor, v: Tensor) -> Tensor:
+        """Distance of columns of the table that broadcast."""
         if self._vast:
-            return self._distance_at_any_radius(q, v)
-        first = self._coordinates[0]
-        step = first[v] - first[q]
+            u_q, u_v = q[_FACTS:].movedim(0, -1), v[_FACTS:].movedim(0, -1)
+            return polar.dist(q[1], u_q, v[1], u_v) + (q[0] + v[0])
+        (lost_q, r_q, a_q, half_q, f_q, x_q, *rest_q) = q
+        (lost_v, r_v, a_v, half_v, f_v, x_v, *rest_v) = v
+        step = x_v - x_q
         b = step * step
-        for coordinate in self._coordinates[1:]:
-            torch.sub(coordinate[v], coordinate[q], out=step)
+        for x_q, x_v in zip(rest_q, rest_v, strict=True):
+            torch.sub(x_v, x_q, out=step)
             b.addcmul_(step, step)
-        b *= torch.mul(self._spread[v], self._spread[q] / 16, out=step)
-        torch.sub(self._half[v], self._half[q], out=step)
+        b *= torch.mul(f_v, f_q / 16, out=step)
+        torch.sub(half_v, half_q, out=step)
         b.addcmul_(step, step)
-        torch.mul(self._half[v], 4 * self._half[q], out=step).add_(b)
+        torch.mul(half_v, 4 * half_q, out=step).add_(b)
         d = _sqrt_(step).add_(_sqrt_(b))
-        d /= torch.maximum(self._shrunk[v], self._shrunk[q], out=b)
+        d /= torch.maximum(a_v, a_q, out=b)
         d.clamp_(min=1)  # Which it is but for rounding: d is at least the difference of the radii.
         np.log(d.numpy(), out=d.numpy())
         d *= 2
-        d += torch.sub(self._radius[v], self._radius[q], out=b).abs_()
-        return self._lost_ones_far(d, q, v)
-
-    def _distance_at_any_radius(self, q: Tensor, v: Tensor | slice) -> Tensor:
-        at = self._coordinates.T
-        d = polar.dist(self._radius[q], at[q], self._radius[v], at[v])
-        return self._lost_ones_far(d, q, v)
-
-    def _lost_ones_far(self, d: Tensor, q: Tensor, v: Tensor | slice) -> Tensor:
-        if len(self._invalid):
-            valid = torch.from_numpy(self.valid)
-            d.masked_fill_(~(valid[q] & valid[v]), torch.inf)
+        d += torch.sub(r_v, r_q, out=b).abs_()
+        if self._some_lost:
+            d += torch.add(lost_q, lost_v, out=b)
         return d
 
 

@@ -336,7 +336,7 @@ def test_floor__has_the_same_radii_and_losses_and_unit_directions():
     floor = evaluation._random_directions(points, torch.Generator().manual_seed(0))
     assert np.array_equal(floor.valid, points.valid)
     assert np.array_equal(floor.radius, points.radius)
-    length = torch.linalg.vector_norm(floor._coordinates[:, floor.valid], dim=0)
+    length = torch.linalg.vector_norm(floor._table[_scan._FACTS :, floor.valid], dim=0)
     assert torch.allclose(length, torch.ones(49, dtype=torch.float64), rtol=0, atol=1e-15)
 
 
