@@ -25,7 +25,7 @@ two part), since 2 sinh r₁ sinh r₂ / sinh d = e^{2g} f(r₁) f(r₂) / f(d).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -100,8 +100,9 @@ class AllPairs(torch.autograd.Function):
         if result.numel() > 0:
             block, working = _block_for(max(r1.max().item(), r2.max().item()), dtype)
             row_r, column_r = r1.to(working), r2.to(working)
-            for columns in _blocks(*result.shape):
-                block(row_r, u1, column_r[columns], u2[columns], score, result[:, columns])
+            for rows, columns in _blocks(*result.shape):
+                place = result[rows, columns]
+                block(row_r[rows], u1[rows], column_r[columns], u2[columns], score, place)
         ctx.score = score
         ctx.save_for_backward(r1, u1, r2, u2, result)
         return result
@@ -113,20 +114,22 @@ class AllPairs(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: this gradient will be differentiated again
             return _differentiable_backward(ctx, grad)
         to_r1, to_u1, to_r2, to_u2 = (torch.zeros_like(t, dtype=d.dtype) for t in (r1, u1, r2, u2))
-        for columns in _blocks(*d.shape):
-            g, v = grad[:, columns], u2[columns]
-            row_r, column_r = r1[:, None], r2[None, columns]
-            apart = d[:, columns] + (row_r - column_r) if ctx.score else d[:, columns]
-            by_r1, by_r2, turn = partials(row_r, column_r, _all_half_chords(u1, v), apart)
+        for rows, columns in _blocks(*d.shape):
+            g, u, v = grad[rows, columns], u1[rows], u2[columns]
+            row_r, column_r = r1[rows, None], r2[None, columns]
+            apart = d[rows, columns]
+            if ctx.score:
+                apart = apart + (row_r - column_r)
+            by_r1, by_r2, turn = partials(row_r, column_r, _all_half_chords(u, v), apart)
             if ctx.score:
                 by_r1, by_r2 = by_r1 - 1, by_r2 + 1
-            to_r1 += (g * by_r1).sum(1)
-            to_r2[columns] = (g * by_r2).sum(0)
+            to_r1[rows] += (g * by_r1).sum(1)
+            to_r2[columns] += (g * by_r2).sum(0)
             weight = turn[0] * g
-            for k in range(u1.shape[1]):
-                by_u = finite(weight * (u1[:, k, None] - v[None, :, k]) * turn[1])
-                to_u1[:, k] += by_u.sum(1)
-                to_u2[columns, k] = -by_u.sum(0)
+            for k in range(u.shape[1]):
+                by_u = finite(weight * (u[:, k, None] - v[None, :, k]) * turn[1])
+                to_u1[rows, k] += by_u.sum(1)
+                to_u2[columns, k] -= by_u.sum(0)
         return (
             to_r1.to(r1.dtype),
             to_u1.to(u1.dtype),
@@ -240,9 +243,13 @@ def _all_half_chords(u1: Tensor, u2: Tensor) -> Tensor:
     return pairwise_norm(u1.to(dtype) * lift, u2.to(dtype) * lift).mul_(1 / (2 * lift))
 
 
-def _blocks(n: int, m: int) -> list[slice]:
-    width = max(1, _BLOCK // max(n, 1))
-    return [slice(start, min(start + width, m)) for start in range(0, m, width)]
+def _blocks(n: int, m: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of blocks that cover [n, m]."""
+    height = min(n, 256)
+    width = _BLOCK // max(height, 1)
+    for top in range(0, n, height or 1):
+        for left in range(0, m, width):
+            yield slice(top, top + height), slice(left, left + width)
 
 
 def finite(x: Tensor) -> Tensor:
