@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checks import CheckResult as CheckResult
     from .checks import check as check
+    from .closure import ClosurePairs as ClosurePairs
+    from .cones import EntailmentConeLoss as EntailmentConeLoss
+    from .cones import cone_energy as cone_energy
+    from .cones import entailment_cone_loss as entailment_cone_loss
+    from .curriculum import Curriculum as Curriculum
+    from .curriculum import balanced_depths as balanced_depths
+    from .curriculum import join_at_parent as join_at_parent
+    from .curriculum import lift as lift
     from .evaluation import Report as Report
     from .evaluation import evaluate as evaluate
     from .geometry import ball as ball
@@ -22,8 +30,31 @@ if TYPE_CHECKING:
     from .geometry.ball import dist as dist
     from .layout import Layout as Layout
     from .layout import layout as layout
+    from .lca import LCAPairs as LCAPairs
+    from .lca import LCATriplets as LCATriplets
+    from .losses import DepthMarginRankingLoss as DepthMarginRankingLoss
+    from .losses import SoftmaxRankingLoss as SoftmaxRankingLoss
+    from .losses import StressLoss as StressLoss
+    from .losses import TripletLoss as TripletLoss
+    from .losses import margin_ranking_loss as margin_ranking_loss
+    from .losses import softmax_ranking_loss as softmax_ranking_loss
+    from .losses import stress_loss as stress_loss
+    from .losses import triplet_loss as triplet_loss
+    from .margins import ConstantMargin as ConstantMargin
+    from .margins import DepthMargin as DepthMargin
+    from .margins import TreeMargin as TreeMargin
     from .model import TaxonEmbedding as TaxonEmbedding
     from .model import embed as embed
+    from .negatives import CousinNegatives as CousinNegatives
+    from .negatives import MixedNegatives as MixedNegatives
+    from .negatives import SameDepthNegatives as SameDepthNegatives
+    from .negatives import UniformNegatives as UniformNegatives
+    from .pairs import AncestorPairs as AncestorPairs
+    from .pairs import ParentChildPairs as ParentChildPairs
+    from .pairs import StratifiedPairs as StratifiedPairs
+    from .projection import clip_gradients as clip_gradients
+    from .projection import project_after_step as project_after_step
+    from .projection import project_all as project_all
     from .readers import load_sample as load_sample
     from .readers import read as read
     from .readers import read_edges as read_edges
@@ -31,8 +62,12 @@ if TYPE_CHECKING:
     from .readers import read_ncbi as read_ncbi
     from .readers import read_newick as read_newick
     from .readers import read_parents as read_parents
+    from .regularizers import LinearRadius as LinearRadius
+    from .regularizers import NormRegularizer as NormRegularizer
     from .taxonomy import Taxonomy as Taxonomy
     from .taxonomy import TaxonomyError as TaxonomyError
+    from .tiles import SharedNegatives as SharedNegatives
+    from .tree_index import TreeIndex as TreeIndex
     from .visualize import disk_layout as disk_layout
     from .visualize import plot_disk as plot_disk
 
@@ -40,11 +75,29 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "checks": ["CheckResult", "check"],
+    "closure": ["ClosurePairs"],
+    "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],
+    "curriculum": ["Curriculum", "balanced_depths", "join_at_parent", "lift"],
     "evaluation": ["Report", "evaluate"],
     "geometry": ["ball", "convert", "lorentz", "polar"],
     "geometry.ball": ["cdist", "dist"],
     "layout": ["Layout", "layout"],
+    "lca": ["LCAPairs", "LCATriplets"],
+    "losses": [
+        "DepthMarginRankingLoss",
+        "SoftmaxRankingLoss",
+        "StressLoss",
+        "TripletLoss",
+        "margin_ranking_loss",
+        "softmax_ranking_loss",
+        "stress_loss",
+        "triplet_loss",
+    ],
+    "margins": ["ConstantMargin", "DepthMargin", "TreeMargin"],
     "model": ["TaxonEmbedding", "embed"],
+    "negatives": ["CousinNegatives", "MixedNegatives", "SameDepthNegatives", "UniformNegatives"],
+    "pairs": ["AncestorPairs", "ParentChildPairs", "StratifiedPairs"],
+    "projection": ["clip_gradients", "project_after_step", "project_all"],
     "readers": [
         "load_sample",
         "read",
@@ -54,7 +107,10 @@ _HOMES = {
         "read_newick",
         "read_parents",
     ],
+    "regularizers": ["LinearRadius", "NormRegularizer"],
     "taxonomy": ["Taxonomy", "TaxonomyError"],
+    "tiles": ["SharedNegatives"],
+    "tree_index": ["TreeIndex"],
     "visualize": ["disk_layout", "plot_disk"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -165,7 +165,8 @@ def join_at_parent(
     Raises
     ------
     ValueError
-        If `depth` or `step` is out of its range, or the table has another number of rows.
+        If `depth` or `step` is out of its range, the table has another number of rows, or its
+        manifold no polar coordinates.
 
     Examples
     --------
@@ -182,9 +183,11 @@ def join_at_parent(
         raise ValueError(f"step must be positive; got {step}")
     if len(points) != len(tree):
         raise ValueError(f"{len(points)} points for {len(tree)} nodes")
-    manifold = getattr(points, "manifold", None)
-    to_polar = getattr(manifold, "to_polar", convert.ball_to_polar)
-    from_polar = getattr(manifold, "from_polar", convert.polar_to_ball)
+    to_polar, from_polar = convert.ball_to_polar, convert.polar_to_ball
+    if (manifold := getattr(points, "manifold", None)) is not None:
+        if not hasattr(manifold, "to_polar"):
+            raise ValueError(f"{manifold} has no to_polar and from_polar; use one of this library")
+        to_polar, from_polar = manifold.to_polar, manifold.from_polar
     nodes = tree.level_order[tree.level_start[depth] : tree.level_start[depth + 1]]
     radius, direction = to_polar(points.detach()[tree.parent[nodes]])
     way = torch.randn(

@@ -125,7 +125,7 @@ def softmax_ranking_loss(
     logits = -d_neg if log_weights is None else log_weights - d_neg
     counts = None
     if mask is not None:
-        # not −inf, whose logsumexp has no gradient where a whole row is masked
+        # not −inf: where a whole row is masked, the gradient of logsumexp would pass through nan
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min / 2)
         counts = mask.any(1)
     return reduced(

@@ -1,5 +1,6 @@
 """Schedules, and growing down the tree."""
 
+import geoopt
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +10,7 @@ from strategies import taxonomies
 
 from poincare_taxa.curriculum import Curriculum, balanced_depths, join_at_parent, lift
 from poincare_taxa.embedding import PoincareEmbedding
-from poincare_taxa.geometry import ball
+from poincare_taxa.geometry import ball, convert
 from poincare_taxa.manifolds import PoincareBall, Polar
 from poincare_taxa.negatives import UniformNegatives
 from poincare_taxa.pairs import AncestorPairs, StratifiedPairs
@@ -92,13 +93,20 @@ def test_join_at_parent__places_children_a_step_from_their_parents(manifold, tax
 
 
 def test_join_at_parent__spreads_the_children_of_a_root_at_the_origin():
-    star = TreeIndex(Taxonomy.from_parents([-1] + [0] * 200))
-    for points in (torch.zeros(201, 2), PoincareEmbedding(201, 2).weight):
-        with torch.no_grad():
-            points[0, 0] = 0.0
+    star = TreeIndex(Taxonomy.from_parents([-1] + [0] * 500))
+    embedding = PoincareEmbedding(501, 2)
+    with torch.no_grad():
+        embedding.weight[0, 0] = 0.0  # the radius
+    for points, to_polar in (
+        (torch.zeros(501, 2), convert.ball_to_polar),
+        (embedding.weight, embedding.manifold.to_polar),
+    ):
         join_at_parent(points, star, 1, step=0.5, generator=generator())
-        around = points.detach()[1:, -2:]
-        assert float((around / around.norm(dim=1, keepdim=True)).mean(0).norm()) < 0.15
+        radius, around = to_polar(points.detach()[1:])
+        torch.testing.assert_close(radius, torch.full_like(radius, 0.5), rtol=1e-6, atol=0)
+        # the mean of 500 unit vectors, and how far their second moments are from even
+        assert float(around.mean(0).norm()) < 0.15
+        assert float((around.T @ around / 500 - torch.eye(2) / 2).abs().max()) < 0.1
 
 
 def test_join_at_parent__works_on_a_plain_table_in_the_ball():
@@ -123,3 +131,9 @@ def test_join_at_parent__works_on_a_plain_table_in_the_ball():
 def test_join_at_parent__refuses_with_advice(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(len(TREE), 2), TreeIndex(TREE))
+
+
+def test_join_at_parent__refuses_a_manifold_without_polar_coordinates():
+    points = geoopt.ManifoldParameter(torch.zeros(len(TREE), 3), manifold=geoopt.Euclidean())
+    with pytest.raises(ValueError, match="no to_polar"):
+        join_at_parent(points, TreeIndex(TREE), 1)

@@ -244,8 +244,9 @@ def test_tree_margin__is_satisfied_by_the_tree_metric_and_by_no_other_scale(seed
 def test_ranking_losses__of_a_batch_without_valid_negatives_are_zero_with_zero_gradient(loss):
     d_pos = torch.ones(2, requires_grad=True)
     d_neg = torch.ones(2, 3, requires_grad=True)
-    value = loss(d_pos, d_neg, mask=torch.zeros(2, 3, dtype=torch.bool))
-    value.backward()
+    with torch.autograd.set_detect_anomaly(True):  # no nan on the way either
+        value = loss(d_pos, d_neg, mask=torch.zeros(2, 3, dtype=torch.bool))
+        value.backward()
     assert float(value.detach()) == 0
     assert (d_pos.grad == 0).all()
     assert (d_neg.grad == 0).all()
