@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .curriculum import balanced_depths as balanced_depths
     from .curriculum import join_at_parent as join_at_parent
     from .curriculum import lift as lift
+    from .embedding import PoincareEmbedding as PoincareEmbedding
     from .evaluation import Report as Report
     from .evaluation import evaluate as evaluate
     from .geometry import ball as ball
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from .losses import softmax_ranking_loss as softmax_ranking_loss
     from .losses import stress_loss as stress_loss
     from .losses import triplet_loss as triplet_loss
+    from .manifolds import PoincareBall as PoincareBall
+    from .manifolds import Polar as Polar
     from .margins import ConstantMargin as ConstantMargin
     from .margins import DepthMargin as DepthMargin
     from .margins import TreeMargin as TreeMargin
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from .negatives import MixedNegatives as MixedNegatives
     from .negatives import SameDepthNegatives as SameDepthNegatives
     from .negatives import UniformNegatives as UniformNegatives
+    from .optimizers import RowwiseRiemannianAdam as RowwiseRiemannianAdam
     from .pairs import AncestorPairs as AncestorPairs
     from .pairs import ParentChildPairs as ParentChildPairs
     from .pairs import StratifiedPairs as StratifiedPairs
@@ -78,6 +82,7 @@ _HOMES = {
     "closure": ["ClosurePairs"],
     "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],
     "curriculum": ["Curriculum", "balanced_depths", "join_at_parent", "lift"],
+    "embedding": ["PoincareEmbedding"],
     "evaluation": ["Report", "evaluate"],
     "geometry": ["ball", "convert", "lorentz", "polar"],
     "geometry.ball": ["cdist", "dist"],
@@ -93,9 +98,11 @@ _HOMES = {
         "stress_loss",
         "triplet_loss",
     ],
+    "manifolds": ["PoincareBall", "Polar"],
     "margins": ["ConstantMargin", "DepthMargin", "TreeMargin"],
     "model": ["TaxonEmbedding", "embed"],
     "negatives": ["CousinNegatives", "MixedNegatives", "SameDepthNegatives", "UniformNegatives"],
+    "optimizers": ["RowwiseRiemannianAdam"],
     "pairs": ["AncestorPairs", "ParentChildPairs", "StratifiedPairs"],
     "projection": ["clip_gradients", "project_after_step", "project_all"],
     "readers": [
