@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .curriculum import balanced_depths as balanced_depths
     from .curriculum import join_at_parent as join_at_parent
     from .curriculum import lift as lift
+    from .early_stopping import EarlyStopping as EarlyStopping
     from .embedding import PoincareEmbedding as PoincareEmbedding
     from .evaluation import Report as Report
     from .evaluation import evaluate as evaluate
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     from .taxonomy import Taxonomy as Taxonomy
     from .taxonomy import TaxonomyError as TaxonomyError
     from .tiles import SharedNegatives as SharedNegatives
+    from .training import Run as Run
+    from .training import fit as fit
     from .tree_index import TreeIndex as TreeIndex
     from .visualize import disk_layout as disk_layout
     from .visualize import plot_disk as plot_disk
@@ -82,6 +85,7 @@ _HOMES = {
     "closure": ["ClosurePairs"],
     "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],
     "curriculum": ["Curriculum", "balanced_depths", "join_at_parent", "lift"],
+    "early_stopping": ["EarlyStopping"],
     "embedding": ["PoincareEmbedding"],
     "evaluation": ["Report", "evaluate"],
     "geometry": ["ball", "convert", "lorentz", "polar"],
@@ -117,6 +121,7 @@ _HOMES = {
     "regularizers": ["LinearRadius", "NormRegularizer"],
     "taxonomy": ["Taxonomy", "TaxonomyError"],
     "tiles": ["SharedNegatives"],
+    "training": ["Run", "fit"],
     "tree_index": ["TreeIndex"],
     "visualize": ["disk_layout", "plot_disk"],
 }

@@ -1,9 +1,11 @@
 """Schedules are data: sequences of (epoch, value), each value holding from its epoch on."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Schedule", "value_at"]
+__all__ = ["Cosine", "Schedule", "value_at"]
 
 Schedule = Sequence[tuple[int, Any]]
 
@@ -27,3 +29,41 @@ def value_at(schedule: Schedule, epoch: int) -> Any:
             f"a schedule is [(0, value), (epoch, value), …] with ascending epochs; got {schedule!r}"
         )
     return next(value for start, value in reversed(schedule) if start <= epoch)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Falls from 1 to ``last`` along half a cosine, every ``period`` epochs anew.
+
+    For `fit`'s ``lr_schedule``, which is asked at every step: epoch 2.5 is the middle of the third.
+
+    Attributes
+    ----------
+    period
+        Epochs from 1 to ``last``, > 0: the whole run, or a part after which it restarts.
+    last
+        Value at the end of a period.
+
+    Raises
+    ------
+    ValueError
+        If ``period <= 0``.
+
+    Examples
+    --------
+    >>> schedule = Cosine(period=4, last=0.0)
+    >>> [round(schedule(epoch), 3) for epoch in (0, 1, 2, 4)]
+    [1.0, 0.854, 0.5, 1.0]
+    """
+
+    period: float = 1.0
+    last: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not self.period > 0:
+            raise ValueError(f"period must be positive; got {self.period}")
+
+    def __call__(self, epoch: float) -> float:
+        """Return the value at an epoch, which may be a fraction."""
+        share = epoch % self.period / self.period
+        return self.last + (1 - self.last) * (1 + math.cos(math.pi * share)) / 2

@@ -1,0 +1,75 @@
+"""Where a run is seen while it goes: the terminal, and TensorBoard."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["progress_bar", "tensorboard"]
+
+History = list[dict[str, Any]]
+_SHOWN = {"loss": "loss", "depth_radius": "depth–radius", "spearman": "Spearman"}
+
+
+@contextmanager
+def progress_bar(wanted: bool | None, epochs: int) -> Iterator[Callable[[History], None]]:
+    """Draw a bar on standard error: epochs, and the latest measures beside those of the start."""
+    shown = sys.stderr.isatty() if wanted is None else wanted
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    console = Console(stderr=True, force_terminal=wanted)
+    with Progress(*columns, console=console, disable=not shown) as bar:
+        task = bar.add_task("", total=epochs)
+
+        def show(history: History) -> None:
+            bar.update(task, completed=history[-1]["epoch"], description=_line(history))
+
+        yield show
+
+
+def _line(history: History) -> str:
+    parts = []
+    for name, label in _SHOWN.items():
+        known = [row[name] for row in history if name in row]
+        if known:
+            floor = f" (start {known[0]:.2f})" if name in history[0] else ""
+            parts.append(f"{label} {known[-1]:.3g}{floor}")
+    return " · ".join(parts)
+
+
+@contextmanager
+def tensorboard(log_dir: str | Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Write rows of the history to TensorBoard.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "log_dir writes for TensorBoard, which is not installed: `pip install tensorboard`, "
+            "or read run.history"
+        ) from error
+    writer = SummaryWriter(str(log_dir))
+    try:
+
+        def log(row: dict[str, Any]) -> None:
+            for name, value in row.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, row["epoch"])
+
+        yield log
+    finally:
+        writer.close()
