@@ -1,0 +1,68 @@
+"""Arguments in, rows out: each command measures one suite and writes its JSON lines."""
+
+import os
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from benchmarks import distances
+from benchmarks.measure import Machine, Rows, measure_limits
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
+Threads = Annotated[int, typer.Option(help="Of the CPU.")]
+Seconds = Annotated[float, typer.Option(help="Of measuring, per implementation and row.")]
+Tiny = Annotated[bool, typer.Option(help="Only the smallest sizes: does the suite still run?")]
+Out = Annotated[Path | None, typer.Option(help="Folder, instead of results/<device>/.")]
+Dims = Annotated[list[int], typer.Option("--dim", help="May be given several times.")]
+
+ALL_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+DTYPES = (torch.float32, torch.float64)
+AUTOMATIC = "auto"
+
+
+@app.callback()
+def suites() -> None:
+    """Each command measures one suite, prints its rows and writes them as JSON lines."""
+
+
+def machine_of(device: str, threads: int) -> Machine:
+    if device == AUTOMATIC:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Machine.of(device, threads)
+
+
+@app.command()
+def distance(
+    device: Device = AUTOMATIC,
+    threads: Threads = ALL_THREADS or 1,
+    seconds: Seconds = 1.0,
+    tiny: Tiny = False,
+    out: Out = None,
+    dims: Dims = [2, 10, 64, 256],  # noqa: B006
+) -> None:
+    """Paired and all pairs, forward and backward, beside geoopt and HypLL."""
+    machine = machine_of(device, threads)
+    rows = Rows("distance", machine)
+    limits = measure_limits(machine, megabytes=8 if tiny else 512)
+    for task in distance_tasks(machine, dims, tiny):
+        distances.measure(task, rows, limits, seconds=seconds)
+    rows.write(out)
+
+
+def distance_tasks(machine: Machine, dims: list[int], tiny: bool) -> list[distances.Task]:
+    """All sizes at 10 dimensions, all dimensions at a million pairs."""
+    exponents = [2] if tiny else [3, 4, 5, 6, 7] + [8] * (machine.device.type == "cuda")
+    cases = [(10, 10**exponent) for exponent in exponents]
+    if not tiny:
+        cases += [(dim, 10**6) for dim in dims if dim != 10]
+    return [
+        distances.Task(kind, backward, dtype, dim, pairs)
+        for (dim, pairs), kind, backward, dtype in product(
+            cases, ("paired", "all pairs"), (False, True), DTYPES
+        )
+    ]
