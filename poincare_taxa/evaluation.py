@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
@@ -76,7 +77,10 @@ def evaluate(
     seed
         Of everything drawn. The same seed draws the same taxa for every model of a taxonomy.
     exact
-        Whether every taxon is a query; by default where there are at most 5,000.
+        Whether every taxon is a query of the measures that rank all taxa; by default where there
+        are at most 5,000. Of a larger taxonomy, first a few queries are timed and the time that
+        all will take is printed to standard error (unless `progress` is False); the ceiling, and
+        the measures of sampled pairs, then take the larger of `queries` and 5,000.
     k
         Neighbours of precision and purity.
     taxon_ranks
@@ -120,6 +124,7 @@ def evaluate(
     if exact is None:
         exact = n <= max(_EXACT, queries)
     asked = stream(seed, "queries").permutation(n)[: n if exact else queries]
+    sampled = asked[: max(queries, _EXACT)]
 
     subjects: dict[str, Embedding | Tree] = {
         "value": Embedding(points),
@@ -148,12 +153,15 @@ def evaluate(
             rows += _sections.radius_rows(taxonomy, points)
     if parts & _SCANNED:
         query_taxa = QueryTaxa(taxonomy, groups if "purity" in parts else {}, k, parts & _SCANNED)
+        if len(asked) > len(sampled) and progress is not False:
+            _announce(query_taxa, subjects["value"], asked, queries)
+        taken = {"value": asked, "ceiling": sampled, "floor": asked[:floor_queries]}
         with _progress_bar(progress) as advance:
             scanned = {
                 name: scan(
                     subject,
                     query_taxa,
-                    asked[:floor_queries] if name == "floor" else asked,
+                    taken[name],
                     clock,
                     partial(advance, name),
                 )
@@ -162,10 +170,10 @@ def evaluate(
         rows += _sections.scanned_rows(query_taxa, scanned)
     if parts & {"correlation", "distortion"} and n > 1:
         with clock("pairs"):
-            rows += _sections.pair_rows(taxonomy, subjects, asked, seed, parts)
+            rows += _sections.pair_rows(taxonomy, subjects, sampled, seed, parts)
     if "separation" in parts and n > 1:
         with clock("separation"):
-            rows += _sections.separation_rows(taxonomy, subjects, groups, asked, seed)
+            rows += _sections.separation_rows(taxonomy, subjects, groups, sampled, seed)
     if "ball" in parts:
         with clock("ball"):
             rows += _sections.ball_rows(points, facts)
@@ -258,6 +266,22 @@ def _random_directions(points: Points, generator: torch.Generator) -> Points:
     direction = torch.randn(shape, generator=generator, dtype=torch.float64)
     direction /= torch.linalg.vector_norm(direction, dim=1, keepdim=True)
     return Points(torch.from_numpy(np.where(points.valid, points.radius, np.nan)), direction)
+
+
+def _announce(
+    query_taxa: QueryTaxa, subject: Embedding | Tree, asked: NDArray[np.integer], queries: int
+) -> None:
+    """Print how long all queries will take, from the time of the first."""
+    threads = torch.get_num_threads()
+    first, clock = asked[: 16 * threads], Clock()
+    scan(subject, query_taxa, first, clock, lambda done, total: None)
+    each = clock.seconds["scan"] / len(first)
+    hours = len(asked) * each / 3600
+    span = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"exact evaluation: {len(asked):,} queries will take about {span} on {threads} thread(s); "
+        f"a sample of {queries:,} takes {queries * each:.0f} s and estimates the same values"
+    )
 
 
 @contextmanager

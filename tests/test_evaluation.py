@@ -598,6 +598,22 @@ def test_evaluate__draws_progress_only_when_asked(capsys):
     assert "queries" in capsys.readouterr().err
 
 
+def test_evaluate__exact_says_first_how_long_it_takes(monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "_EXACT", 20)
+    tax = a_taxonomy()
+    points = nested(tax)
+    report = evaluate(points, tax, exact=True, queries=30)
+    assert "300 queries will take about 0 minutes on 1 thread(s)" in capsys.readouterr().err
+    assert report.meta["exact"]
+    assert report["ancestor MAP"].estimate.count == 299  # the root has no ancestors
+    assert report["ancestor MAP"].ceiling.count <= 30
+    monkeypatch.undo()
+    every = evaluate(points, tax, progress=False)
+    for key in ("precision@10", "ancestor MAP", "closure mean rank", "neighbour MAP"):
+        assert report[key].value == every[key].value
+    assert "exact evaluation" not in capsys.readouterr().err
+
+
 # -------------------------------------------------------------------- the report
 
 
