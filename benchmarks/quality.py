@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py frontier     few dimensions and float32, complete NCBI taxonomy
     python benchmarks/quality.py ideas        what each idea of the layout buys there
+    python benchmarks/quality.py refine       before and after refinement, complete NCBI taxonomy
     python benchmarks/quality.py trees DATA   every tree of a folder of taxonomies, nothing tuned
 
 Each writes a table to benchmarks/results/quality/ and prints it. `trees` reads what it finds of the
@@ -163,6 +164,91 @@ def ideas(queries: Queries = 200) -> None:
             for dim, dtype in [(10, torch.float32), (3, torch.float64)]:
                 rows.append({"without": name, **measure(tax, queries, dim, dtype)})
         write("ideas", rows)
+
+
+HARD = [(3, torch.float64), (5, torch.float64), (10, torch.float32), (10, torch.float64)]
+REFINED = [
+    ("precision@10", ""),
+    ("purity@10", "genus"),
+    ("purity@10", "family"),
+    ("ancestor MAP", ""),
+    ("ancestor mean rank", ""),
+    ("neighbour MAP", ""),
+    ("Spearman", ""),
+    ("Spearman", "LCA-balanced"),
+    ("Spearman within LCA depth", ""),
+    ("triplet order", ""),
+    ("triplet order", "LCA-balanced"),
+    ("mean distortion", ""),
+    ("mean distortion", "LCA-balanced"),
+    ("p99 distortion", "LCA-balanced"),
+    ("separation", "phylum"),
+    ("separation", "class"),
+    ("separation", "order"),
+    ("separation", "family"),
+    ("separation", "genus"),
+]
+
+
+@app.command()
+def refine(queries: Queries = 300) -> None:
+    """Measure the same taxa before and after refinement: one row per measure and setting."""
+    tax = pt.read_ncbi()
+    rows, summary = [], []
+    for dim, dtype in HARD:
+        start = pt.layout(tax, dim, dtype=dtype)
+        began = time.perf_counter()
+        refined = pt.refine(tax, start)
+        seconds = time.perf_counter() - began
+        before, after = (
+            {
+                (row.metric, row.at): row
+                for row in pt.evaluate(
+                    (points.radius, points.direction), tax, queries=queries, floor_queries=20
+                ).rows
+            }
+            for points in (start, refined)
+        )
+        setting = f"{dim}-D {str(dtype).removeprefix('torch.')}"
+        summary.append(
+            {
+                "setting": setting,
+                "tau before": round(start.info["tau"], 3),
+                "tau after": round(refined.info["tau"], 3),
+                "passes": len(refined.info["passes"]) - 1,
+                "kept": sum(bool(one["kept"]) for one in refined.info["passes"]) - 1,
+                "seconds": round(seconds, 1),
+            }
+        )
+        for metric, at in REFINED:
+            old, new = before[metric, at], after[metric, at]
+            assert old.floor is not None
+            assert old.ceiling is not None
+            rows.append(
+                {
+                    "setting": setting,
+                    "measure": f"{metric}, {at}" if at else metric,
+                    "floor": round(old.floor.value, 4),
+                    "layout": round(old.value, 5),
+                    "refined": round(new.value, 5),
+                    "tree": round(old.ceiling.value, 4),
+                }
+            )
+        write_tsv("quality/refine", rows)
+        write_tsv("quality/refine_passes", summary)
+        write_markdown("refine_passes", summary)
+        write_markdown("refine", _side_by_side(rows))
+
+
+def _side_by_side(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Put a setting in each column: layout → refined (floor, tree)."""
+    table: dict[object, dict[str, object]] = {}
+    for row in rows:
+        line = table.setdefault(row["measure"], {"measure": row["measure"]})
+        line[str(row["setting"])] = (
+            f"{row['layout']} → {row['refined']} ({row['floor']}, {row['tree']})"
+        )
+    return list(table.values())
 
 
 @app.command()

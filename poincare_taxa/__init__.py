@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .readers import read_ncbi as read_ncbi
     from .readers import read_newick as read_newick
     from .readers import read_parents as read_parents
+    from .refinement import refine as refine
     from .regularizers import LinearRadius as LinearRadius
     from .regularizers import NormRegularizer as NormRegularizer
     from .taxonomy import Taxonomy as Taxonomy
@@ -118,6 +119,7 @@ _HOMES = {
         "read_newick",
         "read_parents",
     ],
+    "refinement": ["refine"],
     "regularizers": ["LinearRadius", "NormRegularizer"],
     "taxonomy": ["Taxonomy", "TaxonomyError"],
     "tiles": ["SharedNegatives"],

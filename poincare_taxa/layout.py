@@ -63,6 +63,9 @@ _FINE = 1 / 8
 _RECENT = 8.0
 """A coordinate this many times a family's reach was touched two or more levels above."""
 
+_NEAR_POLE = 0.95
+"""Cosine of the angle to the pole up to which the sphere is taken for its tangent space there."""
+
 _RESERVE = 3.5
 """Of a mantissa's nats, what `_FINE` and the finer separation of big families take."""
 
@@ -141,7 +144,7 @@ def layout(
     if dtype not in _MAX_RADIUS:
         raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}")
     deepest = max(taxonomy.max_depth, 1)
-    largest = _MAX_RADIUS[dtype] / deepest
+    largest = largest_tau(taxonomy, dtype)
     if tau is not None and not 0 < tau <= largest:
         raise ValueError(
             f"tau must be in (0, {largest:.4g}] for a tree {deepest} levels deep in {dtype}, "
@@ -172,6 +175,19 @@ def layout(
         direction=torch.from_numpy(direction),
         info={"tau": tau, "unresolved": unresolved},
     )
+
+
+def in_rows(taxonomy: Taxonomy, dim: int, tau: float, dtype: torch.dtype, seed: int) -> Layout:
+    """Lay out as `layout` does, and use coarse coordinates too: what `refinement` proposes."""
+    levels = list(_levels(taxonomy))
+    direction, unresolved = _directions(taxonomy, levels, dim, tau, dtype, seed, rows=True)
+    radius = tau * torch.tensor(taxonomy.depth, dtype=dtype)
+    return Layout(radius, torch.from_numpy(direction), {"tau": tau, "unresolved": unresolved})
+
+
+def largest_tau(taxonomy: Taxonomy, dtype: torch.dtype) -> float:
+    """Radius per level that takes the deepest node to the largest radius of a dtype."""
+    return _MAX_RADIUS[dtype] / max(taxonomy.max_depth, 1)
 
 
 def _preferred(dim: int) -> float:
@@ -247,8 +263,12 @@ def _directions(
     tau: float,
     dtype: torch.dtype,
     seed: int,
+    rows: bool = False,
 ) -> tuple[NDArray[Any], int]:
-    """Directions [n, dim] in the dtype that will hold them, and the number of unresolved nodes."""
+    """Directions [n, dim] in the dtype that will hold them, and the number of unresolved nodes.
+
+    With `rows`, families use coarse coordinates too; see `_in_rows`.
+    """
     direction = np.zeros((len(taxonomy), dim), torch.empty(0, dtype=dtype).numpy().dtype)
     direction[0] = _pole(dim)
     rng = np.random.default_rng(seed)
@@ -257,8 +277,8 @@ def _directions(
         if (level.children == 1).all():
             direction[level.child] = direction[level.parent]
             continue
-        offset, lost = _offsets(level, direction[level.parent], depth, tau, rng)
-        direction[level.child] = _move(direction[level.parent][level.family], offset)
+        offset, lost = _offsets(level, direction[level.parent], depth, tau, rng, rows)
+        direction[level.child] = _move(direction[level.parent][level.family], offset, rows)
         unresolved += lost
     return direction, unresolved
 
@@ -269,7 +289,12 @@ def _pole(dim: int) -> NDArray[np.float64]:
 
 
 def _offsets(
-    level: _Level, above: NDArray[Any], depth: int, tau: float, rng: np.random.Generator
+    level: _Level,
+    above: NDArray[Any],
+    depth: int,
+    tau: float,
+    rng: np.random.Generator,
+    in_rows: bool,
 ) -> tuple[NDArray[np.float64], int]:
     """Offsets [c, dim - 1] of a level's children from the pole's tangent space."""
     families, dim = above.shape
@@ -280,7 +305,14 @@ def _offsets(
     separation = unit * np.clip(roughly / 0.8, 1, _WIDEST) / roughly
 
     touched = np.abs(above[:, 1:])
-    serves = np.spacing(touched) <= _FINE * separation[:, None]
+    spacing = np.spacing(touched).astype(np.float64)
+    serves = spacing <= _FINE * separation[:, None]
+    rows = np.ones(families, np.int64)
+    step, coarse = np.zeros(families), np.zeros(families, np.int64)
+    if in_rows:
+        serves, rows, step, coarse = _in_rows(
+            level.children, spacing, np.where(above[:, 0] > _NEAR_POLE, 1, 2), unit
+        )
     dimensions = serves.sum(1)
     mantissa = -np.log(np.finfo(above.dtype).eps)
     tall = tau * (level.bottom - depth) > mantissa - _RESERVE
@@ -305,23 +337,94 @@ def _offsets(
 
     offset = np.zeros((len(level.child), m))
     kinds, kind = np.unique(
-        np.stack([level.children, dimensions, tall, centred], axis=1), axis=0, return_inverse=True
+        np.stack([level.children, dimensions, tall, centred, rows], axis=1),
+        axis=0,
+        return_inverse=True,
     )
     members = np.split(np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind))[:-1])
-    for (k, usable, sparse, centre), family in zip(kinds.tolist(), members, strict=True):
-        if k == 1 or usable == 0:
+    for (k, usable, sparse, centre, count), family in zip(kinds.tolist(), members, strict=True):
+        if k == 1 or (usable == 0 and count == 1):
             continue
-        code = sparse_code(k, usable, bool(centre)) if sparse else tight_code(k, usable)
-        reach = extent(code)
+        rank = np.arange(k)
+        rows_of = level.first[family][:, None] + rank
+        if count > 1:  # The middle row first, then on either side in turn.
+            row = rank % count
+            row = np.where(row % 2, row + 1, -row) // 2
+            offset[rows_of, coarse[family, None]] = row * step[family, None]
+            if usable == 0:
+                continue
+            code = tight_code(-(-k // count), usable)[rank // count]
+        else:
+            code = sparse_code(k, usable, bool(centre)) if sparse else tight_code(k, usable)
+        reach = extent(code) or 1.0
         code = code * (min(unit * np.clip(reach / 0.8, 1, _WIDEST), _WIDEST_ANGLE) / reach)
         axes = order[family, :usable]
-        rows = level.first[family][:, None] + np.arange(k)
-        offset[rows[:, :, None], axes[:, None, :]] = code * sign[family[:, None], axes][:, None, :]
-    return offset, int(level.children[(dimensions == 0) & (level.children > 1)].sum())
+        turned = code * sign[family[:, None], axes][:, None, :]
+        offset[rows_of[:, :, None], axes[:, None, :]] = turned
+    together = level.children - np.where(rows > 1, rows, 0)
+    return offset, int(together[(dimensions == 0) & (level.children > 1)].sum())
 
 
-def _move(direction: NDArray[Any], offset: NDArray[np.float64]) -> NDArray[Any]:
-    """Move directions [c, dim] by offsets [c, dim - 1] that are tangent at the pole."""
+def _in_rows(
+    children: NDArray[np.int64],
+    spacing: NDArray[np.float64],
+    grains: NDArray[np.int64],
+    unit: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Which coordinates serve each family, and rows on the best of those that do not.
+
+    A family has only as many dimensions as serve it, and lies the closer the fewer they are: here a
+    coordinate must be fine enough for *that* separation. On the finest of the others siblings
+    stand in rows, at whole multiples of its spacing, which floating point holds exactly; of twice
+    its spacing far from the pole, where a step along one coordinate turns into steps along two.
+
+    Returns
+    -------
+    serves, rows, step, axis
+        [f, m]; the number of rows, 1 for none; the offset from row to row; the coordinate.
+    """
+    m = spacing.shape[1]
+    finest = np.sort(spacing, axis=1)
+    fine_enough = np.zeros(len(children))
+    for d in range(1, m + 1):
+        needed = _FINE * _separation(children, d, unit)
+        fine_enough = np.where(finest[:, d - 1] <= needed, needed, fine_enough)
+    serves = spacing <= fine_enough[:, None]
+    dimensions = serves.sum(1)
+
+    others = np.where(serves, np.inf, spacing)
+    axis = others.argmin(1)
+    grain = others.min(1) * grains
+    fits = np.isfinite(grain) & (grain < unit)
+    grain = np.where(fits, grain, unit)
+    step = np.maximum(1, np.round(_separation(children, dimensions + 1, unit) / grain)) * grain
+    reach = 0.8 * _WIDEST * unit
+    most = np.where(dimensions == 0, children, np.ceil(children**0.7))
+    rows = np.minimum(2 * np.floor(reach / step) + 1, most).astype(np.int64)
+    wanted = np.where(dimensions == 0, children > 1, children > 3)
+    return serves, np.where(fits & wanted & (rows > 1), rows, 1), step, axis
+
+
+def _separation(
+    children: NDArray[np.int64], dimensions: int | NDArray[np.int64], unit: float
+) -> NDArray[np.float64]:
+    """Estimate how far apart siblings are in a number of dimensions: k points fill k^{1/d}."""
+    dimensions = np.broadcast_to(dimensions, children.shape)
+    line = np.maximum(0.5, (children - 1) / 2)
+    roughly = np.where(
+        dimensions == 1, line, np.maximum(0.7, 0.7 * (children / 2) ** (1 / dimensions))
+    )
+    return unit * np.clip(roughly / 0.8, 1, _WIDEST) / roughly
+
+
+def _move(
+    direction: NDArray[Any], offset: NDArray[np.float64], keep_axes: bool = False
+) -> NDArray[Any]:
+    """Move directions [c, dim] by offsets [c, dim - 1] that are tangent at the pole.
+
+    With `keep_axes`, an offset near the pole changes its own coordinates and no other but the
+    first, where a reflection would mix a fine coordinate with a coarse one.
+    """
     u = direction.astype(np.float64)
     step = np.concatenate([np.zeros((len(u), 1)), offset], axis=1)
     # The reflection that takes the pole to u takes the pole's tangent space to u's and leaves
@@ -332,6 +435,10 @@ def _move(direction: NDArray[Any], offset: NDArray[np.float64]) -> NDArray[Any]:
     off_pole = length > 1e-20
     mirror, length = mirror[off_pole], length[off_pole]
     step[off_pole] -= (2 * (step[off_pole] * mirror).sum(1) / length)[:, None] * mirror
+    if keep_axes:
+        near = u[:, 0] > _NEAR_POLE
+        step[near, 1:] = offset[near]
+        step[near, 0] = -(u[near, 1:] * offset[near]).sum(1) / u[near, 0]
 
     moved = direction + step.astype(direction.dtype)
     eps = np.finfo(direction.dtype).eps
