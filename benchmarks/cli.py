@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import distances
+from benchmarks import distances, report, scaling
 from benchmarks.measure import Machine, Rows, measure_limits
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -23,6 +23,7 @@ Dims = Annotated[list[int], typer.Option("--dim", help="May be given several tim
 ALL_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 DTYPES = (torch.float32, torch.float64)
 AUTOMATIC = "auto"
+SIZES = [10**3, 3 * 10**3, 10**4, 3 * 10**4, 10**5, 3 * 10**5, 10**6, 3 * 10**6, 10**7]
 
 
 @app.callback()
@@ -66,3 +67,28 @@ def distance_tasks(machine: Machine, dims: list[int], tiny: bool) -> list[distan
             cases, ("paired", "all pairs"), (False, True), DTYPES
         )
     ]
+
+
+@app.command(name="scaling")
+def scaling_law(
+    threads: Threads = ALL_THREADS or 1,
+    sizes: Annotated[list[int], typer.Option("--size", help="Taxa.")] = SIZES,
+    queries: Annotated[int, typer.Option(help="Of the evaluation.")] = 1000,
+    repeats: Annotated[int, typer.Option(help="Runs of each size; the fastest counts.")] = 1,
+    law: Annotated[Path, typer.Option(help="Where the fitted law goes.")] = scaling.LAW,
+    out: Out = None,
+) -> None:
+    """Time and memory against the number of taxa; fits the law of `poincare-taxa plan`."""
+    machine = machine_of("cpu", threads)
+    rows = Rows("scaling", machine)
+    for n in sizes:
+        scaling.measure(n, rows, queries=queries, repeats=repeats)
+        rows.write(out)
+    scaling.report(rows.kept, scaling.write_law(rows.kept, machine, law)["law"])
+
+
+@app.command(name="report")
+def report_of_all() -> None:
+    """Write the tables and plots of docs/benchmarks.md from all rows under results/."""
+    for folder in report.devices():
+        report.write(folder)

@@ -173,6 +173,20 @@ def hypll(task: Task, machine: Machine) -> Distance:
     return dist if task.kind == "paired" else partial(all_pairs, dist)
 
 
+def kernels(task: Task, machine: Machine, *, backend: str) -> Distance:
+    """This library's fused kernels, by backend."""
+    try:
+        from poincare_taxa import kernels as fused
+    except ImportError as error:
+        raise UnavailableError(f"not built in ({error.name})") from None
+    function: Any = fused.dist if task.kind == "paired" else fused.cdist
+    try:
+        function(*(torch.zeros(1, 2, device=machine.device) for _ in range(2)), backend=backend)
+    except (ImportError, ValueError) as error:
+        raise UnavailableError(str(error)) from None
+    return partial(function, backend=backend)
+
+
 def _compiled(function: Distance, machine: Machine) -> Distance:
     if machine.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
         raise UnavailableError("torch.compile needs a C++ compiler; there is none")
@@ -190,6 +204,9 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "HypLL": hypll,
     "geometry": asinh_form,
     "geometry, torch.compile": asinh_compiled,
+    "kernels, torch": partial(kernels, backend="torch"),
+    "kernels, numba": partial(kernels, backend="numba"),
+    "kernels, triton": partial(kernels, backend="triton"),
 }
 
 

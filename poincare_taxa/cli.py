@@ -91,16 +91,13 @@ def embed(
     dim: Annotated[int, typer.Option(help="Coordinates per vector.")] = 10,
     dtype: Annotated[Dtype, typer.Option(help="Of the stored vectors.")] = "float64",
     seed: Annotated[int, typer.Option(help="Same seed, same vectors.")] = 0,
-    refine: Annotated[
-        bool, typer.Option(help="Improve neighbourhoods after the layout; takes minutes.")
-    ] = False,
 ) -> None:
     """Embed a taxonomy and save vectors, taxonomy and provenance as a folder."""
     from poincare_taxa import storage
 
     storage.ensure_writable(out)
     taxonomy = _read(source)
-    model = _embed(taxonomy, dim, dtype, seed, refine)
+    model = _embed(taxonomy, dim, dtype, seed)
     with _step(f"save {out}"):
         model.save(out)
     _err.print(repr(model), highlight=False)
@@ -110,6 +107,9 @@ def embed(
 def evaluate(
     saved: Saved,
     queries: Annotated[int, typer.Option(help="Taxa to ask about, against all.", min=1)] = 1000,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Ask about every taxon; says first how long it takes.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Chooses the taxa.")] = 0,
     save: Annotated[bool, typer.Option("--save", help="Keep the report in OUT/meta.json.")] = False,
     json: Json = False,
@@ -119,13 +119,36 @@ def evaluate(
     from poincare_taxa.evaluation import evaluate as measure
 
     model = _load(saved)
-    report = measure(model, queries=queries, seed=seed)
+    report = measure(model, queries=queries, seed=seed, exact=exact or None)
     if save:
         storage.update_meta(saved, report=report.to_dict())
     if json:
         _print_json(report.to_dict())
     else:
         typer.echo(report)
+
+
+@app.command()
+def plan(
+    source: Annotated[
+        str, typer.Argument(help="A number of taxa, or a taxonomy as for embed, which is read.")
+    ],
+    queries: Annotated[int, typer.Option(help="Of the evaluation.", min=1)] = 1000,
+    json: Json = False,
+) -> None:
+    """Predict time and memory of a taxonomy on this machine, in 10 dimensions of float64."""
+    taxa = int(source) if source.isdigit() and not Path(source).exists() else len(_read(source))
+    with _step("calibrate"):
+        from poincare_taxa.planning import plan as predict
+
+        steps = predict(taxa, queries=queries)
+    if json:
+        _print_json({"taxa": taxa, "steps": [vars(step) for step in steps]})
+        return
+    table = Table(f"{taxa:,} taxa", "time", "memory", box=None, pad_edge=False)
+    for step in steps:
+        table.add_row(step.name, _span(step.seconds), f"{step.memory / 2**30:.2f} GiB")
+    _out.print(table)
 
 
 @app.command()
@@ -258,15 +281,13 @@ def _read(source: str) -> "Taxonomy":
         return readers.read(source)
 
 
-def _embed(
-    taxonomy: "Taxonomy", dim: int, dtype: Dtype, seed: int, refine: bool = False
-) -> "TaxonEmbedding":
+def _embed(taxonomy: "Taxonomy", dim: int, dtype: Dtype, seed: int) -> "TaxonEmbedding":
     with _step(f"embed {len(taxonomy):,} taxa"):
         import torch
 
         from poincare_taxa.model import embed
 
-        return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine)
+        return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed)
 
 
 def _draw(model: "TaxonEmbedding", color_by: str | None, picture: Path) -> None:
@@ -290,6 +311,12 @@ def _step(what: str) -> Iterator[None]:
     with _err.status(what):
         yield
     _err.print(f"{what}: {time.perf_counter() - start:.1f} s", highlight=False)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _print_json(value: Any) -> None:

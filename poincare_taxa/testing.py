@@ -3,13 +3,15 @@
 For tests of your own code, and for the question how a method grows with the number of taxa.
 """
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from poincare_taxa.taxonomy import Taxonomy
 
-__all__ = ["synthetic_taxonomy"]
+__all__ = ["synthetic_taxonomy", "write_taxdump"]
 
 # The NCBI taxonomy of September 2024, 2,609,295 nodes: nodes at each depth from 0 to 38, and how
 # many of them have children.
@@ -100,7 +102,9 @@ def _levels(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     bottom = min(n - 1, max(np.flatnonzero(wanted >= 0.5), default=1))
     wanted = wanted[: bottom + 1]
     upto = np.rint(np.cumsum(wanted) * (n / wanted.sum()))
-    nodes = np.maximum(np.diff(upto, prepend=0), 1).astype(np.int64)  # Depth 0 would hold none.
+    nodes = np.maximum(np.diff(upto, prepend=0), 1).astype(np.int64)  # Depth 0 would hold none,
+    nodes[0] = 1  # or several.
+    nodes[nodes.argmax()] += max(n - int(nodes.sum()), 0)
     while nodes.sum() > n:
         nodes[nodes.argmax()] -= 1
     inner = np.rint(_INNER[: bottom + 1] * (n / _NODES.sum())).astype(np.int64)
@@ -144,3 +148,48 @@ def _described(parent: NDArray[np.int64], depth: NDArray[np.int64]) -> Taxonomy:
         taxon_ranks=pl.Series(_RANKS).gather(pl.Series(rank)),
         source={"format": "synthetic", "nodes": n},
     )
+
+
+def write_taxdump(taxonomy: Taxonomy, folder: str | Path) -> None:
+    """Write a taxonomy with integer ids as the nodes.dmp and names.dmp of an NCBI taxdump.
+
+    Parameters
+    ----------
+    taxonomy
+        With a name for every node; synonyms are written too, all else is not.
+    folder
+        Where to; made where it is missing.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from poincare_taxa import read
+    >>> with TemporaryDirectory() as folder:
+    ...     write_taxdump(synthetic_taxonomy(100), folder)
+    ...     len(read(folder))
+    100
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    nodes = taxonomy.to_frame().with_columns(pl.col("parent").fill_null(pl.col("id"))).sort("id")
+    names = nodes.select("id", "name", pl.lit("scientific name").alias("name_class"))
+    if taxonomy.synonyms is not None:
+        ids = taxonomy.ids.gather(taxonomy.synonyms["node"]).alias("id")
+        names = pl.concat([names, taxonomy.synonyms.select(ids, "name", "name_class")])
+    files = {
+        "nodes.dmp": (nodes, [pl.col("id"), pl.col("parent"), pl.col("taxon_rank"), *_REST]),
+        "names.dmp": (
+            names.sort("id", maintain_order=True),
+            [pl.col("id"), pl.col("name"), pl.lit(""), pl.col("name_class")],
+        ),
+    }
+    for file, (table, fields) in files.items():
+        line = pl.concat_str([field.cast(pl.String) for field in fields], separator="\t|\t")
+        with (folder / file).open("wb") as out:
+            table.select(pl.concat_str(line, pl.lit("\t|"))).write_csv(
+                out, include_header=False, quote_style="never"
+            )
+
+
+_REST = [pl.lit(text) for text in ["", "8", *"0101000", "", "", "", "0", "1", "0", "1", "0"]]
+"""The further columns of nodes.dmp: division, genetic codes, flags."""

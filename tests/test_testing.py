@@ -7,7 +7,7 @@ from hypothesis import given
 
 import poincare_taxa as pt
 from poincare_taxa import metrics
-from poincare_taxa.testing import synthetic_taxonomy
+from poincare_taxa.testing import _levels, synthetic_taxonomy
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32 - 1))
@@ -45,6 +45,15 @@ def shares_of_large_families(tax: pt.Taxonomy) -> list[float]:
     """Share of the families that have at least 3, 10, 100 and 1,000 children."""
     families = tax.num_children[tax.num_children > 0]
     return [float((families >= k).mean()) for k in (3, 10, 100, 1000)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 40, 10_000, 5_000_000, 10**8])
+def test_levels__have_one_root_and_hold_every_node(n):
+    nodes, inner = _levels(n)
+    assert nodes[0] == 1
+    assert nodes.sum() == n
+    assert (inner <= nodes).all()
+    assert (inner[:-1] <= nodes[1:]).all()  # each of them has a child
 
 
 @pytest.mark.slow
