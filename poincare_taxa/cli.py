@@ -91,13 +91,16 @@ def embed(
     dim: Annotated[int, typer.Option(help="Coordinates per vector.")] = 10,
     dtype: Annotated[Dtype, typer.Option(help="Of the stored vectors.")] = "float64",
     seed: Annotated[int, typer.Option(help="Same seed, same vectors.")] = 0,
+    refine: Annotated[
+        bool, typer.Option(help="Improve neighbourhoods after the layout; takes minutes.")
+    ] = False,
 ) -> None:
     """Embed a taxonomy and save vectors, taxonomy and provenance as a folder."""
     from poincare_taxa import storage
 
     storage.ensure_writable(out)
     taxonomy = _read(source)
-    model = _embed(taxonomy, dim, dtype, seed)
+    model = _embed(taxonomy, dim, dtype, seed, refine)
     with _step(f"save {out}"):
         model.save(out)
     _err.print(repr(model), highlight=False)
@@ -281,13 +284,15 @@ def _read(source: str) -> "Taxonomy":
         return readers.read(source)
 
 
-def _embed(taxonomy: "Taxonomy", dim: int, dtype: Dtype, seed: int) -> "TaxonEmbedding":
+def _embed(
+    taxonomy: "Taxonomy", dim: int, dtype: Dtype, seed: int, refine: bool = False
+) -> "TaxonEmbedding":
     with _step(f"embed {len(taxonomy):,} taxa"):
         import torch
 
         from poincare_taxa.model import embed
 
-        return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed)
+        return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine)
 
 
 def _draw(model: "TaxonEmbedding", color_by: str | None, picture: Path) -> None:
