@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 __all__ = ["progress_bar", "tensorboard"]
 
@@ -19,25 +19,19 @@ _SHOWN = {"loss": "loss", "depth_radius": "depth–radius", "spearman": "Spearma
 def progress_bar(wanted: bool | None, epochs: int) -> Iterator[Callable[[History], None]]:
     """Draw a bar on standard error: epochs, and the latest measures beside those of the start."""
     shown = sys.stderr.isatty() if wanted is None else wanted
-    columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     console = Console(stderr=True, force_terminal=wanted)
     with Progress(*columns, console=console, disable=not shown) as bar:
         task = bar.add_task("", total=epochs)
 
         def show(history: History) -> None:
-            bar.update(task, completed=history[-1]["epoch"], description=_line(history))
+            bar.update(task, completed=history[-1]["epoch"], description=_line(history, epochs))
 
         yield show
 
 
-def _line(history: History) -> str:
-    parts = []
+def _line(history: History, epochs: int) -> str:
+    parts = [f"epoch {history[-1]['epoch']}/{epochs}"]
     for name, label in _SHOWN.items():
         known = [row[name] for row in history if name in row]
         if known:

@@ -71,6 +71,8 @@ class Checkpoints:
     def ensure_writable(self) -> None:
         """Make the folder and write to it, so that a run fails before it begins, not after.
 
+        What a killed run left half written is removed.
+
         Raises
         ------
         OSError
@@ -81,6 +83,8 @@ class Checkpoints:
             probe = self.path / f".probe-{uuid.uuid4().hex}"
             probe.touch()
             probe.unlink()
+            for draft in (*self.path.glob(".epoch-*"), *self.path.glob(".tmp*")):
+                draft.unlink()  # the second is safetensors' own
         except OSError as error:
             raise OSError(
                 f"checkpoints cannot be written to {self.path} ({error.strerror}): name a folder "

@@ -335,12 +335,12 @@ def _measured(row: Mapping[str, Any], monitor: Monitor) -> dict[str, float]:
 
 
 def _at_clip(points: Any) -> float:
-    """Share of the rows at the rim of the ball."""
+    """Share of the rows at the rim of the ball, where a projection leaves them."""
     if not isinstance(points.manifold, PoincareBall):
         return 0.0
-    c = float(points.manifold.c)
-    limit = ball.max_norm(points.dtype, c=c) * (1 - 4 * torch.finfo(points.dtype).eps)
-    return (torch.linalg.vector_norm(points.detach(), dim=-1) >= limit).double().mean().item()
+    rim = points.manifold.dist0(points.detach())
+    limit = ball.max_radius(points.dtype, c=float(points.manifold.c))
+    return (rim >= limit * 0.999).double().mean().item()
 
 
 _LEAST = 0.1  # Share of the way from floor to ceiling below which nothing was learned.
