@@ -105,19 +105,23 @@ def test_better__refuses_a_gain_that_costs_something(name):
 
 
 @pytest.mark.filterwarnings("ignore:.* taxa share:UserWarning")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_in_rows__holds_siblings_apart_where_no_coordinate_serves_all_of_them(dtype):
-    tax = broom(60, 40)
-    tau = {torch.float32: 0.8, torch.float64: 1.8}[dtype]
+@pytest.mark.parametrize(("dtype", "tau"), [(torch.float32, 0.8), (torch.float64, 1.8)])
+def test_in_rows__holds_siblings_apart_where_no_coordinate_serves_all_of_them(dtype, tau):
+    tax = broom(24, 60)
     plain, rows = pt.layout(tax, 2, tau=tau, dtype=dtype), in_rows(tax, 2, tau, dtype, 0)
+    assert _together(tax, plain.direction) == 61
+    assert _together(tax, rows.direction) <= 32
+    assert rows.info["unresolved"] <= 16
 
-    def distinct(points: pt.Layout) -> int:
-        leaves = points.direction[tax.parent == tax.parent[-1]]
-        return len(torch.unique(leaves, dim=0))
 
-    assert distinct(rows) >= distinct(plain)
-    lost = [p.info["unresolved"] for p in (rows, plain)]
-    assert lost[0] <= lost[1]
+def test_refine__stops_where_precision_ends():
+    tax = broom(24, 60)
+    start = pt.layout(tax, 2, tau=0.45, dtype=torch.float32)
+    refined = refine(tax, start)
+    measured = _Yardstick(tax, 256, 0)
+    before, after = measured(start), measured(refined)
+    assert all(after[name] >= before[name] - 1e-12 for name in before)
+    assert not all(proposal["kept"] for proposal in refined.info["passes"])
 
 
 @pytest.mark.parametrize(
