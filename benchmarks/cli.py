@@ -1,6 +1,8 @@
 """Arguments in, rows out: each command measures one suite and writes its JSON lines."""
 
 import os
+import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import distances, report, scaling
+from benchmarks import distances, jobs, report, scaling
 from benchmarks.measure import Machine, Rows, measure_limits
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -92,3 +94,27 @@ def report_of_all() -> None:
     """Write the tables and plots of docs/benchmarks.md from all rows under results/."""
     for folder in report.devices():
         report.write(folder)
+
+
+@app.command()
+def training(
+    facebook: Annotated[
+        Path | None, typer.Option(help="Your checkout of facebookresearch/poincare-embeddings.")
+    ] = None,
+    facebook_python: Annotated[
+        Path, typer.Option(help="The Python that its extensions were built for.")
+    ] = Path(sys.executable),
+    taxa: Annotated[int, typer.Option(help="Of the synthetic taxonomy.")] = 1000,
+    epochs: Annotated[int, typer.Option(help="Of each job, at least 2.", min=2)] = 2,
+    out: Out = None,
+) -> None:
+    """Pairs per second of whole training jobs, one thread each."""
+    rows = Rows("training", machine_of("cpu", 1))
+    found: dict[str, jobs.Job] = {
+        "facebookresearch": partial(jobs.facebook, checkout=facebook, python=facebook_python),
+        "gensim": jobs.gensim,
+        "poincare_taxa, negatives per pair": jobs.this_library,
+        "poincare_taxa, shared negatives": partial(jobs.this_library, shared=True),
+    }
+    jobs.measure(found, rows, taxa=taxa, epochs=epochs)
+    rows.write(out)
