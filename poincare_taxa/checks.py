@@ -17,7 +17,7 @@ from torch import Tensor
 
 from poincare_taxa import storage
 from poincare_taxa.geometry import convert, polar
-from poincare_taxa.layout import layout
+from poincare_taxa.layout import in_rows, layout
 from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["CheckResult", "check"]
@@ -251,10 +251,14 @@ def _distance(saved: _Saved) -> str:
 
 def _initialisation(saved: _Saved) -> str:
     settings = saved.meta.get("settings", {})
-    if settings.get("method") != "layout":
+    method, made = settings.get("method"), saved.meta.get("layout", {})
+    if method not in ("layout", "refined layout"):
         raise _NothingToCompareError("not made by a layout from recorded settings")
     dim, dtype, seed = settings["dim"], _DTYPES[settings["dtype"]], settings["seed"]
-    again = layout(saved.taxonomy, dim, dtype=dtype, seed=seed)
+    if any(proposal["kept"] for proposal in made.get("passes", [])[1:]):
+        again = in_rows(saved.taxonomy, dim, made["tau"], dtype, seed)
+    else:
+        again = layout(saved.taxonomy, dim, dtype=dtype, seed=seed)
     if again.direction.shape != saved.direction.shape:
         raise _FailedError(f"the settings give {list(again.direction.shape)} coordinates")
     # The same operations round differently on another processor, by an ulp on each level.

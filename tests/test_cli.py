@@ -70,6 +70,14 @@ def test_embed__takes_the_shipped_sample(run, tmp_path):
     assert "Homo sapiens" in TaxonEmbedding.load(tmp_path / "out").taxonomy.names
 
 
+def test_embed__refines_when_asked(run, tmp_path):
+    code, _, err = run("embed", "demo", "-o", tmp_path / "out", "--dim", "3", "--refine")
+    assert code == 0, err
+    model = TaxonEmbedding.load(tmp_path / "out")
+    assert model.meta["settings"]["refine"] is True
+    assert len(model.meta["layout"]["passes"]) > 1
+
+
 def test_embed__says_what_a_source_can_be_when_there_is_none(run, tmp_path):
     code, _, err = run("embed", "nbci", "-o", tmp_path / "out")
     assert code == 2
