@@ -51,3 +51,25 @@ def direction_atol(dtype, radius, dim):
     a unit vector at worst, a conversion by 2. Two directions move.
     """
     return (dim + 4) * eps(dtype) * math.exp(radius) + polar_rtol(dtype) * radius
+
+
+def ball_gradient_atol(dtype, x):
+    """Absolute error, in each component, of a distance's gradient with respect to ball points x.
+
+    ∂d/∂x is a pull along x − y and a push along x. The push is at most 2/gap(x) long, gap =
+    1 − |x|²; the pull at most 2/|x − y| and 2/√(gap(x) gap(y)), and so at most 4/gap(x). Both have
+    two gaps as factors, of relative error 2 eps/gap each (see `distance_atol`; gap ≈ 4 e^{−r}),
+    beside a dozen roundings of half an eps. The smallest gap of the points stands for y's.
+    """
+    gap = (1 - x.double().square().sum(1, keepdim=True)).clamp(min=eps(dtype))
+    smallest = gap.min() if len(gap) else 1.0
+    return 6 / gap * (4 * eps(dtype) / smallest + 6 * eps(dtype))
+
+
+def polar_gradient_rtol(dtype, radius):
+    """Relative error of ∂d/∂u, and absolute error of ∂d/∂r (at most 1), in the polar model.
+
+    The exponents r₁ + r₂ − d are sums of numbers up to 2·radius, each rounded: an error of a few
+    eps × radius, which is a relative error of the exponential. Beside it, a dozen roundings.
+    """
+    return 16 * eps(dtype) * (1 + radius)

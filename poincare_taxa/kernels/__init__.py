@@ -1,0 +1,34 @@
+r"""Fused distance kernels: what `geometry` defines, without intermediate arrays.
+
+| function | what it fuses |
+|---|---|
+| `dist`, `pair_distance` | paired distance (of rows gathered from a table), forward and backward |
+| `cdist` | all distances between two sets, forward and backward |
+| `nearest` | exact search: the k nearest of millions of rows |
+| `count_nearer` | rank counting: how many rows are nearer than a target, and how many tie |
+
+Points are tables: [n, dim] in the ball of curvature −c; [n, 1 + dim], the radius first, in the
+polar model (as `manifolds.Polar` holds them). Searches also take (radius, direction).
+
+``backend="auto"`` chooses the fastest that this machine has: numba's compiled loops on the CPU
+where numba is installed (``pip install 'poincare-taxa[fast]'``), else plain torch. A backend asked
+for by name runs or raises. ``docs/kernels.md`` says what each does and when which is taken.
+"""
+
+from poincare_taxa.kernels._backend import Backend
+from poincare_taxa.kernels._distance import cdist, dist, pair_distance
+from poincare_taxa.kernels._points import By, Manifold
+from poincare_taxa.kernels._search import Counts, Neighbours, count_nearer, nearest
+
+__all__ = [
+    "Backend",
+    "By",
+    "Counts",
+    "Manifold",
+    "Neighbours",
+    "cdist",
+    "count_nearer",
+    "dist",
+    "nearest",
+    "pair_distance",
+]

@@ -1,0 +1,229 @@
+"""The CPU kernels of `_numba` on tensors: shapes, dtypes, and one stretch of work per thread.
+
+Threads are this module's own (as many as ``torch.get_num_threads()``), not numba's: these loops
+release the GIL, and numba's default team of threads aborts when two Python threads call it at once.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from poincare_taxa.kernels import _numba
+from poincare_taxa.kernels._points import Points
+
+__all__ = ["count_nearer", "nearest", "pairs", "pairs_backward", "scatter"]
+
+_LARGEST = 350.0  # Radius up to which the keys of a search are finite.
+_LONGEST = 4096  # Neighbours up to which an insertion costs less than the search.
+_WORTH = 20_000  # Pairs below which starting a thread costs more than it saves.
+
+Array = NDArray[Any]
+
+
+def pairs(x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float) -> Tensor:
+    """Distance of row i[m] of x and row j[m] of y."""
+    out = torch.empty(len(i), dtype=x.dtype)
+    first, second, d = _array(x), _array(y), out.numpy()
+    kernel = _numba.pairs(d.dtype)
+    rows_x, rows_y = _array(i), _array(j)
+
+    def part(start: int, stop: int) -> None:
+        at = slice(start, stop)
+        kernel(first, rows_x[at], second, rows_y[at], polar, c, _rim(x), d[at])
+
+    _in_threads(part, len(i), _WORTH)
+    return out
+
+
+def pairs_backward(
+    x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
+    to_x, to_y = (torch.empty(len(i), x.shape[1], dtype=x.dtype) for _ in range(2))
+    first, second, g = _array(x), _array(y), _array(grad)
+    rows_x, rows_y, out_x, out_y = _array(i), _array(j), to_x.numpy(), to_y.numpy()
+    kernel = _numba.pairs_backward(out_x.dtype)
+
+    def part(start: int, stop: int) -> None:
+        at = slice(start, stop)
+        kernel(
+            first,
+            rows_x[at],
+            second,
+            rows_y[at],
+            polar,
+            c,
+            _rim(x),
+            g[at],
+            out_x[at],
+            out_y[at],
+        )
+
+    _in_threads(part, len(i), _WORTH)
+    return to_x, to_y
+
+
+def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
+    """Add rows of values to rows of out, in order: the same sum with any number of threads."""
+    where, what, into = _array(rows), _array(values), out.numpy()
+    kernel = _numba.scatter(into.dtype)
+
+    def part(start: int, stop: int) -> None:
+        kernel(where, what, start, stop, into)
+
+    _in_threads(part, len(out), len(out) if len(rows) < _WORTH else 1)
+
+
+def nearest(
+    points: Points, queries: Points, k: int, ancestor: bool, skip: Tensor, rows: Tensor | None
+) -> Tensor | None:
+    """Rows [Q, k] of the nearest, −1 where there are fewer; None where the keys would overflow."""
+    if k > _LONGEST or _too_far(points, queries):
+        return None
+    radius, coordinates = _arrays(points)
+    asked = _prepared(queries)
+    some = np.empty(0, np.int64) if rows is None else _array(rows)
+    without = _array(skip)
+    kernel = _numba.search(coordinates.dtype)
+    rim = _rim(points.coordinates)
+    total = len(points) if rows is None else len(rows)
+    found: list[tuple[Array, Array]] = []
+
+    def part(start: int, stop: int) -> None:
+        best = np.full((len(queries), k), np.inf)
+        at = np.full((len(queries), k), -1)
+        kernel(
+            radius,
+            coordinates,
+            some,
+            start,
+            stop,
+            points.c,
+            rim,
+            asked,
+            without,
+            ancestor,
+            best,
+            at,
+        )
+        found.append((best, at))
+
+    _in_threads(part, total, _WORTH // max(1, len(queries)))
+    if len(found) == 1:
+        return torch.from_numpy(found[0][1])
+    best, at = (np.concatenate(lists, axis=1) for lists in zip(*found, strict=True))
+    order = np.lexsort((at, best), axis=1)[:, :k]  # ties: the earlier row, whatever the threads
+    return torch.from_numpy(np.take_along_axis(at, order, axis=1))
+
+
+def count_nearer(
+    points: Points, queries: Points, targets: Tensor, ancestor: bool, skip: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """Nearer and tied rows of each target [Q, T]; None where the keys would overflow."""
+    if _too_far(points, queries):
+        return None
+    radius, coordinates = _arrays(points)
+    asked, without, sought = _prepared(queries), _array(skip), _array(targets)
+    rim = _rim(points.coordinates)
+    keys = np.empty(sought.shape)
+    kernel = _numba.target_keys(coordinates.dtype)
+
+    def rank(start: int, stop: int) -> None:
+        kernel(radius, coordinates, sought, points.c, rim, asked, start, stop, ancestor, keys)
+
+    _in_threads(rank, len(queries), max(1, _WORTH // max(1, sought.shape[1])))
+    order = np.argsort(keys, axis=1, kind="stable")
+    levels = np.take_along_axis(keys, order, axis=1)
+    last = (levels < np.inf).sum(axis=1)
+    counted: list[tuple[Array, Array]] = []
+    counting = _numba.count(coordinates.dtype)
+
+    def part(start: int, stop: int) -> None:
+        below, equal = (np.zeros(levels.shape, np.int64) for _ in range(2))
+        counting(
+            radius,
+            coordinates,
+            start,
+            stop,
+            points.c,
+            rim,
+            asked,
+            without,
+            ancestor,
+            levels,
+            last,
+            below,
+            equal,
+        )
+        counted.append((below, equal))
+
+    _in_threads(part, len(points), _WORTH // max(1, len(queries)))
+    below, equal = (sum(parts) for parts in zip(*counted, strict=True))
+    # Rows at a level were counted at the first of the targets that share it.
+    upto = np.cumsum(below + equal, axis=1)
+    first = _first_of_equals(levels)
+    at_level = np.take_along_axis(np.asarray(equal), first, axis=1)
+    nearer = np.take_along_axis(upto, first, axis=1) - at_level
+    result = []
+    for counts in (nearer, at_level - 1):
+        placed = np.zeros_like(counts)
+        np.put_along_axis(placed, order, np.where(levels < np.inf, counts, 0), axis=1)
+        result.append(torch.from_numpy(placed))
+    return result[0], result[1]
+
+
+def _first_of_equals(levels: Array) -> Array:
+    """Place of the first entry equal to each entry of ascending rows."""
+    place = np.broadcast_to(np.arange(levels.shape[1]), levels.shape)
+    fresh = np.ones(levels.shape, bool)
+    fresh[:, 1:] = levels[:, 1:] > levels[:, :-1]
+    return np.maximum.accumulate(np.where(fresh, place, 0), axis=1)
+
+
+def _in_threads(part: Callable[[int, int], None], total: int, worth: int) -> None:
+    """Call part(start, stop) on stretches that cover the total: one a thread, if that pays."""
+    threads = max(1, min(torch.get_num_threads(), total // max(1, worth)))
+    bounds = [total * t // threads for t in range(threads + 1)]
+    if threads == 1:
+        part(0, total)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(part, bounds[:-1], bounds[1:]))
+
+
+def _prepared(queries: Points) -> Array:
+    """Write queries to the columns of a tile: coordinates, in even number, and facts."""
+    radius, coordinates = _arrays(queries)
+    rows = queries.dim + queries.dim % 2 + _numba.FACTS
+    out = np.empty((rows, len(queries)))
+    rim = _rim(queries.coordinates)
+    _numba.prepare(coordinates.dtype)(radius, coordinates, queries.c, rim, out)
+    return out
+
+
+def _too_far(*sets: Points) -> bool:
+    return any(
+        points.radius is not None and len(points) > 0 and points.radius.max().item() > _LARGEST
+        for points in sets
+    )
+
+
+def _arrays(points: Points) -> tuple[Array, Array]:
+    """Radius (empty in the ball) and coordinates, without a copy."""
+    coordinates = points.coordinates.detach().numpy()
+    if points.radius is None:
+        return np.empty(0, coordinates.dtype), coordinates
+    return points.radius.detach().numpy(), coordinates
+
+
+def _array(x: Tensor) -> Array:
+    return x.detach().contiguous().numpy()
+
+
+def _rim(x: Tensor) -> float:
+    return torch.finfo(x.dtype).eps / 2
