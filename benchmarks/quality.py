@@ -204,7 +204,11 @@ def refine(queries: Queries = 300) -> None:
             {
                 (row.metric, row.at): row
                 for row in pt.evaluate(
-                    (points.radius, points.direction), tax, queries=queries, floor_queries=20
+                    (points.radius, points.direction),
+                    tax,
+                    queries=queries,
+                    floor_queries=20,
+                    only=PARTS | {"purity", "neighbour", "separation"},
                 ).rows
             }
             for points in (start, refined)

@@ -11,7 +11,8 @@ the points themselves:
   without: coordinates too coarse for a whole code still hold siblings in *rows*, a whole number of
   their spacings apart;
 - the same taxa are compared with all others before and after. The pass is kept if no measure is
-  worse and a neighbourhood is better; else the next takes twice the step, and then half of it.
+  worse and a neighbourhood is better; else the next ones take two to four steps at once, for a
+  single taxon out of luck should not end the climb, and then half a step, and so on.
 
 So no measure gets worse on the taxa compared. Radii stay proportional to depth.
 """
@@ -29,6 +30,7 @@ from poincare_taxa.taxonomy import Taxonomy
 __all__ = ["refine"]
 
 _GROWTH = 1.2
+_AHEAD = 4
 _SMALLEST = 1.02  # A step that is not worth the time it takes.
 _NEIGHBOURHOODS = ("precision", "ancestor", "ancestor rank", "neighbour")
 _OTHERS = 100
@@ -115,8 +117,8 @@ def refine(
             history.append({"tau": tau, "kept": kept, **measures})
             if kept:
                 best, reached, ahead = proposal, measures, 1
-            elif growth == _GROWTH and ahead == 1:
-                ahead = 2  # One taxon out of luck should not end the climb.
+            elif growth == _GROWTH and ahead < _AHEAD:
+                ahead += 1
             else:
                 growth, ahead = growth**0.5, 1
     return best._replace(info={**best.info, "passes": history})
