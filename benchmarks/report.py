@@ -32,6 +32,10 @@ def write(folder: Path, *, plots: bool = True) -> list[str]:
     if law:
         write_markdown(f"benchmarks-scaling-{folder.name}", scaling_table(law))
         written.append(f"benchmarks-scaling-{folder.name}")
+    training = load(folder, "training")
+    if training:
+        write_markdown(f"benchmarks-training-{folder.name}", training_table(training))
+        written.append(f"benchmarks-training-{folder.name}")
     if plots and distance:
         _plot_distance(distance, PAGES / f"benchmarks-distance-{folder.name}.svg")
     if plots and law:
@@ -65,6 +69,21 @@ def distance_table(rows: Measured, pairs: int) -> list[dict[str, object]]:
         else:
             line |= {"ms (20–80 %)": row["status"]}
             line |= dict.fromkeys(["× geoopt eager", "of copy", "of special", "peak MiB"], "")
+        table.append(line)
+    return table
+
+
+def training_table(rows: Measured) -> list[dict[str, object]]:
+    """Pairs per second of each job, and how many times those of the slower programs."""
+    speed = {row["implementation"]: row.get("items_per_second") for row in rows}
+    table = []
+    for row in rows:
+        line: dict[str, object] = {"job": row["implementation"]}
+        mine = row.get("items_per_second")
+        line["pairs per second"] = f"{mine:,.0f}" if mine else row["status"]
+        for other in ("facebookresearch", "gensim"):
+            known = mine and speed.get(other)
+            line[f"× {other}"] = f"{mine / speed[other]:.1f}" if known else ""
         table.append(line)
     return table
 

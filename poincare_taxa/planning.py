@@ -44,6 +44,7 @@ STEPS = ("read", "embed", "evaluate", "nearest")
 _CALIBRATED = 30_000  # Taxa of the calibration,
 _ASKED = 100  # and the queries of its evaluation.
 _REPEATS = 2
+_SIZES_OCCUR = 5e5  # Taxa at which half of the family sizes have.
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ def _terms(name: str, what: str, taxa: int, asked: int) -> list[float]:
     """Return what the cost of a step is a sum of multiples of."""
     terms = [1.0, float(taxa)]
     if name == "embed" and what == "seconds":
-        terms.append(math.sqrt(taxa))  # Codes are made once per size of family.
+        # A code is made once for each size of family; in a large tree most sizes have occurred.
+        terms.append(taxa / (1 + taxa / _SIZES_OCCUR))
     if name == "evaluate":
         if what == "seconds":
             terms += [asked, float(taxa) * asked]
