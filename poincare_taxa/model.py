@@ -6,11 +6,8 @@ from the origin, and its *direction*, a unit vector. Ball and tangent coordinate
 
 import datetime
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import poincare_taxa
-from poincare_taxa import storage
+from poincare_taxa import kernels, storage
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layout import layout
 from poincare_taxa.refinement import refine as refined
@@ -33,8 +30,6 @@ Key = int | str
 Keys = Key | Sequence[Key] | pl.Series | NDArray[Any]
 
 _PROBES = 64
-_SCAN = 1 << 18  # Scores that one step of a search holds: a few fit into a core's cache.
-_QUERIES = 256  # Queries that a search answers at once.
 
 
 def embed(
@@ -256,7 +251,7 @@ class TaxonEmbedding:
         """
         _at_least_one(k)
         rows, single = self._rows(keys)
-        found, distance = self._best(polar.cdist, rows, k, self._having(taxon_rank))
+        found, distance = self._best("distance", rows, k, self._having(taxon_rank))
         query = np.broadcast_to(rows[:, None], found.shape)
         others = np.isfinite(distance)
         query, found, distance = query[others], found[others], distance[others]
@@ -298,7 +293,7 @@ class TaxonEmbedding:
         """
         node = self.taxonomy.node(key)
         k = int(self.taxonomy.depth[node]) if k is None else _at_least_one(k)
-        found, score = self._best(polar.all_ancestor_scores, np.array([node]), k, None)
+        found, score = self._best("ancestor", np.array([node]), k, None)
         others = np.isfinite(score)
         found, score = found[others], score[others]
         inwards = np.argsort(-self.radius.numpy(force=True)[found], kind="stable")
@@ -334,36 +329,27 @@ class TaxonEmbedding:
 
     def _best(
         self,
-        score: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+        by: kernels.By,
         nodes: NDArray[np.int64],
         k: int,
         candidates: Tensor | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Rows and scores, [q, k], of the k candidates that score lowest for each node.
 
-        The node itself scores inf, so it is there only where k reaches every candidate.
+        The node itself is none of them; where there are fewer than k, scores are inf.
         """
         n = len(self) if candidates is None else len(candidates)
-
-        def best_of(queries: Tensor, start: int) -> tuple[Tensor, Tensor]:
-            part = slice(start, min(start + step, n))
-            here = torch.arange(part.start, part.stop) if candidates is None else candidates[part]
-            at = part if candidates is None else here
-            scores = score(*self._points(queries), *self._points(at))
-            scores = scores.masked_fill(here == queries[:, None], torch.inf)
-            scores, column = scores.topk(min(k, len(here)), largest=False)
-            return scores, here[column]
-
-        found = []
-        with _one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
-            for queries in torch.from_numpy(nodes).split(_QUERIES):
-                step = max(1, _SCAN // len(queries))
-                parts = pool.map(partial(best_of, queries), range(0, n, step))
-                scores, rows = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-                scores, column = scores.topk(min(k, n), largest=False)
-                found.append((rows.gather(1, column), scores))
-        rows, scores = (torch.cat(part).numpy() for part in zip(*found, strict=True))
-        return rows, scores
+        asked = torch.from_numpy(nodes)
+        found = kernels.nearest(
+            (self.radius, self.direction),
+            (self.radius[asked], self.direction[asked]),
+            max(1, min(k, n)),
+            manifold="polar",
+            by=by,
+            skip=asked,
+            rows=candidates,
+        )
+        return found.row[:, :k].numpy(), found.distance[:, :k].numpy()
 
     def _describe(self, rows: NDArray[np.int64]) -> pl.DataFrame:
         tax, at = self.taxonomy, pl.Series(rows, dtype=pl.Int64)
@@ -460,21 +446,6 @@ class TaxonEmbedding:
 _WRITTEN_BY_SAVE = frozenset(
     ["format", "format_version", "num_taxa", "dim", "dtype", "source", "probe", "files"]
 )
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[int]:
-    """Keep torch's operations to the calling thread; yields how many threads they had before.
-
-    A search is a chain of short operations. Where another program wants the cores too, a team of
-    threads that meets after each of them waits far longer than it works.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _at_least_one(k: int) -> int:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from zoo import random_model, random_points, trees, zoo
 
-import poincare_taxa.model
 from poincare_taxa import storage
 from poincare_taxa.geometry import ball, polar
+from poincare_taxa.kernels import _backend, _blocks
 from poincare_taxa.model import TaxonEmbedding, embed
 from poincare_taxa.taxonomy import MergedTaxonWarning, Taxonomy, TaxonomyError
 
@@ -131,12 +131,15 @@ def test_distance__pairs_many_with_as_many():
     assert found.tolist() == [model.distance("Homo", 10090), model.distance("Pan", 8782)]
 
 
-@given(trees(), st.integers(1, 50), st.integers(1, 9), st.integers(0, 3))
-def test_nearest__is_the_beginning_of_a_full_sort(tax, k, scan, seed):
+@given(trees(), st.integers(1, 50), st.integers(1, 9), st.booleans(), st.integers(0, 3))
+def test_nearest__is_the_beginning_of_a_full_sort(tax, k, scores, numba, seed):
     model = random_model(tax, seed=seed)
     wanted = all_distances(model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(poincare_taxa.model, "_SCAN", scan)  # so that a search takes many steps
+        if not numba:
+            patch.setattr(_backend, "_installed", lambda name: False)
+            patch.setattr(_blocks, "_SCORES", scores)  # so that a search takes many steps
+            patch.setattr(_blocks, "_QUERIES", 5)
         found = [model.nearest(key, k=k) for key in tax.ids]
         together = model.nearest(tax.ids, k=k)
     for row, frame in enumerate(found):
@@ -159,22 +162,6 @@ def test_nearest__searches_one_taxon_rank_where_asked():
         best = model.nearest(key, k=1, taxon_rank="genus")
         everywhere = model.nearest(key, k=99).filter(pl.col("taxon_rank") == "genus")
         assert best["id"][0] == everywhere["id"][0]
-
-
-def test_nearest__gives_torch_its_threads_back():
-    torch.set_num_threads(2)
-    try:
-        random_model(zoo()).nearest("Homo")
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
-
-
-def test_nearest__answers_many_queries_in_blocks(monkeypatch):
-    model = random_model(zoo())
-    whole = model.nearest(model.taxonomy.ids, k=3)
-    monkeypatch.setattr(poincare_taxa.model, "_QUERIES", 5)
-    assert model.nearest(model.taxonomy.ids, k=3).equals(whole)
 
 
 def test_nearest__says_which_taxon_ranks_there_are():

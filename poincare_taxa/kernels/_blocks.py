@@ -11,12 +11,24 @@ from poincare_taxa.kernels._points import Points
 __all__ = ["count_nearer", "nearest"]
 
 _SCORES = 1 << 18  # Scores of a block: a few fit into a core's cache.
+_QUERIES = 256  # Queries that a search answers at once.
 
 
 def nearest(
     points: Points, queries: Points, k: int, ancestor: bool, skip: Tensor, rows: Tensor | None
 ) -> Tensor:
     """Rows [Q, k] of the nearest, −1 where there are fewer."""
+    parts = [
+        _nearest(points, queries.at(at), k, ancestor, skip[at], rows)
+        for start in range(0, len(queries), _QUERIES)
+        for at in [slice(start, start + _QUERIES)]
+    ]
+    return torch.cat(parts) if parts else skip.new_empty(0, k)
+
+
+def _nearest(
+    points: Points, queries: Points, k: int, ancestor: bool, skip: Tensor, rows: Tensor | None
+) -> Tensor:
     q = len(queries)
     best = torch.full((q, k), torch.inf, dtype=torch.float64, device=points.device)
     found = torch.full((q, k), -1, device=points.device)
