@@ -55,7 +55,7 @@ def main(args: list[str] | None = None) -> None:
         warnings.showwarning = lambda message, *place: _say("warning", message, "yellow")
         try:
             app(args)
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
             _say("error", error, "red")
             sys.exit(2)
 
@@ -104,6 +104,26 @@ def embed(
     with _step(f"save {out}"):
         model.save(out)
     _err.print(repr(model), highlight=False)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file; its keys are the arguments of fit.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the file's checkpoint folder.")
+    ] = False,
+) -> None:
+    """Train an embedding; saves it with the history of the run."""
+    from poincare_taxa import storage
+    from poincare_taxa.config import read_config
+
+    settings = read_config(config)
+    storage.ensure_writable(settings.out)
+    run = settings.run(_read, resume=resume)
+    with _step(f"save {settings.out}"):
+        settings.save(run)
+    columns = ["epoch", "loss", "depth_radius", "spearman", "pair_accuracy", "seconds"]
+    _print_frame(run.history[[0, -1]].select(c for c in columns if c in run.history.columns))
 
 
 @app.command()
