@@ -1,11 +1,12 @@
 """The benchmark suite runs, times nothing that is wrong, and its rows say what they are."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import distances, report, scaling
+from benchmarks import distances, jobs, report, scaling
 from benchmarks.distances import Task, check, geoopt_eager, measure
 from benchmarks.measure import (
     Limits,
@@ -17,6 +18,7 @@ from benchmarks.measure import (
     side_by_side,
 )
 from poincare_taxa import planning
+from poincare_taxa.testing import synthetic_taxonomy
 
 CPU = Machine(torch.device("cpu"), 1)
 LIMITS = Limits(1e9, {torch.float32: 1e9, torch.float64: 1e9})
@@ -118,3 +120,24 @@ def test_scaling__measures_fits_and_reports(tmp_path, monkeypatch):
     wide.write(tmp_path)
     assert len(report.write(tmp_path)) == 2
     assert len(list(tmp_path.glob("*.md"))) == len(list(tmp_path.glob("*.svg"))) == 2
+
+
+def test_jobs__count_only_if_they_learned():
+    rows = Rows("training", CPU)
+
+    def stalled(taxonomy, epochs):
+        jobs._ensure_learned([1.0, 1.0])
+        return 1.0
+
+    mine = partial(jobs.this_library, batch=64)
+    jobs.measure({"mine": mine, "stalled": stalled}, rows, taxa=200, epochs=2)
+    assert [row["status"][:8] for row in rows.kept] == ["measured", "refused:"]
+    assert "seconds" not in rows.kept[1]
+
+
+def test_closure__is_every_ancestor_of_every_node():
+    tax = synthetic_taxonomy(100)
+    expected = {(v, a) for v in range(100) for a in tax.ancestors(v).tolist()}
+    found = jobs.closure(tax).tolist()
+    assert len(found) == len(expected)
+    assert set(map(tuple, found)) == expected
