@@ -56,7 +56,7 @@ def test_plan__refuses_nothing_to_plan(taxa, queries):
 
 def test_calibrate__measures_every_step(monkeypatch):
     monkeypatch.setattr(planning, "_CALIBRATED", 500)
-    monkeypatch.setattr(planning, "_REPEATS", 1)
+    monkeypatch.setattr(planning, "_ASKED", 10)
     found = planning.calibrate()
     assert found.keys() == set(STEPS)
     assert all(factor > 0 for factor in found.values())
