@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .checks import CheckResult as CheckResult
     from .checks import check as check
     from .closure import ClosurePairs as ClosurePairs
+    from .closure_layout import closure_layout as closure_layout
     from .cones import EntailmentConeLoss as EntailmentConeLoss
     from .cones import cone_energy as cone_energy
     from .cones import entailment_cone_loss as entailment_cone_loss
@@ -84,6 +85,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "checks": ["CheckResult", "check"],
     "closure": ["ClosurePairs"],
+    "closure_layout": ["closure_layout"],
     "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],
     "curriculum": ["Curriculum", "balanced_depths", "join_at_parent", "lift"],
     "early_stopping": ["EarlyStopping"],
@@ -145,8 +147,8 @@ def __dir__() -> list[str]:
 
 class _Package(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
-        # Importing a submodule binds its name in the package; `layout` here means the function.
-        if name == "layout" and isinstance(value, ModuleType):
+        # Importing a submodule binds its name in the package; these here mean the functions.
+        if name in ("layout", "closure_layout") and isinstance(value, ModuleType):
             return
         super().__setattr__(name, value)
 
