@@ -171,7 +171,8 @@ def _together(taxonomy: Taxonomy, direction: Tensor) -> int:
     bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
     weight = stream(0, "hash").integers(0, 2**63, direction.shape[1], np.uint64) | np.uint64(1)
     with np.errstate(over="ignore"):
-        key = (bits * weight).sum(axis=1, dtype=np.uint64)
+        mixed = (bits ^ bits >> np.uint64(32)) * weight  # Else two flipped signs cancel.
+        key = (mixed ^ mixed >> np.uint64(29)).sum(axis=1, dtype=np.uint64)
     order = np.lexsort((key, taxonomy.parent))
     key, parent = key[order], taxonomy.parent[order]
     same = (key[1:] == key[:-1]) & (parent[1:] == parent[:-1])

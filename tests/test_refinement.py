@@ -168,3 +168,11 @@ def test_together__counts_siblings_at_the_same_place(tax, data):
         for i in range(len(tax))
     )
     assert _together(tax, direction) == counted
+
+
+def test_together__tells_opposite_siblings_apart():
+    tax = pt.Taxonomy.from_parents([-1] + [0] * 40)
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points[20:] = -points[:20]
+    points[20:, 2] = points[:20, 2]
+    assert _together(tax, torch.cat([torch.zeros(1, 3).double(), points])) == 0
