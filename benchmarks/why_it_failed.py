@@ -1,0 +1,400 @@
+"""Why the training that this library grew from learned nothing: docs/why-it-failed.md in figures.
+
+    python benchmarks/why_it_failed.py ablation          one thing at a time, three seeds
+    python benchmarks/why_it_failed.py large             the old recipe and ours on Mollusca, once
+    python benchmarks/why_it_failed.py plots             pictures of the tables
+
+Echinodermata (taxid 7586) of the NCBI taxonomy, extra [ncbi]. Every run of an ablation sees the
+same number of pairs, two epochs of the 61,168 (the recommended recipe, which draws no pairs, says
+its seconds instead). OLD is the recipe that failed, REPAIRED a ranking recipe without its faults;
+each other row changes what it says. The floor is the random start, the ceiling the tree's own
+distances. Tables keep every seed; the page has the mean.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import geoopt
+import polars as pl
+import torch
+import typer
+from tables import RESULTS, write_markdown, write_tsv
+
+import poincare_taxa as pt
+from poincare_taxa.schedules import Cosine
+from poincare_taxa.tree_index import TreeIndex
+
+ECHINODERMATA, MOLLUSCA = 7586, 6447
+PICTURES = Path(__file__).parents[1] / "docs"
+EPOCHS = 20
+PARTS = {"radius", "precision", "ancestor", "correlation", "separation"}
+MEASURES = {
+    "depth–radius Spearman": "depth–radius",
+    "precision@10": "precision@10",
+    "ancestor MAP": "ancestor MAP",
+    "Spearman": "Spearman",
+    "separation/class": "class",
+    "separation/order": "order",
+    "separation/family": "family",
+}
+GAPS = {"parent": (1, 1), "grandparent": (2, 2), "deeper": (3, None)}
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run; what they mean is in `train`."""
+
+    pairs: str = "10 % parents, 10 % grandparents, 80 % deeper"
+    negatives: str = "same depth"
+    exact: bool = False
+    anchor: str = "ancestor"
+    num_negatives: int = 50
+    margin: str = "0.2"
+    weight: float = 0.1
+    curriculum: str = "none"
+    optimizer: str = "Adam"
+    lr: float = 0.005
+    decay: bool = False
+    clip: float | None = 1.0
+    space: str = "ball float32"
+    batch_size: int = 64
+    epochs_of_data: float = 2.0
+
+
+OLD = Recipe()
+REPAIRED = Recipe(
+    pairs="all",
+    negatives="uniform",
+    exact=True,
+    anchor="descendant",
+    num_negatives=10,
+    margin="tree",
+    weight=0.0,
+    curriculum="top-down",
+    optimizer="row-wise",
+    lr=0.1,
+    decay=True,
+    clip=None,
+    space="polar float64",
+    batch_size=256,
+)
+
+OLD_CHANGES: dict[str, dict[str, Any]] = {
+    "as it was": {},
+    "pairs: parents only": {"pairs": "parents"},
+    "pairs: depths balanced": {"pairs": "depths balanced"},
+    "negatives: exact": {"exact": True},
+    "negatives: uniform": {"negatives": "uniform"},
+    "negatives: uniform, exact": {"negatives": "uniform", "exact": True},
+    "negatives: cousins": {"negatives": "cousins"},
+    "negatives: cousins, exact": {"negatives": "cousins", "exact": True},
+    "margin: 0.5": {"margin": "0.5"},
+    "margin: by gap": {"margin": "gap"},
+    "margin: tree": {"margin": "tree"},
+    "λ: 0": {"weight": 0.0},
+    "λ: 0.01": {"weight": 0.01},
+    "λ: 0.05": {"weight": 0.05},
+    "curriculum: by gap": {"curriculum": "by gap"},
+    "curriculum: top-down": {"curriculum": "top-down"},
+    "optimizer: geoopt's Riemannian Adam": {"optimizer": "geoopt", "lr": 0.05},
+    "optimizer: row-wise": {"optimizer": "row-wise", "lr": 0.05},
+    "space: ball float64": {"space": "ball float64"},
+    "space: polar float64": {"space": "polar float64"},
+    "five times the pairs": {"epochs_of_data": 10.0},
+}
+
+REPAIRED_CHANGES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "pairs: parents only": {"pairs": "parents"},
+    "pairs: 10 % parents, 10 % grandparents, 80 % deeper": {"pairs": OLD.pairs},
+    "pairs: depths balanced": {"pairs": "depths balanced"},
+    "negatives: not exact": {"exact": False},
+    "negatives: same depth": {"negatives": "same depth"},
+    "negatives: same depth, not exact": {"negatives": "same depth", "exact": False},
+    "negatives: cousins": {"negatives": "cousins"},
+    "negatives: cousins, not exact": {"negatives": "cousins", "exact": False},
+    "negatives: siblings": {"negatives": "siblings"},
+    "negatives: 50": {"num_negatives": 50},
+    "anchor: ancestor, same depth": {"anchor": "ancestor", "negatives": "same depth"},
+    "margin: 0.2": {"margin": "0.2"},
+    "margin: 0.5": {"margin": "0.5"},
+    "margin: by gap": {"margin": "gap"},
+    "λ: 0.01": {"weight": 0.01},
+    "λ: 0.05": {"weight": 0.05},
+    "λ: 0.1": {"weight": 0.1},
+    "curriculum: none": {"curriculum": "none"},
+    "curriculum: by gap": {"curriculum": "by gap"},
+    "optimizer: Adam, lr 0.003": {"optimizer": "Adam", "lr": 0.003},
+    "optimizer: Adam, lr 0.01": {"optimizer": "Adam", "lr": 0.01},
+    "optimizer: Adam, lr 0.03": {"optimizer": "Adam", "lr": 0.03},
+    "optimizer: geoopt's Riemannian Adam, lr 0.03": {"optimizer": "geoopt", "lr": 0.03},
+    "optimizer: geoopt's Riemannian Adam, lr 0.1": {"optimizer": "geoopt", "lr": 0.1},
+    "space: ball float32": {"space": "ball float32"},
+    "space: ball float64": {"space": "ball float64"},
+}
+
+app = typer.Typer(add_completion=False)
+Seeds = Annotated[int, typer.Option(help="How many seeds.")]
+
+
+def start(tax: pt.Taxonomy, space: str, seed: int) -> pt.PoincareEmbedding:
+    """Random points about 0.01 from the origin, ten dimensions."""
+    manifold = pt.Polar() if space.startswith("polar") else pt.PoincareBall()
+    return pt.PoincareEmbedding(
+        len(tax),
+        10,
+        manifold=manifold,
+        dtype=torch.float32 if space.endswith("32") else torch.float64,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def make_pairs(tree: TreeIndex, name: str) -> pt.AncestorPairs:
+    if name == "parents":
+        return pt.ParentChildPairs(tree)
+    if name == "depths balanced":
+        return pt.StratifiedPairs(tree, pt.balanced_depths(tree), by="depth")
+    if name == "all":
+        return pt.AncestorPairs(tree)
+    return pt.StratifiedPairs(tree, {"parent": 0.1, "grandparent": 0.1, "deeper": 0.8})
+
+
+def make_negatives(tree: TreeIndex, recipe: Recipe) -> Any:
+    k, which = recipe.num_negatives, {"anchor": recipe.anchor}
+    which["exclude"] = "relatives" if recipe.exact else "nothing"
+    if recipe.negatives == "same depth":
+        return pt.SameDepthNegatives(tree, k, **which)  # pyright: ignore
+    if recipe.negatives == "uniform":
+        return pt.UniformNegatives(tree, k, **which)  # pyright: ignore
+    levels = {"siblings": 1, "cousins": 3}[recipe.negatives]
+    return pt.CousinNegatives(tree, k, levels=levels, **which)  # pyright: ignore
+
+
+def make_margin(tree: TreeIndex, name: str) -> Any:
+    if name == "tree":
+        return pt.TreeMargin(1.0)
+    if name == "gap":
+        return pt.DepthMargin(0.05, 0.95 / tree.max_depth)
+    return pt.ConstantMargin(float(name))
+
+
+def norm_regularizer(weight: float, max_depth: int) -> Callable[[torch.Tensor, torch.Tensor], Any]:
+    """Pull norms in the ball towards 0.1 + 0.85 depth / max_depth, as the old recipe did."""
+
+    def penalty(radius: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        target = 0.1 + 0.85 * depth.to(radius.dtype) / max_depth
+        return weight * (torch.tanh(radius / 2) - target).square().mean()
+
+    return penalty
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "Adam": torch.optim.Adam,
+    "geoopt": geoopt.optim.RiemannianAdam,
+    "row-wise": pt.RowwiseRiemannianAdam,
+}
+
+
+def train(tax: pt.Taxonomy, recipe: Recipe, seed: int) -> pt.Run:
+    """Run a recipe through `fit`."""
+    tree = TreeIndex(tax)
+    total = recipe.epochs_of_data * len(pt.AncestorPairs(tree))
+    curricula = {
+        "none": None,
+        "by gap": pt.Curriculum.progressive(EPOCHS, tree),
+        "top-down": pt.Curriculum.top_down(EPOCHS, tree),
+    }
+    penalty = norm_regularizer(recipe.weight, tax.max_depth) if recipe.weight else None
+    return pt.fit(
+        tax,
+        start(tax, recipe.space, seed),
+        seed=seed,
+        pairs=make_pairs(tree, recipe.pairs),
+        negatives=make_negatives(tree, recipe),
+        loss=pt.DepthMarginRankingLoss(margin=make_margin(tree, recipe.margin)),
+        regularizer=penalty,
+        curriculum=curricula[recipe.curriculum],
+        optimizer=partial(OPTIMIZERS[recipe.optimizer], lr=recipe.lr),
+        lr_schedule=Cosine(period=EPOCHS) if recipe.decay else None,
+        max_grad_norm=recipe.clip,
+        batch_size=recipe.batch_size,
+        epochs=EPOCHS,
+        steps_per_epoch=max(1, math.ceil(total / recipe.batch_size / EPOCHS)),
+        measure_every=EPOCHS,
+        progress=False,
+    )
+
+
+def accuracy(points: Any, tax: pt.Taxonomy) -> Row:
+    """How often a descendant is nearer to its ancestor than an unrelated node of its depth."""
+    tree, generator = TreeIndex(tax), torch.Generator().manual_seed(0)
+    r, u = (torch.as_tensor(part).double() for part in (points.radius, points.direction))
+    found: Row = {}
+    for name, (least, most) in GAPS.items():
+        pairs = pt.AncestorPairs(tree, min_gap=least, max_gap=most).sample(
+            3000, generator=generator
+        )
+        nodes = pt.SameDepthNegatives(tree, 5, anchor="ancestor")(pairs, generator)
+        valid, nodes = nodes >= 0, nodes.clamp(min=0)
+        a, v = pairs[:, :1], pairs[:, 1:]
+        near = pt.polar.dist(r[a], u[a], r[v], u[v])
+        far = pt.polar.dist(r[a], u[a], r[nodes], u[nodes])
+        right = (near < far).double() + 0.5 * (near == far)
+        found[f"accuracy, {name}"] = round(float(right[valid].mean()), 4)
+    return found
+
+
+def measured(points: Any, tax: pt.Taxonomy, *, c: float = 1.0) -> tuple[Row, Row]:
+    """Value of every measure, separation as a multiple of the tree's, and the tree's own."""
+    report = pt.evaluate(
+        points, tax, queries=300, exact=False, only=PARTS, floor_queries=0, progress=False, c=c
+    )
+    found = {label: report[key] for key, label in MEASURES.items() if key in report}
+    value: Row = {label: round(row.value, 4) for label, row in found.items()}
+    tree: Row = {label: round(row.ceiling.value, 4) for label, row in found.items() if row.ceiling}
+    return value, tree
+
+
+def one_run(tax: pt.Taxonomy, make: Callable[[], pt.Run], epochs: int | None = None) -> Row:
+    """Train and measure."""
+    begin = time.process_time()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run = make()
+    seconds = time.process_time() - begin
+    last = run.history.row(-1, named=True)
+    value, _ = measured(run.embedding, tax)
+    radius = run.embedding.radius
+    return {
+        **value,
+        **accuracy(run.embedding, tax),
+        "regularizer's share": round(last.get("share/regularizer") or 0.0, 4),
+        "loss": round(last["loss"], 4),
+        "mean radius": round(float(radius.mean()), 3),
+        "at the clip": round(last["at_clip"], 4),
+        "warned": sum(issubclass(w.category, UserWarning) for w in caught),
+        "cpu s": round(seconds, 1),
+    }
+
+
+def references(tax: pt.Taxonomy, seed: int) -> list[Row]:
+    """Rows of the floor (untrained) and of the ceiling (the tree)."""
+    floor = start(tax, "polar float64", seed)
+    value, tree = measured(floor, tax)
+    ones: Row = {f"accuracy, {name}": 1.0 for name in GAPS}
+    return [
+        {"from": "–", "change": "floor: untrained", "seed": seed, **value, **accuracy(floor, tax)},
+        {"from": "–", "change": "ceiling: the tree", "seed": seed, **tree, **ones},
+    ]
+
+
+def recommended(tax: pt.Taxonomy, seed: int) -> pt.Run:
+    return pt.fit(tax, seed=seed, progress=False)
+
+
+def all_runs(tax: pt.Taxonomy, seed: int) -> list[tuple[str, str, Callable[[], pt.Run]]]:
+    """(from, change, run) of every row of the ablation."""
+    runs: list[tuple[str, str, Callable[[], pt.Run]]] = [
+        ("ours", "recommended", partial(recommended, tax, seed))
+    ]
+    for name, base, changes in (
+        ("repaired", REPAIRED, REPAIRED_CHANGES),
+        ("old", OLD, OLD_CHANGES),
+    ):
+        for change, settings in changes.items():
+            runs.append((name, change, partial(train, tax, replace(base, **settings), seed)))
+    return runs
+
+
+def means(rows: list[Row]) -> list[Row]:
+    """One line for each configuration: the mean over its seeds, two or three figures."""
+    keys = list(MEASURES.values())
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    lines = []
+    for (origin, change), part in table.group_by(["from", "change"], maintain_order=True):
+        shown: Row = {"from": origin, "change": change}
+        for key in keys:
+            values = part[key].drop_nulls()
+            spread = "" if len(values) < 2 else f" ± {(values.max() - values.min()) / 2:.2f}"
+            shown[key] = f"{values.mean():.3f}{spread}" if len(values) else "–"
+        accuracies = [part[f"accuracy, {name}"].mean() for name in GAPS]
+        shown["pair accuracy, gap 1 / 2 / 3+"] = " / ".join(f"{a:.2f}" for a in accuracies)
+        share = part["regularizer's share"].mean() if "regularizer's share" in part else None
+        shown["regularizer's share"] = "–" if share is None else f"{share:.2f}"
+        lines.append(shown)
+    return lines
+
+
+def save(name: str, rows: list[Row]) -> None:
+    write_tsv(name, rows)
+    write_markdown(name, means(rows))
+
+
+@app.command()
+def ablation(
+    seeds: Seeds = 3, taxid: int = ECHINODERMATA, only: str = "", name: str = "why_it_failed"
+) -> None:
+    """Change one thing at a time; `only` chooses rows whose change begins with it."""
+    tax = pt.read_ncbi().subtree(taxid)
+    rows: list[Row] = []
+    for seed in range(seeds):
+        rows += references(tax, seed)
+        for origin, change, run in all_runs(tax, seed):
+            if change.startswith(only):
+                rows.append({"from": origin, "change": change, "seed": seed, **one_run(tax, run)})
+        save(name, rows)
+
+
+@app.command()
+def large(taxid: int = MOLLUSCA) -> None:
+    """The old recipe, the repaired one and ours on a larger clade, one seed."""
+    tax = pt.read_ncbi().subtree(taxid)
+    rows = references(tax, 0)
+    runs: dict[str, tuple[str, Callable[[], pt.Run]]] = {
+        "old": ("as it was", partial(train, tax, OLD, 0)),
+        "repaired": ("as it is", partial(train, tax, REPAIRED, 0)),
+        "ours": ("recommended", partial(recommended, tax, 0)),
+    }
+    for origin, (change, run) in runs.items():
+        rows.append({"from": origin, "change": change, "seed": 0, **one_run(tax, run)})
+        save("why_it_failed_large", rows)
+
+
+@app.command()
+def plots() -> None:
+    """Draw the tables."""
+    import matplotlib.pyplot as plt
+
+    table = pl.read_csv(RESULTS / "why_it_failed.tsv", separator="\t", infer_schema_length=None)
+    for origin in ("old", "repaired"):
+        part = table.filter(pl.col("from") == origin)
+        changes = part["change"].unique(maintain_order=True).to_list()
+        figure, axes = plt.subplots(1, 3, figsize=(9, 0.24 * len(changes) + 0.9), sharey=True)
+        for axis, key in zip(axes, ("depth–radius", "precision@10", "ancestor MAP"), strict=True):
+            axis.axvline(0, color="0.85", lw=1)
+            for reference, style in (("floor: untrained", ":"), ("ceiling: the tree", "--")):
+                at = table.filter(pl.col("change") == reference)[key].mean()
+                axis.axvline(at, color="0.4", lw=1, ls=style)
+            first = part.filter(pl.col("change") == changes[0])[key].mean()
+            axis.axvline(first, color="tab:red", lw=1)
+            axis.plot(part[key], [changes.index(c) for c in part["change"]], "o", ms=4, alpha=0.7)
+            axis.set_title(key, fontsize=9)
+            axis.tick_params(labelsize=8)
+        axes[0].set_yticks(range(len(changes)), changes, fontsize=7)
+        axes[0].invert_yaxis()
+        figure.tight_layout()
+        figure.savefig(PICTURES / f"why-it-failed-{origin}.png", dpi=110)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    app()
