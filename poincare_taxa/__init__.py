@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .checks import check as check
     from .closure import ClosurePairs as ClosurePairs
     from .closure_layout import closure_layout as closure_layout
+    from .closure_ranking import ClosureRanking as ClosureRanking
+    from .closure_ranking import rank_ancestors as rank_ancestors
     from .cones import EntailmentConeLoss as EntailmentConeLoss
     from .cones import cone_energy as cone_energy
     from .cones import entailment_cone_loss as entailment_cone_loss
@@ -86,6 +88,7 @@ _HOMES = {
     "checks": ["CheckResult", "check"],
     "closure": ["ClosurePairs"],
     "closure_layout": ["closure_layout"],
+    "closure_ranking": ["ClosureRanking", "rank_ancestors"],
     "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],
     "curriculum": ["Curriculum", "balanced_depths", "join_at_parent", "lift"],
     "early_stopping": ["EarlyStopping"],
