@@ -373,7 +373,7 @@ def spread(seeds: Seeds = 3, taxid: int = ECHINODERMATA) -> None:
 
 @app.command()
 def large(taxid: int = MOLLUSCA) -> None:
-    """The old recipe and the repaired one on a larger clade, one seed (ours there: random_start.py)."""
+    """The old recipe and the repaired one on a larger clade, one seed (ours: random_start.py)."""
     tax = pt.read_ncbi().subtree(taxid)
     rows = references(tax, 0)
     for origin, change, recipe in (("old", "as it was", OLD), ("repaired", "as it is", REPAIRED)):
