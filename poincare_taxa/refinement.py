@@ -111,13 +111,16 @@ def refine(
             tau = min(best.info["tau"] * growth**ahead, largest)
             if growth < _SMALLEST or _solved(reached) or tau <= best.info["tau"]:
                 break
+            if any(one["tau"] == tau for one in history):  # At the largest radius already.
+                growth = growth**0.5
+                continue
             proposal = in_rows(taxonomy, direction.shape[1], tau, direction.dtype, seed)
             measures = yardstick(proposal)
             kept = _better(measures, reached)
             history.append({"tau": tau, "kept": kept, **measures})
             if kept:
                 best, reached, ahead = proposal, measures, 1
-            elif growth == _GROWTH and ahead < _AHEAD:
+            elif growth == _GROWTH and ahead < _AHEAD and tau < largest:
                 ahead += 1
             else:
                 growth, ahead = growth**0.5, 1
