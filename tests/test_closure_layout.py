@@ -79,6 +79,14 @@ def test_a_dag__is_its_spanning_tree():
     assert worst_margin(points, [-1, 0, 0, 1, 2]) > 0
 
 
+def test_a_node_with_several_parents__keeps_the_one_with_most_ancestors():
+    edges = [(0, 1), (1, 2), (0, 3), (3, 4), (2, 4)]
+    pairs = ClosurePairs([*edges, (0, 2), (0, 4), (1, 4)])
+    points = closure_layout(pairs)
+    assert points.info["missed"] == 1  # (3, 4); the other way up would miss two
+    assert worst_margin(points, [-1, 0, 1, 0, 2]) > 0
+
+
 def test_a_comb__says_what_float64_cannot_tell_apart():
     comb = [-1] + [p for i in range(0, 140, 2) for p in (i, i)]
     assert closure_layout(Taxonomy.from_parents(comb)).info["unresolved"] > 0
