@@ -30,7 +30,7 @@ from poincare_taxa.objectives import LevelStress
 from poincare_taxa.schedules import Cosine
 
 CURVATURE = 1e-8
-STEPS = [0.1, 0.4, 0.8, 1.6, 3.2]
+STEPS = [0.05, 0.1, 0.2, 0.4, 0.8]
 Points = tuple[torch.Tensor, torch.Tensor]
 
 
