@@ -32,21 +32,19 @@ def measured(name, pairs, dim):
     measured = time.perf_counter() - started
     row = {"data": name, "dim": dim, "points": "closure layout"}
     yield row | result(ranking, laid_out, measured)
-    for seed in range(3):
-        random = torch.randn(
-            direction.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        random /= random.norm(dim=1, keepdim=True)
-        ranking = pt.rank_ancestors(pairs, radius, random)
-        yield row | {"points": f"floor, seed {seed}"} | result(ranking, 0.0, 0.0)
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(direction.shape, generator=generator, dtype=torch.float64)
+    random /= random.norm(dim=1, keepdim=True)
+    ranking = pt.rank_ancestors(pairs, radius, random)
+    yield row | {"points": "floor"} | result(ranking, None, None)
 
 
 def result(ranking, laid_out, measured):
     return {
         "MAP": round(ranking.mean_average_precision, 4),
         "mean rank": round(ranking.mean_rank, 3),
-        "seconds": round(laid_out, 2),
-        "seconds to measure": round(measured, 1),
+        "seconds": laid_out and round(laid_out, 2),
+        "seconds to measure": measured and round(measured, 1),
     }
 
 

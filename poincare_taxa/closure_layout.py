@@ -16,7 +16,14 @@ and on the right of it. Then a node's ancestors are its nearest for *every* node
 two dimensions and more, as long as numbers resolve the intervals.
 
 Of a DAG, a spanning tree is laid out: each node keeps the parent that has most ancestors. What is
-missed is the pairs with the ancestors on the other ways up.
+missed is the pairs with the ancestors on the other ways up: the descendants of such an ancestor
+fill several intervals. With four dimensions the circle becomes the trigonometric moment curve
+
+.. math:: x(t) = (\cos t, \sin t, \cos 2t, \sin 2t) / \sqrt 2,
+
+whose intersection with a cap is where a trigonometric polynomial of degree 2 is positive: up to two
+intervals, wherever they lie. The cap that cuts out exactly two is the hyperplane through their four
+ends. An ancestor of several intervals takes the cap of its two largest where this ranks better.
 
 Sources: the criterion is that of [NK17] Nickel & Kiela 2017, §4.1; intervals as of [SDGR18] Sala,
 De Sa, Gu & Ré 2018 would lie around their parent, with no node nearest to all its descendants.
@@ -43,6 +50,10 @@ _LEAF_RADIUS = 160.0
 """Of nodes without descendants. Two whose directions differ by an ulp, 1e-16, are then 2·160 − 74
 apart, beyond every ancestor; more costs nothing but the range of e^{−r}."""
 
+_MISS = 300.0
+"""What a leaf that is missed costs beside a wrong one: it ranks hundreds of nodes late, and a wrong
+one puts one node before each of the leaf's ancestors."""
+
 _NARROWEST = 1e-14
 """Half-width in radians below which float64 coordinates near 1 blur an interval's ends."""
 
@@ -56,7 +67,7 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
         A tree, for which the ranking is perfect while float64 resolves it; or the pairs of a DAG,
         transitively closed, whose ranking is that of a spanning tree.
     dim
-        Number of coordinates of a direction, at least 2; the layout is flat and uses two.
+        Number of coordinates of a direction, at least 2. A tree uses two, a DAG four where it can.
 
     Returns
     -------
@@ -84,24 +95,144 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
         raise ValueError(f"dim must be at least 2, got {dim}: caps lie on a circle")
     if isinstance(source, Taxonomy):
         tree = _Tree.of(source.parent.astype(np.int64))
-        missed = 0
+        missed = paired = 0
+        centre, half_width, leaf = _intervals(tree)
+        radius, direction = _caps(centre, half_width, leaf, 1)
     else:
         parent, pairs = _spanning_parents(source)
         tree = _Tree.of(parent)
         missed = pairs - int(tree.depth.sum())
-    centre, half_width, leaf = _intervals(tree)
-    half_angle = half_width / 2
-    radius = np.where(leaf, _LEAF_RADIUS, -2 * np.log(np.tan(half_angle)))
+        centre, half_width, leaf = _intervals(tree)
+        degree = 2 if dim >= 4 and missed else 1
+        if degree == 2:  # A cap of the curve is a single interval up to a third of the turn.
+            centre, half_width = centre * (2 / 3), half_width * (2 / 3)
+        radius, direction = _caps(centre, half_width, leaf, degree)
+        paired = 0
+        if degree == 2:
+            paired = _pair_intervals(source, parent, centre, half_width, leaf, radius, direction)
     if (tree.parent < 0).sum() == 1:
         radius[tree.parent < 0] = 0
-    direction = np.zeros((len(centre), dim))
-    direction[:, 0], direction[:, 1] = np.cos(centre), np.sin(centre)
     unresolved = int((half_width < _NARROWEST).sum())
+    unused = np.zeros((len(centre), dim - direction.shape[1]))
     return Layout(
         radius=torch.from_numpy(radius),
-        direction=torch.from_numpy(direction),
-        info={"unresolved": unresolved, "missed": missed},
+        direction=torch.from_numpy(np.concatenate([direction, unused], axis=1)),
+        info={"unresolved": unresolved, "missed": missed, "paired": paired},
     )
+
+
+def _curve(t: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
+    """Points of the moment curve [..., 2·degree]."""
+    angle = t[..., None] * np.arange(1, degree + 1)
+    both = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    return both.reshape(*t.shape, 2 * degree) / np.sqrt(degree)
+
+
+def _caps(
+    centre: NDArray[np.float64],
+    half_width: NDArray[np.float64],
+    leaf: NDArray[np.bool_],
+    degree: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Radius and direction of the cap of every node's own interval."""
+    order = np.arange(1, degree + 1)
+    sine = np.sqrt((np.sin(half_width[:, None] * order / 2) ** 2).mean(1))  # of half the angle
+    radius = 2 * np.log(np.sqrt(1 - sine**2) / sine)
+    return np.where(leaf, _LEAF_RADIUS, radius), _curve(centre, degree)
+
+
+def _pair_intervals(
+    source: ClosurePairs,
+    parent: NDArray[np.int64],
+    centre: NDArray[np.float64],
+    half_width: NDArray[np.float64],
+    leaf: NDArray[np.bool_],
+    radius: NDArray[np.float64],
+    direction: NDArray[np.float64],
+) -> int:
+    """Give caps of two intervals, in place, to nodes that rank better so; returns how many."""
+    node, low, high = _largest_two(source, parent, centre, half_width, leaf)
+    if len(node) == 0:
+        return 0
+    middle, half = (low + high) / 2, (high - low) / 2
+    order = np.arange(1, 3)
+    chord = np.cos(half[..., None] * order).repeat(2, axis=-1) * _curve(middle, 2)
+    turned = _curve(middle, 2).reshape(*middle.shape, 2, 2)[..., ::-1] * [-1, 1]
+    slope = np.sinc(half[..., None] * order / np.pi) * order
+    tangent = (turned * slope[..., None]).reshape(*middle.shape, 4)
+    # The cap's centre is the foot of the origin on the hyperplane through the four ends.
+    along, _ = np.linalg.qr(
+        np.concatenate([chord[:, 1:] - chord[:, :1], tangent], axis=1).transpose(0, 2, 1)
+    )
+    foot = chord[:, 0]
+    for _ in range(2):
+        foot = foot - (along @ (foot[:, None] @ along).transpose(0, 2, 1))[..., 0]
+    cosine = np.linalg.norm(foot, axis=1)
+    sound = (cosine > 1e-3) & (cosine < 1)
+    node, foot, cosine = node[sound], foot[sound], cosine[sound]
+    foot /= cosine[:, None]
+
+    ancestor, descendant = source.pairs.cpu().numpy().T
+    weight = np.bincount(descendant, minlength=len(parent)).astype(float)
+    leaves = np.flatnonzero(leaf)
+    place = np.cumsum(leaf) - 1
+    by_ancestor = np.argsort(ancestor, kind="stable")
+    start = np.searchsorted(ancestor[by_ancestor], np.arange(len(parent) + 1))
+    better = np.zeros(len(node), bool)
+    for some in np.array_split(np.arange(len(node)), len(node) // 256 + 1):
+        owner = node[some]
+        count = start[owner + 1] - start[owner]
+        row = np.repeat(np.arange(len(owner)), count)
+        skipped = np.repeat(start[owner] - (np.cumsum(count) - count), count)
+        below = descendant[by_ancestor[np.arange(len(row)) + skipped]]
+        true = np.zeros((len(owner), len(leaves)), bool)
+        true[row[leaf[below]], place[below[leaf[below]]]] = True
+        x = direction[leaves].T
+        costs = []
+        for middle_of, edge in (
+            (direction[owner], np.tanh(radius[owner] / 2)),
+            (foot[some], cosine[some]),
+        ):
+            inside = middle_of @ x > edge[:, None]
+            costs.append((inside & ~true) @ weight[leaves] + _MISS * (true & ~inside).sum(1))
+        better[some] = costs[1] < costs[0]
+    radius[node[better]] = 2 * np.arctanh(cosine[better])
+    direction[node[better]] = foot[better]
+    return int(better.sum())
+
+
+def _largest_two(
+    source: ClosurePairs,
+    parent: NDArray[np.int64],
+    centre: NDArray[np.float64],
+    half_width: NDArray[np.float64],
+    leaf: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes whose descendants fill several intervals, and the ends [k, 2] of the largest two."""
+    n = len(parent)
+    ancestor, descendant = source.pairs.cpu().numpy().T
+    # The tops of what lies elsewhere: descendants whose tree parent is none, nor the node itself.
+    up = parent[descendant]
+    known = np.isin(up * n + ancestor, descendant * n + ancestor)
+    elsewhere = (up != ancestor) & ~known
+    several, top = ancestor[elsewhere], descendant[elsewhere]
+    own = np.unique(several)
+    owner, piece = np.concatenate([own, several]), np.concatenate([own, top])
+    low, high = centre[piece] - half_width[piece], centre[piece] + half_width[piece]
+    order = np.lexsort((low, owner))
+    owner, low, high = owner[order], low[order], high[order]
+    # Pieces with no leaf of another node between them are one.
+    at = np.sort(centre[leaf])
+    between = np.searchsorted(at, low[1:]) > np.searchsorted(at, high[:-1])
+    first = np.flatnonzero(np.append(True, (np.diff(owner) != 0) | between))
+    owner, low, high = owner[first], low[first], np.maximum.reduceat(high, first)
+    size = np.searchsorted(at, high) - np.searchsorted(at, low)
+    order = np.lexsort((-size, owner))
+    owner, low, high = owner[order], low[order], high[order]
+    head = np.flatnonzero(np.diff(owner, prepend=-1))
+    head = head[np.diff(np.append(head, len(owner))) > 1]
+    two = head[:, None] + np.arange(2)
+    return owner[head], low[two], high[two]
 
 
 class _Tree(NamedTuple):

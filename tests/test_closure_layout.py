@@ -9,6 +9,7 @@ from realdata import real_data
 
 from poincare_taxa.closure import ClosurePairs
 from poincare_taxa.closure_layout import closure_layout
+from poincare_taxa.closure_ranking import rank_ancestors
 from poincare_taxa.geometry import polar
 from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
 
@@ -103,10 +104,33 @@ def test_faults__are_named():
 def test_wordnet_mammals__miss_one_genus_only():
     pairs = ClosurePairs.read_csv(real_data("wordnet30_nouns/mammal_closure.csv.gz"))
     r, u, info = closure_layout(pairs)
-    assert info == {"unresolved": 0, "missed": 10}
+    assert info == {"unresolved": 0, "missed": 10, "paired": 0}
     d = polar.cdist(r, u, r, u)
     related = torch.zeros(len(r), len(r), dtype=torch.bool)
     related[pairs.pairs[:, 1], pairs.pairs[:, 0]] = True
     farthest = d.masked_fill(~related, -torch.inf).max(1).values
     others = d.masked_fill(related | torch.eye(len(r), dtype=torch.bool), torch.inf).min(1).values
     assert int((others <= farthest).sum()) == 10
+
+
+def test_two_parents_apart__share_a_child_in_four_dimensions():
+    edges = [(0, 1), (0, 2), (0, 3), (1, 4), (1, 5), (2, 6), (2, 7), (3, 8), (3, 9), (1, 9)]
+    pairs = ClosurePairs([*edges, *((0, v) for v in range(4, 10))])
+    ancestor, descendant = pairs.pairs.numpy().T
+    for dim, paired in ((2, 0), (4, 1), (7, 1)):
+        r, u, info = closure_layout(pairs, dim)
+        assert info["paired"] == paired
+        d = polar.cdist(r, u, r, u).numpy()
+        ahead = [
+            np.delete(d[v], [*ancestor[descendant == v], v]).min()
+            > d[v, ancestor[descendant == v]].max()
+            for v in range(1, 10)
+        ]
+        assert all(ahead) == bool(paired)
+
+
+def test_wordnet_mammals__are_perfect_in_four_dimensions():
+    pairs = ClosurePairs.read_csv(real_data("wordnet30_nouns/mammal_closure.csv.gz"))
+    r, u, info = closure_layout(pairs, 5)
+    assert info["paired"] == 1
+    assert rank_ancestors(pairs, r, u)[:2] == (1, 1)
