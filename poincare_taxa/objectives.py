@@ -58,6 +58,7 @@ class _Batches:
         self,
         tree: Taxonomy | TreeIndex | None,
         pairs: Any,
+        loss: Callable[..., Tensor],
         *,
         regularizer: Regularizer | None = None,
         curriculum: Curriculum | None = None,
@@ -67,6 +68,7 @@ class _Batches:
     ) -> None:
         self.tree = None if tree is None else TreeIndex.of(tree)
         self.pairs = pairs
+        self.loss = loss
         self.regularizer = regularizer
         self.curriculum = curriculum
         self.batch_size = batch_size
@@ -175,9 +177,8 @@ class Ranking(_Batches):
         loss: Callable[..., Tensor],
         **options: Any,
     ) -> None:
-        super().__init__(tree, pairs, **options)
+        super().__init__(tree, pairs, loss, **options)
         self.negatives = negatives
-        self.loss = loss
         self._anchor = column_of(getattr(negatives, "anchor", "descendant"))
         self._asked = set(inspect.signature(loss).parameters)
         if self.tree is None and self._asked & {"near", "far"}:
@@ -252,24 +253,14 @@ class Stress(_Batches):
         What draws pairs of rows [batch, 2].
     loss
         Called with distances and tree distances; `StressLoss` is one.
-    **options
-        ``regularizer``, ``batch_size``, ``steps_per_epoch``, ``sparse`` as of `Ranking`.
+    regularizer, curriculum, batch_size, steps_per_epoch, sparse
+        As of `Ranking`.
 
     Raises
     ------
     ValueError
         As `Ranking`.
     """
-
-    def __init__(
-        self,
-        tree: Taxonomy | TreeIndex,
-        pairs: PairSampler,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        **options: Any,
-    ) -> None:
-        super().__init__(tree, pairs, **options)
-        self.loss = loss
 
     def __call__(self, points: Any, generator: torch.Generator) -> Terms:
         """Return the terms of one batch."""
@@ -292,24 +283,14 @@ class Triplets(_Batches):
         What draws triplets of rows [batch, 3]: anchor, near, far.
     loss
         Called with distances and radii [batch, 3]; `TripletLoss` is one.
-    **options
-        As of `Stress`.
+    regularizer, curriculum, batch_size, steps_per_epoch, sparse
+        As of `Ranking`.
 
     Raises
     ------
     ValueError
         As `Ranking`.
     """
-
-    def __init__(
-        self,
-        tree: Taxonomy | TreeIndex,
-        pairs: PairSampler,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        **options: Any,
-    ) -> None:
-        super().__init__(tree, pairs, **options)
-        self.loss = loss
 
     def __call__(self, points: Any, generator: torch.Generator) -> Terms:
         """Return the terms of one batch."""

@@ -122,7 +122,7 @@ def fit(
         ``(points, generator) -> {name: scalar}``; see `objectives`.
     pairs
         What draws positives (`AncestorPairs` by default), for `StressLoss` pairs (`LCAPairs`), for
-        `TripletLoss` triplets (`LCATriplets`); several sources with shares: `MixedPairs`.
+        `TripletLoss` triplets (`LCATriplets`).
     negatives
         What draws negatives; by default 50 `UniformNegatives`.
     loss

@@ -9,7 +9,7 @@ import torch
 
 __all__ = ["Backend", "choose"]
 
-Backend = Literal["auto", "torch", "numba", "triton"]
+Backend = Literal["auto", "torch", "numba"]
 
 
 def choose(backend: Backend, device: torch.device) -> ModuleType | None:
@@ -31,8 +31,8 @@ def choose(backend: Backend, device: torch.device) -> ModuleType | None:
     if backend == "numba":
         if device.type != "cpu":
             raise ValueError(
-                f"backend='numba' works on the CPU; the points are on {device}. Use 'triton', "
-                "'torch' or 'auto', or move them with .cpu()"
+                f"backend='numba' works on the CPU; the points are on {device}. Use 'torch' "
+                "or 'auto', or move them with .cpu()"
             )
         if not _installed("numba"):
             raise ModuleNotFoundError(
@@ -40,7 +40,7 @@ def choose(backend: Backend, device: torch.device) -> ModuleType | None:
                 "'auto', which does without)"
             )
         return _numba()
-    raise ValueError(f"backend must be 'auto', 'torch', 'numba' or 'triton'; got {backend!r}")
+    raise ValueError(f"backend must be 'auto', 'torch' or 'numba'; got {backend!r}")
 
 
 @cache
