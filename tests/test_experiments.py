@@ -40,7 +40,7 @@ def test_ablation__a_run_measures_everything(base):
     assert {"depth–radius", "precision@10", "ancestor MAP", "accuracy, parent"} <= found.keys()
     rows = [{"from": "a", "change": "b", "seed": seed, **found} for seed in (0, 1)]
     (line,) = why_it_failed.means(rows)
-    assert line["precision@10"] == f"{found['precision@10']:.3f} ± 0.00"
+    assert line["precision@10"] == f"{found['precision@10']:.3f} ± 0.000"
 
 
 def test_references__floor_is_chance_and_ceiling_is_one():
