@@ -4,6 +4,7 @@ r"""Fused distance kernels: what `geometry` defines, without intermediate arrays
 |---|---|
 | `dist`, `pair_distance` | paired distance (of rows gathered from a table), forward and backward |
 | `cdist` | all distances between two sets, forward and backward |
+| `ranking_loss` | the inner part of a training step: gather, distances, loss, gradients of rows |
 | `nearest` | exact search: the k nearest of millions of rows |
 | `count_nearer` | rank counting: how many rows are nearer than a target, and how many tie |
 
@@ -19,6 +20,7 @@ from poincare_taxa.kernels._backend import Backend
 from poincare_taxa.kernels._distance import cdist, dist, pair_distance
 from poincare_taxa.kernels._points import By, Manifold
 from poincare_taxa.kernels._search import Counts, Neighbours, count_nearer, nearest
+from poincare_taxa.kernels._training import RankingKind, ranking_loss
 
 __all__ = [
     "Backend",
@@ -26,9 +28,11 @@ __all__ = [
     "Counts",
     "Manifold",
     "Neighbours",
+    "RankingKind",
     "cdist",
     "count_nearer",
     "dist",
     "nearest",
     "pair_distance",
+    "ranking_loss",
 ]
