@@ -32,7 +32,7 @@ from poincare_taxa.negatives import NegativeSampler, column_of
 from poincare_taxa.pairs import PairSampler
 from poincare_taxa.regularizers import Regularizer
 from poincare_taxa.taxonomy import Taxonomy
-from poincare_taxa.tiles import SharedNegatives
+from poincare_taxa.tiles import SharedNegatives, Tile
 from poincare_taxa.tree_index import TreeIndex
 
 __all__ = ["LevelStress", "Objective", "Ranking", "Stress", "Triplets"]
@@ -132,9 +132,10 @@ class Ranking(_Batches):
         What draws negatives. Its ``anchor``, "descendant" where it does not say, is the endpoint
         that stays. The tile of a `SharedNegatives` is gathered once for the whole batch.
     loss
-        Called with the distances ``(d_pos, d_neg)`` and, of ``near``, ``far`` (tree distances) and
-        ``mask`` (which negatives are valid), those that its signature names; without the mask, a
-        negative that is none is at distance inf. An `EntailmentConeLoss` is called with points.
+        Called with the distances ``(d_pos, d_neg)`` and, of ``near``, ``far`` (tree distances),
+        ``mask`` (which negatives are valid) and ``log_weights`` (those of the tile; 0 for negatives
+        drawn for each pair), those that its signature names; without the mask, a negative that is
+        none is at distance inf. An `EntailmentConeLoss` is called with points.
     regularizer
         Acts on the two ends of the pairs of the batch.
     curriculum
@@ -190,50 +191,49 @@ class Ranking(_Batches):
         """Return the terms of one batch."""
         pairs = self._sample(generator)
         anchor, positive = pairs[:, self._anchor], pairs[:, 1 - self._anchor]
-        nodes, mask = self._negatives(pairs, generator)
+        negatives = self._negatives(pairs, generator)
+        nodes = negatives.nodes
         rows = torch.cat((anchor, positive, nodes.flatten()))
         x = self._rows(points, rows)
         a, p, n = x.tensor_split([len(pairs), 2 * len(pairs)])
         n, ends = n.view(*nodes.shape, -1), 2 * len(pairs)
         if isinstance(self.loss, EntailmentConeLoss):
-            ranking = self._cones(points.manifold, a, p, n, mask)
+            ranking = self._cones(points.manifold, a, p, n, negatives.mask)
         else:
-            ranking = self._distances(points.manifold, anchor, positive, nodes, (a, p, n), mask)
+            ranking = self._distances(points.manifold, anchor, positive, negatives, (a, p, n))
         return {"ranking": ranking, **self._penalty(points, x[:ends], rows[:ends])}
 
-    def _negatives(self, pairs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows [batch, k], or [k] of a tile, and which are valid [batch, k]."""
+    def _negatives(self, pairs: Tensor, generator: torch.Generator) -> Tile:
+        """Rows [k] of a tile, or [batch, k] drawn for each pair, with weight 1."""
         if isinstance(self.negatives, SharedNegatives):
-            nodes, mask, _ = self.negatives.tile(pairs, generator)
+            drawn = self.negatives.tile(pairs, generator)
         else:
             nodes = self.negatives(pairs, generator)
-            nodes, mask = nodes.clamp(min=0), nodes >= 0
+            drawn = Tile(nodes.clamp(min=0), nodes >= 0, torch.zeros((), device=nodes.device))
         if self.open_depth is not None and self.tree is not None:
-            nodes = lift(nodes, self.tree, self.open_depth)
-        return nodes, mask
+            drawn = drawn._replace(nodes=lift(drawn.nodes, self.tree, self.open_depth))
+        return drawn
 
     def _distances(
         self,
         manifold: Any,
         anchor: Tensor,
         positive: Tensor,
-        nodes: Tensor,
+        negatives: Tile,
         points: tuple[Tensor, Tensor, Tensor],
-        mask: Tensor,
     ) -> Tensor:
-        a, p, n = points
+        (a, p, n), (nodes, mask, log_weights) = points, negatives
         d_neg = manifold.cdist(a, n) if nodes.ndim == 1 else manifold.dist(a[:, None], n)
-        offer = {}
-        if "mask" in self._asked:
-            offer["mask"] = mask
-        else:
+        offer = {"mask": mask, "log_weights": log_weights.to(d_neg.dtype)}
+        if "mask" not in self._asked:
             d_neg = d_neg.masked_fill(~mask, torch.inf)
         if self.tree is not None:
             if "near" in self._asked:
                 offer["near"] = self.tree.distance(anchor, positive)
             if "far" in self._asked:
                 offer["far"] = self.tree.distance(anchor[:, None], nodes)
-        return self.loss(manifold.dist(a, p), d_neg, **offer)
+        asked = {name: value for name, value in offer.items() if name in self._asked}
+        return self.loss(manifold.dist(a, p), d_neg, **asked)
 
     def _cones(self, manifold: Any, a: Tensor, p: Tensor, n: Tensor, mask: Tensor) -> Tensor:
         n = n if n.ndim == 3 else n.expand(len(a), -1, -1)

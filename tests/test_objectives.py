@@ -105,6 +105,39 @@ def test_ranking__a_tile_is_the_same_as_its_nodes_for_every_pair():
     assert both[0]["ranking"].item() == pytest.approx(both[1]["ranking"].item(), rel=1e-9)
 
 
+def test_ranking__a_softmax_over_a_tile_estimates_the_full_one():
+    x, rows = points(), Fixed(PAIRS)
+    loss = pt.SoftmaxRankingLoss(reduction="none")
+    uneven = torch.arange(1.0, len(TREE) + 1)
+
+    def odds(number, weights=None, times=1):
+        """Negatives against the positive, exp(loss) - 1, in the mean over tiles: [pairs]."""
+        tile = pt.SharedNegatives(TREE, number, weights=weights)
+        objective = Ranking(TREE, rows, tile, loss, batch_size=3, steps_per_epoch=1)
+        g = generator(5)
+        found = torch.stack([objective(x, g)["ranking"].detach() for _ in range(times)]).expm1()
+        return found.mean(0), found.std(0, correction=0) / times**0.5
+
+    full, _ = odds(None)
+    for weights in (None, uneven):
+        mean, error = odds(4, weights, 500)
+        assert ((mean - full).abs() < 5 * error).all()
+        large, _ = odds(200_000, weights)
+        # five standard errors, were all the sum due to the node of the smallest weight, 1 / 66
+        torch.testing.assert_close(large, full, rtol=5 * (66 / 200_000) ** 0.5, atol=0)
+
+
+def test_ranking__negatives_of_each_pair_have_no_weights():
+    seen = []
+
+    def loss(d_pos, d_neg, log_weights):
+        seen.append(log_weights)
+        return d_pos.mean()
+
+    ranking(loss)(points(), generator())
+    assert (seen[0] == 0).all()
+
+
 def test_regularizer__acts_on_the_ends_of_the_pairs_with_the_weight_of_the_epoch():
     x = points()
     schedule = [(0, 0.5), (3, 2.0)]
