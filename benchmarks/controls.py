@@ -23,29 +23,15 @@ import polars as pl
 import torch
 import typer
 from tables import write_markdown, write_tsv
-from why_it_failed import ECHINODERMATA, MEASURES, Row, measured, start
+from why_it_failed import ECHINODERMATA, MEASURES, Row, mean_and_deviation, measured, start
 
 import poincare_taxa as pt
 from poincare_taxa.objectives import LevelStress
 from poincare_taxa.schedules import Cosine
 
 CURVATURE = 1e-8
-STEPS = [0.05, 0.1, 0.2, 0.4, 0.8]
+STEPS = [0.1, 0.4, 0.8, 1.6, 3.2, 6.4]
 Points = tuple[torch.Tensor, torch.Tensor]
-
-
-class FlatLevelStress(LevelStress):
-    """`LevelStress` whose children join at a short way from their parents in flat space."""
-
-    def begin(self, epoch: int, points: Any, generator: torch.Generator) -> None:
-        level = epoch + 1
-        self._open_level(level)
-        first, last = self.tree.level_start[level : level + 2].tolist()
-        rows = self.tree.level_order[first:last]
-        way = torch.randn(len(rows), points.shape[1], dtype=points.dtype, generator=generator)
-        way /= torch.linalg.vector_norm(way, dim=1, keepdim=True)
-        with torch.no_grad():
-            points[rows] = points[self.tree.parent[rows]] + 0.15 * way  # distance is twice that
 
 
 def tau(tax: pt.Taxonomy) -> float:
@@ -66,7 +52,7 @@ def euclidean(tax: pt.Taxonomy, seed: int, lr: float) -> torch.Tensor:
         tax,
         embedding,
         seed=seed,
-        objective=FlatLevelStress(tax, tau=tau(tax)),
+        objective=LevelStress(tax, tau=tau(tax)),
         optimizer=lambda params: pt.RowwiseRiemannianAdam(params, lr=lr, betas=(0.9, 0.95)),
         lr_schedule=Cosine(period=1, last=0.05),
         measure_every=tax.max_depth,
@@ -107,18 +93,13 @@ def row(name: str, seed: int, points: Any, tax: pt.Taxonomy, lr: float | None, *
 
 
 def means(rows: list[Row]) -> list[Row]:
-    """One line for each control: mean and half the range over seeds."""
+    """One line for each control: mean ± standard deviation over seeds."""
     table = pl.DataFrame(rows, infer_schema_length=None)
     lines = []
     for (name,), part in table.group_by(["control"], maintain_order=True):
         line: Row = {"control": name, "seeds": len(part)}
         for key in [key for key in MEASURES.values() if key in table.columns]:
-            values = part[key].drop_nulls()
-            if len(values) == 0:
-                line[key] = "–"
-                continue
-            spread = "" if len(values) < 2 else f" ± {(values.max() - values.min()) / 2:.2f}"
-            line[key] = f"{values.mean():.3f}{spread}"
+            line[key] = mean_and_deviation(part[key])
         lines.append(line)
     return lines
 

@@ -314,6 +314,14 @@ def all_runs(tax: pt.Taxonomy, seed: int) -> list[tuple[str, str, Callable[[], p
     return runs
 
 
+def mean_and_deviation(values: pl.Series) -> str:
+    """Mean ± standard deviation of what is there."""
+    values = values.drop_nulls()
+    if len(values) == 0:
+        return "–"
+    return f"{values.mean():.3f}" + ("" if len(values) == 1 else f" ± {values.std():.3f}")
+
+
 def means(rows: list[Row]) -> list[Row]:
     """One line for each configuration: mean ± standard deviation over its seeds."""
     table = pl.DataFrame(rows, infer_schema_length=None)
@@ -322,9 +330,7 @@ def means(rows: list[Row]) -> list[Row]:
     for (origin, change), part in table.group_by(["from", "change"], maintain_order=True):
         shown: Row = {"from": origin, "change": change}
         for key in keys:
-            values = part[key].drop_nulls()
-            spread = "" if len(values) < 2 else f" ± {values.std():.3f}"
-            shown[key] = f"{values.mean():.3f}{spread}" if len(values) else "–"
+            shown[key] = mean_and_deviation(part[key])
         accuracies = [part[f"accuracy, {name}"].mean() for name in GAPS]
         shown["pair accuracy, gap 1 / 2 / 3+"] = " / ".join(f"{a:.2f}" for a in accuracies)
         share = part["regularizer's share"].mean() if "regularizer's share" in part else None

@@ -188,6 +188,7 @@ def join_at_parent(
         if not hasattr(manifold, "to_polar"):
             raise ValueError(f"{manifold} has no to_polar and from_polar; use one of this library")
         to_polar, from_polar = manifold.to_polar, manifold.from_polar
+        step *= float(getattr(manifold, "c", 1.0)) ** 0.5  # its radii are in units of 1/√c
     nodes = tree.level_order[tree.level_start[depth] : tree.level_start[depth + 1]]
     radius, direction = to_polar(points.detach()[tree.parent[nodes]])
     way = torch.randn(

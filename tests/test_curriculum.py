@@ -73,7 +73,9 @@ def test_lift__gives_ancestors_at_most_so_deep_and_never_a_relative(tax, depth, 
         assert not (ancestors(tax, v) | descendants(tax, v) | {v}) & set(row)
 
 
-@pytest.mark.parametrize("manifold", [Polar(), PoincareBall()])
+@pytest.mark.parametrize(
+    "manifold", [Polar(), PoincareBall(), PoincareBall(0.25), PoincareBall(4.0), PoincareBall(1e-8)]
+)
 @given(tax=taxonomies(min_size=2, max_size=15), seed=st.integers(0, 99), step=st.floats(1e-3, 2.0))
 def test_join_at_parent__places_children_a_step_from_their_parents(manifold, tax, seed, step):
     embedding = PoincareEmbedding(
