@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .negatives import UniformNegatives as UniformNegatives
     from .optimizers import RowwiseRiemannianAdam as RowwiseRiemannianAdam
     from .pairs import AncestorPairs as AncestorPairs
+    from .pairs import MixedPairs as MixedPairs
     from .pairs import ParentChildPairs as ParentChildPairs
     from .pairs import StratifiedPairs as StratifiedPairs
     from .projection import clip_gradients as clip_gradients
@@ -113,7 +114,7 @@ _HOMES = {
     "model": ["TaxonEmbedding", "embed"],
     "negatives": ["CousinNegatives", "MixedNegatives", "SameDepthNegatives", "UniformNegatives"],
     "optimizers": ["RowwiseRiemannianAdam"],
-    "pairs": ["AncestorPairs", "ParentChildPairs", "StratifiedPairs"],
+    "pairs": ["AncestorPairs", "MixedPairs", "ParentChildPairs", "StratifiedPairs"],
     "projection": ["clip_gradients", "project_after_step", "project_all"],
     "readers": [
         "load_sample",

@@ -121,7 +121,7 @@ def recipe(
     if isinstance(source, ClosurePairs):
         made = _over_closure(source.to(device), pairs, negatives, blocks["loss"], options)
     else:
-        if isinstance(pairs, ClosurePairs) and pairs.num_nodes != len(source):
+        if getattr(pairs, "num_nodes", len(source)) != len(source):
             raise ValueError(
                 f"the pairs are of {pairs.num_nodes:,} nodes, the taxonomy has {len(source):,}"
             )

@@ -75,6 +75,8 @@ class _Batches:
         self.sparse = sparse
         if self.tree is None and (regularizer or curriculum):
             raise ValueError("a regularizer and a curriculum ask for depths: they need a tree")
+        if curriculum and not hasattr(pairs, "limit"):
+            raise ValueError(f"{type(pairs).__name__} has no limits for a curriculum to set")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         size = len(pairs) if hasattr(pairs, "__len__") else None

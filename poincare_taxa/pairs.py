@@ -11,9 +11,10 @@ of the descendant, then gap.
 """
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from poincare_taxa._draw import below, index_tensor
 from poincare_taxa.taxonomy import Taxonomy
 from poincare_taxa.tree_index import TreeIndex, moved
 
-__all__ = ["AncestorPairs", "PairSampler", "ParentChildPairs", "StratifiedPairs"]
+__all__ = ["AncestorPairs", "MixedPairs", "PairSampler", "ParentChildPairs", "StratifiedPairs"]
 
 _NAMED = {"parent": (1, 1), "grandparent": (2, 2), "deeper": (3, None)}
 Interval = tuple[int, int | None]
@@ -52,6 +53,10 @@ class AncestorPairs(Dataset[Tensor]):
     ----------
     tree : TreeIndex
         The tree's shape, to be shared with other blocks.
+    num_nodes : int
+        Number of its nodes.
+    shares : dict
+        Share of each stratum (least, most); here there is one.
 
     Raises
     ------
@@ -98,6 +103,8 @@ class AncestorPairs(Dataset[Tensor]):
                     f"{tree.max_depth} levels deep"
                 )
         self.tree = tree
+        self.num_nodes = len(tree)
+        self.shares = dict(shares)
         self._shares = torch.tensor(list(shares.values()), dtype=torch.float64, device=tree.device)
         self._keep(torch.cat(blocks))
 
@@ -126,7 +133,7 @@ class AncestorPairs(Dataset[Tensor]):
             count = torch.minimum(count, max_gap - low + 1)
         keep = count > 0 if max_depth is None else (count > 0) & (depth <= max_depth)
         if not keep.any():
-            raise ValueError(f"no pairs are left with max_gap={max_gap}, max_depth={max_depth}")
+            raise _EmptyError(f"no pairs are left with max_gap={max_gap}, max_depth={max_depth}")
         fewer = copy.copy(self)
         left, stratum = stratum[keep].unique(return_inverse=True)
         fewer._shares = self._shares[left.to(self._shares.device)]
@@ -238,7 +245,7 @@ class StratifiedPairs(AncestorPairs):
     def __init__(
         self,
         taxonomy: Taxonomy | TreeIndex,
-        shares: Mapping[str | int | Interval, float],
+        shares: Mapping[Any, float],
         *,
         by: Literal["gap", "depth"] = "gap",
     ) -> None:
@@ -252,6 +259,102 @@ class StratifiedPairs(AncestorPairs):
         if not shares or len(strata) < len(shares) or not all(s > 0 for s in shares.values()):
             raise ValueError(f"shares must be positive, one for each stratum; got {dict(shares)}")
         self._stratify(TreeIndex.of(taxonomy), strata, by)
+
+
+class MixedPairs(Dataset[Tensor]):
+    """Pairs of several sources, each drawn with a share of its own.
+
+    ``MixedPairs([ParentChildPairs(tax), AncestorPairs(tax)], [0.5, 0.5])`` draws edges half of the
+    time. As a dataset the sources follow each other, and a pair that two of them hold occurs twice.
+
+    Parameters
+    ----------
+    sources
+        At least one `AncestorPairs` (or one of its kin), `ClosurePairs` or other mixture; all of
+        the same nodes.
+    shares
+        Share of each source, positive, in any unit.
+
+    Raises
+    ------
+    ValueError
+        If there are no sources, they are of different numbers of nodes, or shares are not positive,
+        one for each.
+
+    Examples
+    --------
+    >>> tax = Taxonomy.from_parents([-1, 0, 1, 2])
+    >>> pairs = MixedPairs([ParentChildPairs(tax), AncestorPairs(tax)], [0.5, 0.5])
+    >>> len(pairs), pairs[-1].tolist()
+    (9, [0, 3])
+    >>> pairs.sample(4).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, sources: Sequence[Any], shares: Sequence[float]) -> None:
+        self.sources, self.shares = list(sources), [float(share) for share in shares]
+        if not self.sources or len(self.shares) != len(self.sources):
+            raise ValueError(f"{len(self.shares)} shares for {len(self.sources)} sources of pairs")
+        if not all(0 < share < math.inf for share in self.shares):
+            raise ValueError(f"shares must be positive; got {self.shares}")
+        nodes = sorted({source.num_nodes for source in self.sources})
+        if len(nodes) > 1:
+            raise ValueError(f"the sources are of different nodes: {nodes}")
+        self.num_nodes = nodes[0]
+        self._share = torch.tensor(self.shares, dtype=torch.float64)
+        self._share = self._share.to(self.sources[0][0].device)
+
+    def limit(self, *, max_gap: int | None = None, max_depth: int | None = None) -> Self:
+        """Limit every source; one that this empties gives its share to the others, in proportion.
+
+        Raises
+        ------
+        ValueError
+            If nothing is left, or a source has no limits (`ClosurePairs`).
+        """
+        left, shares = [], []
+        for source, share in zip(self.sources, self.shares, strict=True):
+            if not hasattr(source, "limit"):
+                raise ValueError(f"{type(source).__name__} knows no depths: it has no limits")
+            try:
+                left.append(source.limit(max_gap=max_gap, max_depth=max_depth))
+            except _EmptyError:
+                continue
+            shares.append(share)
+        if not left:
+            raise _EmptyError(f"no pairs are left with max_gap={max_gap}, max_depth={max_depth}")
+        return type(self)(left, shares)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device."""
+        return type(self)([source.to(device) for source in self.sources], self.shares)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
+
+    def __getitem__(self, index: int | Sequence[int] | Tensor) -> Tensor:
+        """Pair [2] at an index, or pairs [k, 2] at many."""
+        j = index_tensor(index, len(self), self._share.device)
+        found = j.new_empty(*j.shape, 2)
+        start = 0
+        for source in self.sources:
+            here = (start <= j) & (j < start + len(source))
+            found[here] = source[j[here] - start]
+            start += len(source)
+        return found
+
+    def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw pairs with replacement: a source by its share, then a pair as that source does.
+
+        Arguments and result are those of `AncestorPairs.sample`.
+        """
+        drawn = torch.stack([s.sample(batch_size, generator=generator) for s in self.sources])
+        which = torch.multinomial(self._share, batch_size, True, generator=generator)
+        return drawn[which, torch.arange(batch_size, device=drawn.device)]
+
+
+class _EmptyError(ValueError):
+    """Nothing is left within limits."""
 
 
 def _interval(key: str | int | Interval, by: str) -> Interval:

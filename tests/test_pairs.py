@@ -10,8 +10,15 @@ from sampling import TREE, assert_distribution, closure_of, generator
 from strategies import taxonomies
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
+from poincare_taxa.closure import ClosurePairs
 from poincare_taxa.lca import LCAPairs, LCATriplets
-from poincare_taxa.pairs import AncestorPairs, PairSampler, ParentChildPairs, StratifiedPairs
+from poincare_taxa.pairs import (
+    AncestorPairs,
+    MixedPairs,
+    PairSampler,
+    ParentChildPairs,
+    StratifiedPairs,
+)
 from poincare_taxa.taxonomy import Taxonomy
 from poincare_taxa.tree_index import TreeIndex
 
@@ -116,6 +123,66 @@ def test_limit__leaves_the_shares_of_the_strata_that_remain():
     assert_distribution(gaps, {1: 0.5, 2: 0.5})
     with pytest.raises(ValueError, match="no pairs are left"):
         StratifiedPairs(TREE, {"deeper": 1}).limit(max_gap=2)
+
+
+def mixture():
+    """Half edges, a quarter of all pairs, a quarter of two pairs that are no pairs of the tree."""
+    strangers = ClosurePairs([[3, 4], [9, 8]], num_nodes=len(TREE))
+    return MixedPairs([ParentChildPairs(TREE), AncestorPairs(TREE), strangers], [2, 1, 1])
+
+
+def test_mixed_pairs__keep_the_shares_of_their_sources():
+    every, edges = closure_of(TREE), [(int(p), v) for v, p in enumerate(TREE.parent) if v]
+    probability = {pair: 0.25 / len(every) for pair in every} | {(3, 4): 1 / 8, (9, 8): 1 / 8}
+    for pair in edges:
+        probability[pair] += 0.5 / len(edges)
+    assert_distribution(drawn(mixture()), probability)
+    assert drawn(mixture(), 50, seed=1) == drawn(mixture(), 50, seed=1)
+
+
+def test_mixed_pairs__are_mixed_within_a_batch_independently():
+    one, two = (ClosurePairs([pair], num_nodes=4) for pair in ([0, 1], [2, 3]))
+    batches = MixedPairs([one, two], [1, 3]).sample(20_000, generator=generator()).view(-1, 2, 2)
+    ends = [tuple(batch) for batch in batches[:, :, 1].tolist()]
+    assert_distribution(ends, {(1, 1): 1, (1, 3): 3, (3, 1): 3, (3, 3): 9})
+
+
+def test_mixed_pairs__list_their_sources_one_after_the_other():
+    mixed = mixture()
+    listed = [pair for source in mixed.sources for pair in source[range(len(source))].tolist()]
+    assert len(mixed) == len(listed)
+    assert mixed[range(len(mixed))].tolist() == listed
+    assert [mixed[i].tolist() for i in (0, 9, 10, -1)] == [listed[i] for i in (0, 9, 10, -1)]
+    with pytest.raises(IndexError, match="out of range"):
+        mixed[len(mixed)]
+
+
+def test_mixed_pairs__limit_every_source_and_give_up_those_that_are_empty():
+    far, near = AncestorPairs(TREE, min_gap=3), AncestorPairs(TREE, max_gap=2)
+    mixed = MixedPairs([far, MixedPairs([far, near], [1, 1]), ParentChildPairs(TREE)], [5, 1, 3])
+    gaps = [gap(TREE, pair) for pair in drawn(mixed.limit(max_gap=2))]
+    two = sum(gap(TREE, pair) == 2 for pair in closure_of(TREE)) / len(near)
+    assert_distribution(gaps, {1: 3 / 4 + (1 - two) / 4, 2: two / 4})
+    assert max(TREE.depth[v] for _, v in drawn(mixed.limit(max_depth=1))) == 1
+    with pytest.raises(ValueError, match="no pairs are left with max_gap=2"):
+        MixedPairs([far], [1]).limit(max_gap=2)
+    with pytest.raises(ValueError, match="ClosurePairs knows no depths"):
+        MixedPairs([near, mixture()], [1, 1]).limit(max_gap=2)
+
+
+@pytest.mark.parametrize(
+    ("sources", "shares", "message"),
+    [
+        ([], [], "0 shares for 0 sources"),
+        ([AncestorPairs(TREE)], [1, 1], "2 shares for 1 sources"),
+        ([AncestorPairs(TREE)], [0], "shares must be positive"),
+        ([AncestorPairs(TREE)], [float("nan")], "shares must be positive"),
+        ([AncestorPairs(TREE), ClosurePairs([[0, 1]])], [1, 1], r"different nodes: \[2, 11\]"),
+    ],
+)
+def test_mixed_pairs__refuse_with_advice(sources, shares, message):
+    with pytest.raises(ValueError, match=message):
+        MixedPairs(sources, shares)
 
 
 def test_pairs__of_a_deep_tree_need_no_closure():
