@@ -18,9 +18,39 @@
     margin = {class = "TreeMargin", tau = 1.0}
 
 Without a block the recommended recipe runs. A block is a table with its ``class`` and the arguments
-of its constructor; those that take a taxonomy are given the one of the file.
+of its constructor; those that take a taxonomy are given the one of the file. Parts of a mixture are
+a list of such tables. TOML has neither None nor tuples, so that
+
+- a schedule is a list ``[[0, 1.0], [20, 0.1]]``, in which ``[20]`` alone means no limit from then
+  on (or, for ``lr_schedule``, a table: ``{class = "Cosine", period = 50}``);
+- keys of ``shares`` are ``"2"``, ``"2-4"``, ``"5-"`` (5 and more), or names of strata.
+
+.. code-block:: toml
+
+    lr_schedule = {class = "Cosine", period = 50}
+
+    [pairs]
+    class = "MixedPairs"
+    shares = [0.5, 0.5]
+    sources = [
+        {class = "ParentChildPairs"},
+        {class = "StratifiedPairs", shares = {"2-3" = 0.3, "4-" = 0.7}},
+    ]
+
+    [negatives]
+    class = "MixedNegatives"
+    samplers = [
+        {class = "CousinNegatives", num_negatives = 10, levels = 2},
+        {class = "UniformNegatives", num_negatives = 10},
+    ]
+
+    [curriculum]
+    class = "Curriculum.top_down"
+    epochs = 50
 """
 
+import inspect
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -43,10 +73,16 @@ from poincare_taxa.losses import (
 )
 from poincare_taxa.manifolds import PoincareBall, Polar
 from poincare_taxa.margins import ConstantMargin, DepthMargin, TreeMargin
-from poincare_taxa.negatives import CousinNegatives, SameDepthNegatives, UniformNegatives
+from poincare_taxa.negatives import (
+    CousinNegatives,
+    MixedNegatives,
+    SameDepthNegatives,
+    UniformNegatives,
+)
 from poincare_taxa.optimizers import RowwiseRiemannianAdam
-from poincare_taxa.pairs import AncestorPairs, ParentChildPairs, StratifiedPairs
+from poincare_taxa.pairs import AncestorPairs, MixedPairs, ParentChildPairs, StratifiedPairs
 from poincare_taxa.regularizers import LinearRadius, NormRegularizer
+from poincare_taxa.schedules import Cosine
 from poincare_taxa.taxonomy import Taxonomy
 from poincare_taxa.tiles import SharedNegatives
 from poincare_taxa.training import Run, fit
@@ -54,41 +90,50 @@ from poincare_taxa.training import Run, fit
 __all__ = ["Config", "read_config"]
 
 _OWN = ("source", "pairs_csv", "subtree", "out", "embedding")
-_PLAIN = (
-    "dim",
-    "seed",
-    "lr",
-    "lr_schedule",
-    "burn_in",
-    "max_grad_norm",
-    "project",
-    "epochs",
-    "steps_per_epoch",
-    "batch_size",
-    "measure_every",
-    "checkpoint",
-    "keep_last",
-    "log_dir",
-    "device",
-)
+_PLAIN: dict[str, type] = {
+    "dim": int,
+    "seed": int,
+    "lr": float,
+    "burn_in": int,
+    "max_grad_norm": float,
+    "project": bool,
+    "epochs": int,
+    "steps_per_epoch": int,
+    "batch_size": int,
+    "measure_every": int,
+    "checkpoint": str,
+    "keep_last": int,
+    "log_dir": str,
+    "device": str,
+}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 _BLOCKS: dict[str, dict[str, Any]] = {
     "pairs": {"AncestorPairs": AncestorPairs, "ParentChildPairs": ParentChildPairs,
-              "StratifiedPairs": StratifiedPairs},
+              "StratifiedPairs": StratifiedPairs, "MixedPairs": MixedPairs},
     "negatives": {"UniformNegatives": UniformNegatives, "SameDepthNegatives": SameDepthNegatives,
-                  "CousinNegatives": CousinNegatives, "SharedNegatives": SharedNegatives},
+                  "CousinNegatives": CousinNegatives, "SharedNegatives": SharedNegatives,
+                  "MixedNegatives": MixedNegatives},
     "loss": {"DepthMarginRankingLoss": DepthMarginRankingLoss, "TripletLoss": TripletLoss,
              "SoftmaxRankingLoss": SoftmaxRankingLoss, "StressLoss": StressLoss,
              "EntailmentConeLoss": EntailmentConeLoss},
-    "margin": {"ConstantMargin": ConstantMargin, "DepthMargin": DepthMargin,
-               "TreeMargin": TreeMargin},
     "regularizer": {"NormRegularizer": NormRegularizer},
-    "target": {"LinearRadius": LinearRadius},
-    "curriculum": {"Curriculum": Curriculum},
+    "curriculum": {"Curriculum": Curriculum, "Curriculum.top_down": Curriculum.top_down,
+                   "Curriculum.progressive": Curriculum.progressive},
     "early_stopping": {"EarlyStopping": EarlyStopping},
     "optimizer": {"RowwiseRiemannianAdam": RowwiseRiemannianAdam, "Adam": torch.optim.Adam,
                   "SGD": torch.optim.SGD},
+    "lr_schedule": {"Cosine": Cosine},
 }  # fmt: skip
-_OVER_A_TREE = ("pairs", "negatives")
+_PARTS: dict[str, dict[str, Any]] = {
+    "margin": {"ConstantMargin": ConstantMargin, "DepthMargin": DepthMargin,
+               "TreeMargin": TreeMargin},
+    "target": {"LinearRadius": LinearRadius},
+    "sources": _BLOCKS["pairs"],
+    "samplers": _BLOCKS["negatives"],
+}  # fmt: skip
+_GIVEN = {"taxonomy", "source", "params"}
+"""Arguments that a file cannot name."""
+_SCHEDULES = ("lr_schedule", "max_gap", "max_depth", "weight")
 _MANIFOLDS: dict[str, Callable[[], Any]] = {"Polar": Polar, "PoincareBall": PoincareBall}
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -130,10 +175,9 @@ class Config(NamedTuple):
             source = read(given["source"])
             source = source.subtree(given["subtree"]) if "subtree" in given else source
         options = {key: given[key] for key in _PLAIN if key in given}
-        if "lr_schedule" in options:
-            options["lr_schedule"] = [tuple(step) for step in options["lr_schedule"]]
-        for name in set(_BLOCKS) & set(given):
-            options[name] = self._block(name, given[name], source)
+        for name in _BLOCKS:
+            if name in given:
+                options[name] = self._value(name, given[name], source)
         if "embedding" in given:
             options["embedding"] = self._embedding(given["embedding"], source, options)
         return fit(source, **options, resume=resume, progress=progress)
@@ -153,35 +197,53 @@ class Config(NamedTuple):
             {"settings": dict(self.options)},
         )
 
-    def _block(self, name: str, table: Any, source: Any) -> Any:
-        known = _BLOCKS[name]
+    def _value(self, key: str, value: Any, source: Any) -> Any:
+        """Turn what TOML says into what a constructor takes."""
+        if key in _SCHEDULES and isinstance(value, list):
+            try:
+                return [(*step, None)[:2] for step in value]
+            except TypeError:
+                raise ValueError(
+                    f"{self.path}: {key} is a list of [epoch, value]; got {value!r}"
+                ) from None
+        if key == "shares" and isinstance(value, dict):
+            return {_stratum(name): share for name, share in value.items()}
+        if key == "betas":
+            return tuple(value)
+        known = _BLOCKS.get(key) or _PARTS.get(key)
+        if known is None:
+            return value
+        if key in ("sources", "samplers") and isinstance(value, list):
+            return [self._block(key, known, table, source) for table in value]
+        return self._block(key, known, value, source)
+
+    def _block(self, name: str, known: Mapping[str, Any], table: Any, source: Any) -> Any:
         if not isinstance(table, dict) or table.get("class") not in known:
             raise ValueError(
                 f"{self.path}: {name} must be a table whose class is one of {', '.join(known)}; "
                 f"got {table!r}"
             )
-        make = known[table["class"]]
-        options = {key: value for key, value in table.items() if key != "class"}
-        for key in set(_BLOCKS) & set(options):
-            options[key] = self._block(key, options[key], source)
-        for key, value in options.items():
-            if key in ("max_gap", "max_depth", "weight") and isinstance(value, list):
-                # TOML has no null: [epoch] alone opens all
-                options[key] = [(*step, None)[:2] for step in value]
-            elif key == "betas":
-                options[key] = tuple(value)
-        if name == "optimizer":
+        make, where = known[table["class"]], f"{name} {table['class']}: "
+        takes = inspect.signature(make).parameters
+        said = {key: value for key, value in table.items() if key != "class"}
+        self._only(said, tuple(key for key in takes if key not in _GIVEN), where)
+        options = {key: self._value(key, value, source) for key, value in said.items()}
+        if "params" in takes:
             return partial(make, **options)
+        for key in _GIVEN & set(takes):
+            options[key] = source
+            if key == "taxonomy" and isinstance(source, ClosurePairs):
+                raise ValueError(f"{self.path}: {where}it takes a taxonomy, and pairs_csv is none")
         try:
-            return make(source, **options) if name in _OVER_A_TREE else make(**options)
-        except TypeError as error:
-            raise ValueError(f"{self.path}: {name}: {error}") from None
+            return make(**options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: {where}{error}") from None
 
-    def _embedding(
-        self, table: dict[str, Any], source: Any, options: dict[str, Any]
-    ) -> PoincareEmbedding:
+    def _embedding(self, table: Any, source: Any, options: dict[str, Any]) -> PoincareEmbedding:
         known = ("manifold", "dtype", "initial_radius")
-        self._only(table, known, "embedding")
+        if not isinstance(table, dict):
+            raise ValueError(f"{self.path}: embedding must be a table; got {table!r}")
+        self._only(table, known, "embedding: ")
         nodes = source.num_nodes if isinstance(source, ClosurePairs) else len(source)
         try:
             manifold = _MANIFOLDS[table.get("manifold", "Polar")]()
@@ -203,7 +265,7 @@ class Config(NamedTuple):
         unknown = sorted(set(table) - set(known))
         if unknown:
             raise ValueError(
-                f"{self.path}: unknown {where} key{'s' if len(unknown) > 1 else ''} "
+                f"{self.path}: {where}unknown key{'s' if len(unknown) > 1 else ''} "
                 f"{', '.join(unknown)}; known are {', '.join(sorted(known))}"
             )
 
@@ -231,10 +293,29 @@ def read_config(path: str | Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     config = Config(path, options)
-    top = tuple(key for key in _BLOCKS if key not in ("margin", "target"))
-    config._only(options, (*_OWN, *_PLAIN, *top), "config")
+    config._only(options, (*_OWN, *_PLAIN, *_BLOCKS), "")
+    for key, kind in _PLAIN.items():
+        if key in options and not _is(options[key], kind):
+            raise ValueError(f"{path}: {key} must be {_KINDS[kind]}; got {options[key]!r}")
     if "out" not in options or ("source" in options) == ("pairs_csv" in options):
         raise ValueError(
             f"{path} must say out, and either source (a taxonomy) or pairs_csv (a DAG's pairs)"
         )
     return config
+
+
+def _is(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _stratum(name: str) -> str | int | tuple[int, int | None]:
+    """Read "2", "2-4" and "5-"; another name is left as it is."""
+    match = re.fullmatch(r"(\d+)(-(\d*))?", name)
+    if match is None:
+        return name
+    least = int(match[1])
+    if match[2] is None:
+        return least
+    return least, int(match[3]) if match[3] else None

@@ -88,8 +88,8 @@ class AncestorPairs(Dataset[Tensor]):
         """Lay out blocks of pairs: a stratum's descendants at one depth, with a run of gaps."""
         depth = torch.arange(1, tree.max_depth + 1)
         blocks = []
-        for stratum, (least, most) in enumerate(shares):
-            most = tree.max_depth if most is None else most
+        for stratum, interval in enumerate(shares):
+            least, most = interval[0], tree.max_depth if interval[1] is None else interval[1]
             if by == "gap":
                 there, low, high = depth, torch.full_like(depth, least), depth.clamp(max=most)
             else:
@@ -99,7 +99,7 @@ class AncestorPairs(Dataset[Tensor]):
             blocks.append(block[block[:, 3] > 0])
             if len(blocks[-1]) == 0:
                 raise ValueError(
-                    f"there are no pairs with {by} {_shown((least, most))}: the taxonomy is "
+                    f"there are no pairs with {by} {_shown(interval)}: the taxonomy is "
                     f"{tree.max_depth} levels deep"
                 )
         self.tree = tree

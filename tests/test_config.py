@@ -1,6 +1,8 @@
 """`poincare-taxa train`: a run as a file."""
 
 import re
+from functools import partial
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,6 +11,7 @@ import torch
 import poincare_taxa as pt
 from poincare_taxa import cli
 from poincare_taxa.config import read_config
+from poincare_taxa.schedules import Cosine
 
 
 @pytest.fixture
@@ -77,12 +80,116 @@ def test_train__of_a_closure_keeps_names(train, tmp_path):
     assert names == ["animal", "dog", "mammal"]
 
 
+EVERYTHING = """
+batch_size = 32
+lr_schedule = {class = "Cosine", period = 2, last = 0.1}
+[pairs]
+class = "MixedPairs"
+shares = [0.5, 0.5]
+sources = [
+    {class = "ParentChildPairs"},
+    {class = "StratifiedPairs", shares = {"2-3" = 0.3, "4-" = 0.6, "1" = 0.1}},
+]
+[negatives]
+class = "MixedNegatives"
+samplers = [
+    {class = "CousinNegatives", num_negatives = 3, levels = 2},
+    {class = "UniformNegatives", num_negatives = 2, exclude = "positives"},
+]
+[regularizer]
+class = "NormRegularizer"
+target = {class = "LinearRadius", tau = 1.5}
+weight = [[0, 0.1], [1, 0.01]]
+[curriculum]
+class = "Curriculum.top_down"
+epochs = 2
+[optimizer]
+class = "Adam"
+lr = 0.01
+betas = [0.8, 0.9]
+"""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_train__of_mixtures_intervals_and_schedules_is_the_run_that_python_says(train, tmp_path):
+    code, err = train(HEAD + EVERYTHING)
+    assert code == 0, err
+    tax = pt.load_sample().subtree("Felidae")
+    strata = pt.StratifiedPairs(tax, {(2, 3): 0.3, (4, None): 0.6, 1: 0.1})
+    negatives = [
+        pt.CousinNegatives(tax, 3, levels=2),
+        pt.UniformNegatives(tax, 2, exclude="positives"),
+    ]
+    run = pt.fit(
+        tax,
+        epochs=2,
+        batch_size=32,
+        lr_schedule=Cosine(2, last=0.1),
+        pairs=pt.MixedPairs([pt.ParentChildPairs(tax), strata], [0.5, 0.5]),
+        negatives=pt.MixedNegatives(negatives),
+        regularizer=pt.NormRegularizer(pt.LinearRadius(1.5), weight=[(0, 0.1), (1, 0.01)]),
+        curriculum=pt.Curriculum.top_down(2, tax),
+        optimizer=partial(torch.optim.Adam, lr=0.01, betas=(0.8, 0.9)),
+    )
+    saved = pt.TaxonEmbedding.load(tmp_path / "out")
+    assert torch.equal(saved.radius, run.model.radius)
+    assert torch.equal(saved.direction, run.model.direction)
+    assert saved.meta["settings"] == run.model.meta["settings"]
+
+
+def test_train__of_a_dag_refuses_blocks_that_ask_for_a_tree(train, tmp_path):
+    (tmp_path / "pairs.csv").write_text("id1,id2\ndog,mammal\nmammal,animal\ndog,animal\n")
+    code, err = train('pairs_csv = "pairs.csv"\nout = "out"\n[pairs]\nclass = "AncestorPairs"')
+    assert code == 2
+    assert "pairs AncestorPairs: it takes a taxonomy, and pairs_csv is none" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_train__runs_the_example_of_the_documentation(train):
+    page = (Path(__file__).parents[1] / "docs" / "blocks" / "training.md").read_text()
+    example = re.search("```toml\n(.*?)```", page, re.DOTALL)[1]
+    code, err = train(example.replace("50", "2"))
+    assert code == 0, err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + "epoch = 3", "unknown config key epoch; known are batch_size, "),
+        (HEAD + "epoch = 3", "run.toml: unknown key epoch; known are batch_size, "),
         (HEAD + "[loss]\nclass = 'Loss'", "loss must be a table whose class is one of Depth"),
-        (HEAD + "[negatives]\nclass = 'UniformNegatives'\nmany = 3", "negatives: .*many"),
+        (
+            HEAD + "[negatives]\nclass = 'UniformNegatives'\nmany = 3",
+            "UniformNegatives: unknown key many",
+        ),
+        (HEAD + "[negatives]\nclass = 'UniformNegatives'", "negatives UniformNegatives: .*num_neg"),
+        (HEAD + "[negatives]\nclass = 'UniformNegatives'\nnum_negatives = 0", "at least 1; got 0"),
+        (
+            HEAD + "[pairs]\nclass = 'MixedPairs'\nsources = [3]\nshares = [1]",
+            "sources must be a",
+        ),
+        (HEAD + "[pairs]\nclass = 'MixedPairs'\nsources = []\nshares = [1]", "1 shares for 0"),
+        (
+            HEAD + "[pairs]\nclass = 'MixedPairs'\nshares = [1]\n[[pairs.sources]]\n"
+            "class = 'AncestorPairs'\ngap = 1",
+            "sources AncestorPairs: unknown key gap; known are max_gap, min_gap",
+        ),
+        (
+            HEAD + "[pairs]\nclass = 'StratifiedPairs'\nshares = {'2~4' = 1}",
+            "pairs StratifiedPairs: a stratum is .*'2~4'",
+        ),
+        (
+            HEAD + "lr_schedule = {class = 'Cosine', epochs = 3}",
+            "Cosine: unknown key epochs",
+        ),
+        (HEAD + "lr_schedule = {class = 'Sine'}", "class is one of Cosine"),
+        (HEAD + "lr_schedule = [1.0, 0.5]", r"lr_schedule is a list of \[epoch, value\]"),
+        (HEAD + "[curriculum]\nclass = 'Curriculum'\ndepth = 3", "unknown key depth"),
+        (HEAD + "[optimizer]\nclass = 'Adam'\nrate = 3", "optimizer Adam: unknown key rate; known"),
+        (HEAD + "embedding = 'ball'", "embedding must be a table"),
+        (HEAD + "dim = 'ten'", "run.toml: dim must be a whole number; got 'ten'"),
+        (HEAD + "seed = true", "seed must be a whole number; got True"),
+        (HEAD + "lr = '0.1'", "lr must be a number"),
         (HEAD + "[embedding]\ndtype = 'int'", "embedding: 'int' is none of Polar"),
         ('source = "demo"', "must say out, and either source"),
         ("source = ", "is not TOML"),

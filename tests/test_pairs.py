@@ -211,6 +211,7 @@ def test_pairs__share_a_tree_and_move_together():
         ({(1, 2): 1, (2, 3): 1}, "gap", "overlap"),
         ({"deeper": 1, 9: 1}, "gap", "overlap"),
         ({9: 1}, "gap", "no pairs with gap 9: the taxonomy is 3 levels deep"),
+        ({(5, None): 1}, "gap", "no pairs with gap 5…: the taxonomy"),
         ({"sibling": 1}, "gap", "a stratum is"),
         ({"parent": 1}, "depth", "a stratum is"),
         ({0: 1}, "depth", "a stratum is"),
