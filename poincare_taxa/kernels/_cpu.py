@@ -13,14 +13,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.kernels import _numba
+from poincare_taxa.kernels import _numba, _ranking_loops
 from poincare_taxa.kernels._points import Points
 
-__all__ = ["count_nearer", "nearest", "pairs", "pairs_backward", "scatter"]
+__all__ = [
+    "count_nearer",
+    "merge",
+    "nearest",
+    "pairs",
+    "pairs_backward",
+    "ranking",
+    "ranking_backward",
+    "scatter",
+]
 
 _LARGEST = 350.0  # Radius up to which the keys of a search are finite.
 _LONGEST = 4096  # Neighbours up to which an insertion costs less than the search.
 _WORTH = 20_000  # Pairs below which starting a thread costs more than it saves.
+_PIECES = 16  # Parts of a sum: a fixed number, so that no sum depends on the number of threads.
 
 Array = NDArray[Any]
 
@@ -77,6 +87,107 @@ def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
         kernel(where, what, start, stop, into)
 
     _in_threads(part, len(out), len(out) if len(rows) < _WORTH else 1)
+
+
+def merge(rows: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Add up the values of equal rows, of a table of n: rows once each, ascending, and sums."""
+    every, seen = _array(rows), np.zeros(n, bool)
+    found, count = np.empty(len(every), np.int64), np.zeros(1)
+    _ranking_loops.collect(count.dtype)(every, seen, found, count)
+    once = np.sort(found[: int(count[0])])
+    place = np.empty(n, np.int64)
+    place[once] = np.arange(len(once))
+    sums = torch.zeros(len(once), values.shape[1], dtype=values.dtype)
+    scatter(torch.from_numpy(place[every]), values, sums)
+    return torch.from_numpy(once), sums
+
+
+def ranking(
+    table: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, *settings: Any
+) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """Loss of each anchor, and its normaliser; None where t would overflow."""
+    points, columns, *rest = _ranking_arguments(table, anchor, positive, negatives, *settings)
+    if len(points[0]) > 0 and any((points[0][at] > _LARGEST).any() for at in columns):
+        return None
+    kernel = _ranking_loops.ranking(points[1].dtype)
+    loss, level = torch.empty(len(anchor), dtype=table.dtype), torch.empty(len(anchor)).double()
+    into, out = level.numpy(), loss.numpy()
+
+    def part(start: int, stop: int) -> None:
+        kernel(*points, *columns, *rest, start, stop, into, out)
+
+    _in_threads(part, len(anchor), _WORTH // max(1, negatives.shape[-1]))
+    return loss, (level,)
+
+
+def ranking_backward(
+    table: Tensor,
+    anchor: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    *settings: Any,
+) -> tuple[Tensor, Tensor]:
+    """Rows, each once and ascending, and their gradients."""
+    *about, (level,), grad = settings
+    points, columns, *rest = _ranking_arguments(table, anchor, positive, negatives, *about)
+    kernel = _ranking_loops.ranking_backward(points[1].dtype)
+    (b, k), width = (len(anchor), negatives.shape[-1]), table.shape[1]
+    shared = len(columns[2]) == 1
+    rows = torch.cat((anchor, positive, negatives.flatten()))
+    values = torch.empty(len(rows), width, dtype=table.dtype)
+    ends, lists = values.numpy()[: 2 * b].reshape(2, b, width), values.numpy()[2 * b :]
+    own = lists.reshape(-1, k, width) if not shared else np.empty((0, k, width), lists.dtype)
+    into, given = level.numpy(), _array(grad)
+    # Either the batch or the list is cut into pieces, and what all of them add to has a copy each.
+    over_batch = b >= k or not shared
+    pieces = min(_PIECES, max(1, b * k // _WORTH))
+    to_ends = np.zeros((1 if over_batch else pieces, 2, b, width))
+    to_list = np.zeros((pieces if over_batch else 1, k if shared else 0, width))
+
+    def part(start: int, stop: int) -> None:
+        for piece in range(start, stop):
+            low, high = (t * (b if over_batch else k) // pieces for t in (piece, piece + 1))
+            bounds = (low, high, 0, k) if over_batch else (0, b, low, high)
+            to_anchor, to_positive = to_ends[0 if over_batch else piece]
+            sums = to_list[piece if over_batch else 0]
+            kernel(
+                *points, *columns, *rest, into, given, *bounds, to_anchor, to_positive, own, sums
+            )
+
+    _in_threads(part, pieces, 1)
+    ends[:] = to_ends.sum(0)
+    if shared:
+        lists[:] = to_list.sum(0)
+    return merge(rows, values, len(table))
+
+
+def _ranking_arguments(
+    table: Tensor,
+    anchor: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    valid: Tensor | None,
+    log_weights: Tensor | None,
+    kind: str,
+    margin: Tensor | None,
+    temperature: float,
+    polar: bool,
+    c: float,
+) -> tuple[Any, ...]:
+    """Turn the arguments of `ranking` into those of its loops."""
+    flat = table.detach()
+    points = Points(flat[:, 0], flat[:, 1:], c) if polar else Points(None, flat, c)
+    lists = negatives if negatives.ndim == 2 else negatives[None]
+    columns = tuple(_array(rows) for rows in (anchor, positive, lists))
+    masks = np.empty((0, 0), bool) if valid is None else _array(valid)
+    weights, shift = np.empty((0, 0)), 0.0
+    if log_weights is not None and log_weights.numel() > 0:
+        given = np.atleast_2d(_array(log_weights).astype(np.float64))
+        shift = float(given.max()) if given.max() > -np.inf else 0.0
+        weights = np.exp(given - shift)
+    margins = np.zeros(len(anchor)) if margin is None else _array(margin).astype(np.float64)
+    facts = kind == "softmax", margins, float(temperature), shift, float(c), _rim(table)
+    return _arrays(points), columns, masks, weights, *facts
 
 
 def nearest(

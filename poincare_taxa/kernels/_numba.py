@@ -30,6 +30,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from poincare_taxa.kernels._elementary import exp_of
+
 __all__ = [
     "FACTS",
     "TILE",
@@ -46,11 +48,15 @@ TILE = 256  # Points transposed at once: 10 coordinates and 4 facts of them fill
 FACTS = 4  # Of a point, after its coordinates: e^{r/2}, e^{−r/2}, its factor of w, e^{r/2} again.
 _LARGEST = 350.0  # Radius up to which (1) is finite.
 
+_exp = exp_of(np.float64)
+
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
 
-_inline: Any = njit(nogil=True, cache=True, inline="always")
-_helper: Any = njit(nogil=True, cache=True)
+# Python's error model would put a branch on every division, and no loop with one into vectors.
+OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+_inline: Any = njit(**OPTIONS, inline="always")
+_helper: Any = njit(**OPTIONS)
 
 
 def _kernel(signature: str) -> Callable[[Callable[..., None]], Callable[[Any], Any]]:
@@ -64,7 +70,7 @@ def _kernel(signature: str) -> Callable[[Callable[..., None]], Callable[[Any], A
         @cache
         def compiled(dtype: Any) -> Any:
             types = f"void({signature.replace('real', np.dtype(dtype).name)})"
-            return njit(types, nogil=True, cache=True)(function)
+            return njit(types, **OPTIONS)(function)
 
         return compiled
 
@@ -269,30 +275,33 @@ def _prepare(
     dim = coordinates.shape[1]
     padded = out.shape[0] - FACTS
     polar = len(radius) > 0
-    for m in range(out.shape[1]):
-        if start + m >= stop:
-            out[:, m] = np.nan
-            continue
+    number = min(stop - start, out.shape[1])
+    for m in range(number):
         row = rows[start + m] if len(rows) > 0 else start + m
-        square = 0.0
         for k in range(dim):
-            x = np.float64(coordinates[row, k])
-            out[k, m] = x
-            square += x * x
-        for k in range(dim, padded):
-            out[k, m] = 0
+            out[k, m] = coordinates[row, k]
         if polar:
-            r = np.float64(radius[row])
-            grown = math.exp(r / 2)
+            out[padded, m] = radius[row]
+    out[dim:padded] = 0
+    if polar:
+        for m in range(number):
+            r = out[padded, m]
+            grown = _exp(0.5 * r)
             out[padded, m], out[padded + 1, m] = grown, 1 / grown
             out[padded + 2, m] = 0.5 * _sinh(r, grown * grown, 1 / (grown * grown))
             out[padded + 3, m] = grown
-        else:
-            n = math.sqrt(c * square)
+    else:
+        out[padded] = 0
+        for k in range(dim):
+            for m in range(number):
+                out[padded, m] += out[k, m] * out[k, m]
+        for m in range(number):
+            n = math.sqrt(c * out[padded, m])
             inside = max(1 - n, rim)
             out[padded, m] = out[padded + 1, m] = 0
             out[padded + 2, m] = math.sqrt(c) / (inside * (1 + n))
             out[padded + 3, m] = math.sqrt((1 + n) / inside)
+    out[:, number:] = np.nan
 
 
 @_kernel("real[:], real[:, :], float64, float64, float64[:, ::1]")

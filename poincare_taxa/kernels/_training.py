@@ -11,8 +11,10 @@ sums over the valid negatives. A backend (see `_backend`) fuses all of it in two
             polar, c) -> (loss [B], saved)
     ranking_backward(table, …, c, saved, grad [B]) -> (rows [R], values [R, columns])
 
-with ``margin`` a tensor [B] (None for the softmax), ``saved`` a tuple of tensors, and a gradient
-that is the sum over entries (rows[i], values[i]); a negative that all anchors share is one entry.
+with ``margin`` a tensor [B] (None for the softmax), ``saved`` a tuple of tensors, None instead of
+both where the first cannot (radii beyond what it is for), and a gradient
+that is the sum over entries (rows[i], values[i]); a negative that all anchors share is one entry,
+and where each row is there once and they ascend, nothing is left to add up.
 """
 
 from types import ModuleType
@@ -120,10 +122,11 @@ def ranking_loss(
         log_weights = log_weights.detach().to(table.dtype)
     module = choose(backend, table.device)
     settings = valid, log_weights, loss, margins, temperature
-    if module is None or not hasattr(module, "ranking"):
-        return _by_geometry(table, anchor, positive, negatives, *settings, manifold, c, sparse)
     about = (*settings, manifold == "polar", c)
-    return _Ranking.apply(table, anchor, positive, negatives, about, module, sparse)
+    found = None if module is None else module.ranking(table, anchor, positive, negatives, *about)
+    if found is None:
+        return _by_geometry(table, anchor, positive, negatives, *settings, manifold, c, sparse)
+    return _Ranking.apply(table, anchor, positive, negatives, about, found, module, sparse)
 
 
 class _Ranking(torch.autograd.Function):
@@ -137,10 +140,11 @@ class _Ranking(torch.autograd.Function):
         positive: Tensor,
         negatives: Tensor,
         about: tuple[Any, ...],
+        found: tuple[Tensor, tuple[Tensor, ...]],
         module: ModuleType,
         sparse: bool,
     ) -> Tensor:
-        loss, saved = module.ranking(table, anchor, positive, negatives, *about)
+        loss, saved = found
         ctx.save_for_backward(table, anchor, positive, negatives, *saved)
         ctx.settings = about, module, sparse
         return loss
@@ -156,13 +160,14 @@ class _Ranking(torch.autograd.Function):
             table, anchor, positive, negatives, *about, tuple(saved), grad
         )
         if sparse:
+            once = not rows.is_cuda and bool((rows.diff() > 0).all())
             gradient = torch.sparse_coo_tensor(
-                rows[None], values, table.shape, check_invariants=False
+                rows[None], values, table.shape, check_invariants=False, is_coalesced=once
             )
         else:
             gradient = torch.zeros_like(table, memory_format=torch.contiguous_format)
             module.scatter(rows, values, gradient)
-        return gradient, None, None, None, None, None, None
+        return gradient, None, None, None, None, None, None, None
 
 
 def _margins(
@@ -209,7 +214,7 @@ def _by_geometry(
     x = torch.nn.functional.embedding(rows, table, sparse=sparse)
     a, p, n = x.tensor_split([len(anchor), 2 * len(anchor)])
     shared = negatives.ndim == 1
-    n = n if shared else n.view(*negatives.shape, -1)
+    n = n if shared else n.view(*negatives.shape, x.shape[1])
     if manifold == "ball":
         near = ball.dist(a, p, c=c)
         far = ball.cdist(a, n, c=c) if shared else ball.dist(a[:, None], n, c=c)
