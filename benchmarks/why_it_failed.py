@@ -57,6 +57,7 @@ class Recipe:
     exact: bool = False
     anchor: str = "ancestor"
     num_negatives: int = 50
+    loss: str = "hinge"
     margin: str = "0.2"
     weight: float = 0.1
     curriculum: str = "none"
@@ -127,6 +128,10 @@ REPAIRED_CHANGES: dict[str, dict[str, Any]] = {
     "margin: 0.2": {"margin": "0.2"},
     "margin: 0.5": {"margin": "0.5"},
     "margin: by gap": {"margin": "gap"},
+    "loss: softmax": {"loss": "softmax"},
+    "loss: softmax over a tile of 1,024": {"loss": "softmax", "negatives": "tile"},
+    "loss: stress, curriculum: none": {"loss": "stress", "curriculum": "none"},
+    "loss: triplets, curriculum: none": {"loss": "triplets", "curriculum": "none"},
     "λ: 0.01": {"weight": 0.01},
     "λ: 0.05": {"weight": 0.05},
     "λ: 0.1": {"weight": 0.1},
@@ -170,6 +175,8 @@ def make_pairs(tree: TreeIndex, name: str) -> pt.AncestorPairs:
 def make_negatives(tree: TreeIndex, recipe: Recipe) -> Any:
     k, which = recipe.num_negatives, {"anchor": recipe.anchor}
     which["exclude"] = "relatives" if recipe.exact else "nothing"
+    if recipe.negatives == "tile":
+        return pt.SharedNegatives(tree, 1024, **which)  # pyright: ignore
     if recipe.negatives == "same depth":
         return pt.SameDepthNegatives(tree, k, **which)  # pyright: ignore
     if recipe.negatives == "uniform":
@@ -184,6 +191,22 @@ def make_margin(tree: TreeIndex, name: str) -> Any:
     if name == "gap":
         return pt.DepthMargin(0.05, 0.95 / tree.max_depth)
     return pt.ConstantMargin(float(name))
+
+
+def make_blocks(tree: TreeIndex, recipe: Recipe) -> dict[str, Any]:
+    """Loss, and what it draws; stress and triplets draw evenly over the depth of the LCA."""
+    if recipe.loss == "stress":
+        return {"loss": pt.StressLoss(), "pairs": pt.LCAPairs(tree)}
+    if recipe.loss == "triplets":
+        return {"loss": pt.TripletLoss(), "pairs": pt.LCATriplets(tree)}
+    loss = pt.SoftmaxRankingLoss()
+    if recipe.loss == "hinge":
+        loss = pt.DepthMarginRankingLoss(margin=make_margin(tree, recipe.margin))
+    return {
+        "loss": loss,
+        "pairs": make_pairs(tree, recipe.pairs),
+        "negatives": make_negatives(tree, recipe),
+    }
 
 
 def norm_regularizer(weight: float, max_depth: int) -> Callable[[torch.Tensor, torch.Tensor], Any]:
@@ -217,9 +240,7 @@ def train(tax: pt.Taxonomy, recipe: Recipe, seed: int) -> pt.Run:
         tax,
         start(tax, recipe.space, seed),
         seed=seed,
-        pairs=make_pairs(tree, recipe.pairs),
-        negatives=make_negatives(tree, recipe),
-        loss=pt.DepthMarginRankingLoss(margin=make_margin(tree, recipe.margin)),
+        **make_blocks(tree, recipe),
         regularizer=penalty,
         curriculum=curricula[recipe.curriculum],
         optimizer=partial(OPTIMIZERS[recipe.optimizer], lr=recipe.lr),
