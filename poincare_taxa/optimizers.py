@@ -24,6 +24,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from poincare_taxa.kernels._backend import choose
+from poincare_taxa.manifolds import Polar
+
 __all__ = ["RowwiseRiemannianAdam"]
 
 
@@ -124,6 +127,15 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
             state["exp_avg_sq"] = table.new_zeros(len(table), parts)
 
         beta1, beta2 = group["betas"]
+        rates = [group["lr"], group["lr"]]
+        if group["radius_lr"] is not None:
+            rates[0] = group["radius_lr"]
+        kernels: Any = choose("auto", table.device)
+        if hasattr(kernels, "adam") and isinstance(manifold, Polar) and table.is_contiguous():
+            moments = state["touched"], state["exp_avg"], state["exp_avg_sq"]
+            kernels.adam(table, rows, gradient, moments, *rates, beta1, beta2, group["eps"])
+            return
+
         x = table[rows]
         t = state["touched"][rows] + 1
         frame = manifold.frame_gradient(x, gradient)
@@ -132,9 +144,6 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
         square = torch.lerp(state["exp_avg_sq"][rows], torch.cat(squares, dim=-1), 1 - beta2)
 
         size = (square / (1 - beta2**t)).sqrt() + group["eps"]
-        rates = [group["lr"], group["lr"]]
-        if group["radius_lr"] is not None:
-            rates[0] = group["radius_lr"]
         steps = [
             -rate * part / ((1 - beta1**t) * size[:, k : k + 1])
             for k, (part, rate) in enumerate(zip(manifold.frame_parts(mean), rates, strict=False))

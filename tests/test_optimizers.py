@@ -5,6 +5,7 @@ import geoopt
 import pytest
 import torch
 
+from poincare_taxa import optimizers
 from poincare_taxa.embedding import PoincareEmbedding
 from poincare_taxa.layout import layout
 from poincare_taxa.manifolds import PoincareBall, Polar
@@ -280,3 +281,41 @@ def test_optimizer__refuses_parameters_it_cannot_move():
         )
     with pytest.raises(ValueError, match="radius_lr needs a manifold with a radius"):
         RowwiseRiemannianAdam(table(PoincareBall()).parameters(), radius_lr=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_step__is_the_same_compiled_and_on_tensors(monkeypatch, dtype):
+    """Rows that start at the origin, pass it, have no gradient, or lie far out."""
+    pytest.importorskip("numba")
+    gradients = random_gradients((40, 4), 30).to(dtype)
+    gradients[:, 3] = 0
+    gradients[:, 5, 0] = gradients[:, 5, 0].abs()  # always inwards
+    gradients[:, 7, 1:] = 0
+    start = table(Polar(), n=40, dtype=dtype).weight.detach()
+    start[0, 0], start[5, 0], start[9, 0] = 0, 0.1, 30
+    gradients[:, 9, 1:] *= math.sinh(30)  # far out, where all else of a turn is below eps
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(optimizers, "choose", lambda backend, device: None)
+        points = geoopt.ManifoldParameter(start.clone(), manifold=Polar())
+        optimizer = RowwiseRiemannianAdam([points], lr=0.05, betas=(0.8, 0.95), radius_lr=0.02)
+        for gradient in gradients:
+            points.grad = gradient.clone()
+            optimizer.step()
+        moments = optimizer.state[points]
+        found.append([points.detach(), *(moments[k] for k in ("exp_avg", "exp_avg_sq"))])
+        assert torch.equal(moments["touched"][:, 0], 30.0 * (torch.arange(40) != 3).to(dtype))
+    # each step rounds some 40 times, and is taken from where the step before rounded to
+    eps = torch.finfo(dtype).eps
+    for mine, theirs in zip(*found, strict=True):
+        assert torch.allclose(mine, theirs, rtol=30 * 40 * eps, atol=30 * 40 * eps)
+
+
+def test_step__is_seen_by_autograd():
+    emb = table(Polar())
+    loss = emb.weight[0].square().sum()
+    loss.backward(retain_graph=True)
+    RowwiseRiemannianAdam(emb.parameters()).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

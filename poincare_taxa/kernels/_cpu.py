@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.kernels import _numba, _ranking_loops
+from poincare_taxa.geometry._polar_distance import largest_exponent
+from poincare_taxa.kernels import _adam_loops, _numba, _ranking_loops
 from poincare_taxa.kernels._points import Points
 
 __all__ = [
+    "adam",
     "count_nearer",
     "merge",
     "nearest",
@@ -286,6 +288,26 @@ def count_nearer(
         np.put_along_axis(placed, order, np.where(levels < np.inf, counts, 0), axis=1)
         result.append(torch.from_numpy(placed))
     return result[0], result[1]
+
+
+def adam(
+    table: Tensor, rows: Tensor, gradient: Tensor, moments: tuple[Tensor, ...], *settings: float
+) -> None:
+    """Take a step of `RowwiseRiemannianAdam` on some rows of a contiguous polar table, in place.
+
+    Moments are those that it keeps: touched, mean, square; settings: step of the radius and of the
+    direction, both betas, eps.
+    """
+    arrays = [x.detach().numpy() for x in (table, *moments)]
+    kernel = _adam_loops.adam(arrays[0].dtype)
+    at, by = _array(rows), _array(gradient)
+    limits = largest_exponent(table.dtype), 16 * torch.finfo(table.dtype).eps
+
+    def part(start: int, stop: int) -> None:
+        kernel(arrays[0], at, by, *arrays[1:], start, stop, *settings, *limits)
+
+    _in_threads(part, len(rows), _WORTH // 10)
+    table.detach()[:0].zero_()  # tells autograd that the table has changed
 
 
 def _first_of_equals(levels: Array) -> Array:
