@@ -28,6 +28,10 @@ from poincare_taxa._draw import below
 from poincare_taxa.cones import EntailmentConeLoss
 from poincare_taxa.curriculum import Curriculum, join_at_parent, lift
 from poincare_taxa.geometry import convert
+from poincare_taxa.kernels import ranking_loss
+from poincare_taxa.losses import DepthMarginRankingLoss, SoftmaxRankingLoss
+from poincare_taxa.manifolds import PoincareBall, Polar
+from poincare_taxa.margins import ConstantMargin, DepthMargin
 from poincare_taxa.negatives import NegativeSampler, column_of
 from poincare_taxa.pairs import PairSampler
 from poincare_taxa.regularizers import Regularizer
@@ -194,6 +198,12 @@ class Ranking(_Batches):
         pairs = self._sample(generator)
         anchor, positive = pairs[:, self._anchor], pairs[:, 1 - self._anchor]
         negatives = self._negatives(pairs, generator)
+        settings = self._fused(points.manifold, anchor, positive)
+        if settings is not None:
+            ranking = self._by_kernel(points, anchor, positive, negatives, settings)
+            rows = torch.cat((anchor, positive))
+            ends = points[:0] if self._regularizer is None else self._rows(points, rows)
+            return {"ranking": ranking, **self._penalty(points, ends, rows)}
         nodes = negatives.nodes
         rows = torch.cat((anchor, positive, nodes.flatten()))
         x = self._rows(points, rows)
@@ -215,6 +225,43 @@ class Ranking(_Batches):
         if self.open_depth is not None and self.tree is not None:
             drawn = drawn._replace(nodes=lift(drawn.nodes, self.tree, self.open_depth))
         return drawn
+
+    def _fused(self, manifold: Any, anchor: Tensor, positive: Tensor) -> dict[str, Any] | None:
+        """Find settings with which `kernels.ranking_loss` is this loss; None if it is another."""
+        settings: dict[str, Any] = {"manifold": "polar"}
+        if isinstance(manifold, PoincareBall):
+            settings = {"manifold": "ball", "c": float(manifold.c)}
+        elif not isinstance(manifold, Polar):
+            return None
+        loss: Any = self.loss
+        if loss == SoftmaxRankingLoss():
+            return settings | {"loss": "softmax"}
+        if type(loss) is not DepthMarginRankingLoss or loss.reduction != "mean":
+            return None
+        margin = loss.margin
+        if type(margin) is ConstantMargin:
+            return settings | {"loss": "margin", "margin": margin.margin}
+        if type(margin) is DepthMargin and self.tree is not None:
+            near = self.tree.distance(anchor, positive).double()
+            return settings | {"loss": "margin", "margin": margin(near)[:, 0]}
+        return None
+
+    def _by_kernel(
+        self,
+        points: Any,
+        anchor: Tensor,
+        positive: Tensor,
+        negatives: Tile,
+        settings: dict[str, Any],
+    ) -> Tensor:
+        """Mean over the pairs that have a negative, without the distances in between."""
+        nodes, mask, log_weights = negatives
+        if settings["loss"] == "softmax" and log_weights.ndim > 0:
+            settings = settings | {"log_weights": log_weights}
+        losses = ranking_loss(
+            points, anchor, positive, nodes, valid=mask, sparse=self.sparse, **settings
+        )
+        return losses.sum() / mask.any(1).sum().clamp(min=1)
 
     def _distances(
         self,

@@ -105,6 +105,51 @@ def test_ranking__a_tile_is_the_same_as_its_nodes_for_every_pair():
     assert both[0]["ranking"].item() == pytest.approx(both[1]["ranking"].item(), rel=1e-9)
 
 
+class OtherSoftmax(pt.SoftmaxRankingLoss):
+    """Computes the same, and is not known to."""
+
+
+class OtherMargin(pt.DepthMarginRankingLoss):
+    """As well."""
+
+
+@pytest.mark.parametrize("manifold", [pt.Polar(), pt.PoincareBall(c=0.5)], ids=["polar", "ball"])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    "margin", [None, pt.ConstantMargin(0.7), pt.DepthMargin(0.1, 0.6)], ids=str
+)
+def test_ranking__fused_loss_is_the_loss_of_the_distances(manifold, shared, margin):
+    names = (pt.SoftmaxRankingLoss, OtherSoftmax)
+    losses = [loss() for loss in names]
+    if margin is not None:
+        losses = [loss(margin) for loss in (pt.DepthMarginRankingLoss, OtherMargin)]
+    regularizer = pt.NormRegularizer(pt.LinearRadius(0.5), weight=0.1)
+    weights = torch.arange(1.0, len(TREE) + 1)
+    sampler = pt.SharedNegatives if shared else pt.UniformNegatives
+    found = []
+    for loss in losses:
+        x = points(manifold)
+        objective = Ranking(
+            TREE,
+            pt.AncestorPairs(TREE),
+            sampler(TREE, 5, weights=weights),
+            loss,
+            regularizer=regularizer,
+            batch_size=9,
+        )
+        assert (objective._fused(manifold, *torch.zeros(2, 1).long()) is not None) == (
+            type(loss) in (pt.SoftmaxRankingLoss, pt.DepthMarginRankingLoss)
+        )
+        terms = objective(x, generator(3))
+        sum(terms.values()).backward()
+        found.append((terms, x.grad.to_dense()))
+    (mine, by_me), (theirs, by_them) = found
+    assert mine.keys() == theirs.keys() == {"ranking", "regularizer"}
+    for name, term in mine.items():
+        assert term.item() == pytest.approx(theirs[name].item(), rel=1e-8)
+    assert torch.allclose(by_me, by_them, rtol=1e-8, atol=1e-10)
+
+
 def test_ranking__a_softmax_over_a_tile_estimates_the_full_one():
     x, rows = points(), Fixed(PAIRS)
     loss = pt.SoftmaxRankingLoss(reduction="none")
