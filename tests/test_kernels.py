@@ -27,12 +27,17 @@ def largest_radius(manifold, dtype):
 @pytest.fixture(
     params=[
         "torch",
-        pytest.param("numba", id="numba"),
+        "numba",
+        "triton",
     ]
 )
 def backend(request):
     if request.param == "numba":
         pytest.importorskip("numba", reason="numba is not installed (extra: fast)")
+    if request.param == "triton":
+        triton = pytest.importorskip("triton", reason="triton is not installed (extra: gpu)")
+        if not triton.knobs.runtime.interpret:
+            pytest.skip("on the CPU Triton runs in its interpreter alone (TRITON_INTERPRET=1)")
     return request.param
 
 
@@ -201,6 +206,8 @@ def test_pair_distance__is_dist_of_the_rows_and_adds_up_their_gradients(
 
 
 def test_pair_distance__has_the_same_gradient_with_any_number_of_threads(backend, manifold):
+    if backend == "triton":
+        pytest.skip("no threads of the CPU's")
     table = points(500, manifold, torch.float32).requires_grad_()
     i, j = torch.randint(500, (2, 50_000), generator=torch.Generator().manual_seed(2))
     found = []
@@ -373,7 +380,7 @@ def test_count_nearer__finds_every_tie_of_a_symmetric_figure(backend, manifold):
         table, centre, targets, manifold=manifold, skip=skip, backend=backend
     )
     assert (counts.nearer == 0).all()
-    if manifold == "ball" or backend == "numba":
+    if manifold == "ball" or backend != "torch":
         assert (counts.tied == 50 * 12 - 1).all()
 
 
@@ -390,6 +397,18 @@ def test_backend__that_cannot_be_had_is_refused_with_advice(monkeypatch):
     assert torch.equal(kernels.dist(x, x), torch.zeros(3, dtype=torch.float64))
     with pytest.raises(ModuleNotFoundError, match=r"poincare-taxa\[fast\]"):
         kernels.dist(x, x, backend="numba")
+    with pytest.raises(ModuleNotFoundError, match=r"poincare-taxa\[gpu\]"):
+        kernels.dist(x, x, backend="triton")
+
+
+def test_backend__triton_on_the_cpu_is_refused_without_the_interpreter(monkeypatch):
+    pytest.importorskip("triton", reason="triton is not installed (extra: gpu)")
+    from poincare_taxa.kernels import _gpu
+
+    monkeypatch.setattr(_gpu, "INTERPRETED", False)
+    x = points(3, "ball", torch.float64)
+    with pytest.raises(ValueError, match="set TRITON_INTERPRET=1"):
+        kernels.dist(x, x, backend="triton")
 
 
 def test_rows__out_of_the_table_are_refused(backend):

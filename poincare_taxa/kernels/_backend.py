@@ -9,7 +9,7 @@ import torch
 
 __all__ = ["Backend", "choose"]
 
-Backend = Literal["auto", "torch", "numba"]
+Backend = Literal["auto", "torch", "numba", "triton"]
 
 
 def choose(backend: Backend, device: torch.device) -> ModuleType | None:
@@ -27,6 +27,8 @@ def choose(backend: Backend, device: torch.device) -> ModuleType | None:
     if backend == "auto":
         if device.type == "cpu" and _installed("numba"):
             return _numba()
+        if device.type == "cuda" and _installed("triton"):
+            return _triton()
         return None
     if backend == "numba":
         if device.type != "cpu":
@@ -34,13 +36,27 @@ def choose(backend: Backend, device: torch.device) -> ModuleType | None:
                 f"backend='numba' works on the CPU; the points are on {device}. Use 'torch' "
                 "or 'auto', or move them with .cpu()"
             )
-        if not _installed("numba"):
-            raise ModuleNotFoundError(
-                "backend='numba' needs numba: pip install 'poincare-taxa[fast]' (or ask for "
-                "'auto', which does without)"
-            )
+        _require("numba", "fast")
         return _numba()
-    raise ValueError(f"backend must be 'auto', 'torch' or 'numba'; got {backend!r}")
+    if backend == "triton":
+        _require("triton", "gpu")
+        module = _triton()
+        if device.type != "cuda" and not (device.type == "cpu" and module.INTERPRETED):
+            raise ValueError(
+                f"backend='triton' works on a CUDA device; the points are on {device}. Move them "
+                "with .cuda(), use 'auto', or, to try the kernels on the CPU (slowly), set "
+                "TRITON_INTERPRET=1 in the environment before Python starts"
+            )
+        return module
+    raise ValueError(f"backend must be 'auto', 'torch', 'numba' or 'triton'; got {backend!r}")
+
+
+def _require(package: str, extra: str) -> None:
+    if not _installed(package):
+        raise ModuleNotFoundError(
+            f"backend={package!r} needs {package}: pip install 'poincare-taxa[{extra}]' (or ask "
+            "for 'auto', which does without)"
+        )
 
 
 @cache
@@ -52,3 +68,9 @@ def _numba() -> ModuleType:
     from poincare_taxa.kernels import _cpu
 
     return _cpu
+
+
+def _triton() -> ModuleType:
+    from poincare_taxa.kernels import _gpu
+
+    return _gpu
