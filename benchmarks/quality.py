@@ -191,8 +191,8 @@ REFINED = [
 
 
 @app.command()
-def refine(queries: Queries = 300) -> None:
-    """Measure the same taxa before and after refinement: one row per measure and setting."""
+def refine(queries: Queries = 1000, batches: int = 10) -> None:
+    """Measure the same taxa before and after refinement, in batches drawn one by one."""
     tax = pt.read_ncbi()
     rows, summary = [], []
     for dim, dtype in HARD:
@@ -200,20 +200,14 @@ def refine(queries: Queries = 300) -> None:
         began = time.perf_counter()
         refined = pt.refine(tax, start)
         seconds = time.perf_counter() - began
-        before, after = (
-            {
-                (row.metric, row.at): row
-                for row in pt.evaluate(
-                    (points.radius, points.direction),
-                    tax,
-                    queries=queries,
-                    floor_queries=20,
-                    only=PARTS | {"purity", "neighbour", "separation"},
-                ).rows
-            }
-            for points in (start, refined)
-        )
         setting = f"{dim}-D {str(dtype).removeprefix('torch.')}"
+        measured = _paired(tax, start, refined, queries // batches, batches)
+        settled = [
+            {"setting": setting, "measure": name} | _compare(*four)
+            for name, four in measured.items()
+        ]
+        rows += settled
+        verdicts = [str(row["verdict"]) for row in settled]
         summary.append(
             {
                 "setting": setting,
@@ -222,35 +216,78 @@ def refine(queries: Queries = 300) -> None:
                 "passes": len(refined.info["passes"]) - 1,
                 "kept": sum(bool(one["kept"]) for one in refined.info["passes"]) - 1,
                 "seconds": round(seconds, 1),
+                **{verdict: verdicts.count(verdict) for verdict in ("better", "level", "worse")},
             }
         )
-        for metric, at in REFINED:
-            old, new = before[metric, at], after[metric, at]
-            assert old.floor is not None
-            assert old.ceiling is not None
-            rows.append(
-                {
-                    "setting": setting,
-                    "measure": f"{metric}, {at}" if at else metric,
-                    "floor": round(old.floor.value, 4),
-                    "layout": round(old.value, 5),
-                    "refined": round(new.value, 5),
-                    "tree": round(old.ceiling.value, 4),
-                }
-            )
         write_tsv("quality/refine", rows)
         write_tsv("quality/refine_passes", summary)
         write_markdown("refine_passes", summary)
         write_markdown("refine", _side_by_side(rows))
 
 
+def _paired(
+    tax: pt.Taxonomy, start: pt.Layout, refined: pt.Layout, queries: int, batches: int
+) -> dict[str, np.ndarray]:
+    """Every measure of the same taxa: floor, layout, refined and tree, [4, batches]."""
+    ranks = [at for metric, at in REFINED if metric == "separation"]
+    found = {key: np.zeros((4, batches)) for key in REFINED}
+    for seed in range(batches):
+        before, after = (
+            pt.evaluate(
+                (points.radius, points.direction),
+                tax,
+                queries=queries,
+                seed=seed,
+                taxon_ranks=ranks,
+                floor_queries=max(1, queries // 10) if points is start else 0,
+                only=PARTS | {"purity", "neighbour", "separation"},
+            )
+            for points in (start, refined)
+        )
+        for metric, at in REFINED:
+            old, new = (
+                next(row for row in report.rows if (row.metric, row.at) == (metric, at))
+                for report in (before, after)
+            )
+            assert old.floor is not None
+            assert old.ceiling is not None
+            column = old.floor.value, old.value, new.value, old.ceiling.value
+            found[metric, at][:, seed] = column
+    return {f"{metric}, {at}" if at else metric: found[metric, at] for metric, at in REFINED}
+
+
+def _compare(
+    floor: np.ndarray, layout: np.ndarray, refined: np.ndarray, tree: np.ndarray
+) -> dict[str, object]:
+    """Means over batches, and by how much refinement comes nearer to the tree's own value."""
+
+    def gain(kept: np.ndarray) -> float:
+        before, after, aim = layout[kept].mean(), refined[kept].mean(), tree[kept].mean()
+        return abs(before - aim) - abs(after - aim)
+
+    batches = np.arange(len(tree))
+    nearer = gain(batches)
+    without = np.array([gain(batches[batches != left_out]) for left_out in batches])
+    error = float(np.sqrt((len(batches) - 1) * without.var()))  # Jackknife.
+    return {
+        "floor": round(floor.mean(), 4),
+        "layout": round(layout.mean(), 5),
+        "refined": round(refined.mean(), 5),
+        "tree": round(tree.mean(), 5),
+        "gain": round(nearer, 6),
+        "standard error": round(error, 6),
+        "verdict": "level" if abs(nearer) <= 2 * error else "better" if nearer > 0 else "worse",
+    }
+
+
 def _side_by_side(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Put a setting in each column: layout → refined (floor, tree)."""
+    """Put a setting in each column: layout → refined, gain ± its error (floor, tree)."""
     table: dict[object, dict[str, object]] = {}
     for row in rows:
         line = table.setdefault(row["measure"], {"measure": row["measure"]})
         line[str(row["setting"])] = (
-            f"{row['layout']} → {row['refined']} ({row['floor']}, {row['tree']})"
+            f"{row['layout']} → {row['refined']}, {row['verdict']} {row['gain']} ± "
+            f"{row['standard error']} ({row['floor']}, {row['tree']})"
         )
     return list(table.values())
 

@@ -2,20 +2,24 @@
 
     python benchmarks/random_start.py            three clades of NCBI, three seeds each
     python benchmarks/random_start.py 7586       any taxids of the NCBI taxonomy
+    python benchmarks/random_start.py 7586 6447 --root-weight 2 --root-weight 4 --root-weight 8
 
 Needs the extra [ncbi]. The floor is the random start itself, the ceiling the tree's own distances;
 "root share" is what the distance to the root contributes to the loss, in the mean over all steps.
-Writes random_start to benchmarks/results/ and docs/tables/.
+Writes random_start to benchmarks/results/ and docs/tables/; where weights of the root are given,
+root_weight, the worst of the seeds.
 """
 
 import time
 from typing import Annotated
+from unittest.mock import patch
 
 import torch
 import typer
 from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
+from poincare_taxa.objectives import LevelStress
 
 CLADES = [7586, 6447, 2697495]  # Echinodermata, Mollusca, Spiralia
 GROUPS = ["phylum", "class", "order", "family"]
@@ -42,43 +46,85 @@ def measured(model: object, tax: pt.Taxonomy, queries: int) -> tuple[Row, Row]:
     return value, dict(tree)
 
 
+def trained(tax: pt.Taxonomy, dim: int, seed: int, queries: int) -> tuple[Row, Row]:
+    """Train from one random start: times and share of the root's term, and every measure."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run = pt.fit(tax, dim=dim, seed=seed, progress=False)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    history = run.history.drop_nulls("loss")
+    steps = history["steps"].to_numpy()
+    share = (history["loss/root"].to_numpy() @ steps) / (history["loss"].to_numpy() @ steps)
+    about: Row = {"s": f"{wall:.0f}", "CPU s": f"{cpu:.0f}", "root share": f"{share:.2f}"}
+    return about, measured(run.model, tax, queries)[0]
+
+
+def write(name: str, rows: list[Row]) -> None:
+    """Write rows whose columns differ."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    rows = [{column: str(row.get(column, "")) for column in columns} for row in rows]
+    write_tsv(name, rows)
+    write_markdown(name, rows)
+
+
+def starts(ncbi: pt.Taxonomy, taxids: list[int], seeds: int, queries: int, dim: int) -> None:
+    """Every clade: the tree, and each random start before and after training."""
+    rows: list[Row] = []
+    for taxid in taxids:
+        tax = ncbi.subtree(taxid)
+        name: Row = {"clade": tax.names[0], "taxa": len(tax)}
+        blank = {"s": "", "CPU s": "", "root share": ""}
+        for seed in range(seeds):
+            generator = torch.Generator().manual_seed(seed)
+            start = pt.PoincareEmbedding(len(tax), dim, generator=generator)
+            floor, tree = measured(start, tax, queries)
+            about, value = trained(tax, dim, seed, queries)
+            if seed == 0:
+                rows.append({**name, "points": "the tree itself", **blank, **tree})
+            rows.append({**name, "points": f"random start {seed}", **blank, **floor})
+            rows.append({**name, "points": f"fit, seed {seed}", **about, **value})
+            print(rows[-1], flush=True)
+    write("random_start", rows)
+
+
+def weights(
+    ncbi: pt.Taxonomy, taxids: list[int], root: list[float], seeds: int, queries: int, dim: int
+) -> None:
+    """Every clade and weight of the root: the worst of the seeds."""
+    rows: list[Row] = []
+    assert LevelStress.__init__.__kwdefaults__
+    for taxid in taxids:
+        tax = ncbi.subtree(taxid)
+        start = pt.PoincareEmbedding(len(tax), dim, generator=torch.Generator().manual_seed(0))
+        floor, tree = measured(start, tax, queries)
+        name: Row = {"clade": tax.names[0]}
+        rows += [
+            {**name, "root weight": "the tree itself", "root share": "", **tree},
+            {**name, "root weight": "random start", "root share": "", **floor},
+        ]
+        for weight in root:
+            with patch.dict(LevelStress.__init__.__kwdefaults__, root_weight=weight):
+                runs = [trained(tax, dim, seed, queries) for seed in range(seeds)]
+            share = max(str(about["root share"]) for about, _ in runs)
+            worst = {key: min(float(str(value[key])) for _, value in runs) for key in runs[0][1]}
+            rows.append({**name, "root weight": weight, "root share": share, **worst})
+            print(rows[-1], flush=True)
+    write("root_weight", rows)
+
+
 def main(
     taxids: Annotated[list[int] | None, typer.Argument(help="Roots of clades.")] = None,
     seeds: Annotated[int, typer.Option(help="Random starts of each clade.")] = 3,
     queries: Annotated[int, typer.Option(help="Taxa compared with all taxa.")] = 300,
     dim: Annotated[int, typer.Option(help="Coordinates of a direction.")] = 10,
+    root_weight: Annotated[list[float] | None, typer.Option(help="Weights to compare.")] = None,
 ) -> None:
     """Train every clade from several random starts."""
     torch.set_num_threads(1)
     ncbi = pt.read_ncbi()
-    rows: list[Row] = []
-    for taxid in taxids or CLADES:
-        tax = ncbi.subtree(taxid)
-        name: Row = {"clade": tax.names[0], "taxa": len(tax)}
-        for seed in range(seeds):
-            generator = torch.Generator().manual_seed(seed)
-            start = pt.PoincareEmbedding(len(tax), dim, generator=generator)
-            floor, tree = measured(start, tax, queries)
-            wall, cpu = time.perf_counter(), time.process_time()
-            run = pt.fit(tax, dim=dim, seed=seed, progress=False)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            history = run.history.drop_nulls("loss")
-            share = (history["loss/root"] * history["steps"]).sum()
-            share /= (history["loss"] * history["steps"]).sum()
-            value, _ = measured(run.model, tax, queries)
-            blank = {"s": "", "CPU s": "", "root share": ""}
-            if seed == 0:
-                rows.append({**name, "points": "the tree itself", **blank, **tree})
-            rows.append({**name, "points": f"random start {seed}", **blank, **floor})
-            times = {"s": f"{wall:.0f}", "CPU s": f"{cpu:.0f}", "root share": f"{share:.2f}"}
-            rows.append({**name, "points": f"fit, seed {seed}", **times, **value})
-            print(rows[-1], flush=True)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    rows = [{column: row.get(column, "") for column in columns} for row in rows]
-    for row in rows:
-        row |= {key: str(row[key]) for key in columns}
-    write_tsv("random_start", rows)
-    write_markdown("random_start", rows)
+    if root_weight:
+        weights(ncbi, taxids or CLADES[:2], root_weight, seeds, queries, dim)
+    else:
+        starts(ncbi, taxids or CLADES, seeds, queries, dim)
 
 
 if __name__ == "__main__":

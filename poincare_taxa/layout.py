@@ -47,6 +47,10 @@ _SPREAD = 0.45
 """Reach of a compact family's offsets, in units of 2e^{-r}: siblings are then 2τ apart, as in the
 tree, and a child's subtree (which reaches e^{-τ} times as far) stays clear of its siblings'."""
 
+_SPREAD_REFINED = 0.5
+"""The same for `in_rows`: where e^{-τ} is small, subtrees leave families more room. Wider still,
+and members of a genus stand farther apart, next to other distances, than in the tree."""
+
 _WIDEST = 2.0
 """How much further a huge family may reach to keep its separation. Beyond that it thins out."""
 
@@ -178,7 +182,7 @@ def layout(
 
 
 def in_rows(taxonomy: Taxonomy, dim: int, tau: float, dtype: torch.dtype, seed: int) -> Layout:
-    """Lay out as `layout` does, and use coarse coordinates too: what `refinement` proposes."""
+    """Lay out as `layout` does, but wider, and on coarse coordinates too: see `refinement`."""
     levels = list(_levels(taxonomy))
     direction, unresolved = _directions(taxonomy, levels, dim, tau, dtype, seed, rows=True)
     radius = tau * torch.tensor(taxonomy.depth, dtype=dtype)
@@ -299,7 +303,8 @@ def _offsets(
     """Offsets [c, dim - 1] of a level's children from the pole's tangent space."""
     families, dim = above.shape
     m = dim - 1
-    unit = 2 * _SPREAD * np.exp(-tau * depth) if depth else _ROOT_SPREAD
+    spread = _SPREAD_REFINED if in_rows else _SPREAD
+    unit = 2 * spread * np.exp(-tau * depth) if depth else _ROOT_SPREAD
     # A family's reach and separation, before its code is known: k points fill R^m to k^{1/m}.
     roughly = np.maximum(0.7, 0.7 * (level.children / 2) ** (1 / m))
     separation = unit * np.clip(roughly / 0.8, 1, _WIDEST) / roughly

@@ -7,18 +7,20 @@ What ends this is precision, which a larger τ spends faster, and it ends in one
 it does in another. No formula says where; so this is a search, and its yardstick is the quality of
 the points themselves:
 
-- a *pass* multiplies τ and lays the directions out anew, with one idea that `layout` alone does
+- a *pass* multiplies τ and lays the directions out anew, with two things that `layout` alone does
   without: coordinates too coarse for a whole code still hold siblings in *rows*, a whole number of
-  their spacings apart;
+  their spacings apart; and families are a little wider, for at a larger τ subtrees take less room;
 - the same taxa are compared with all others before and after. The pass is kept if no measure is
-  worse and a neighbourhood is better; else the next ones take two to four steps at once, for a
-  single taxon out of luck should not end the climb, and then half a step, and so on.
+  worse than at the start, none worse than so far by more than two standard errors, and a
+  neighbourhood is better than so far. Else the next ones take two to four steps at once, for a
+  single taxon out of luck should not end the climb, or, where precision has ended, half a step.
 
 So no measure gets worse on the taxa compared. Radii stay proportional to depth.
 """
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from poincare_taxa import metrics
@@ -28,6 +30,9 @@ from poincare_taxa.layout import Layout, in_rows, largest_tau
 from poincare_taxa.taxonomy import Taxonomy
 
 __all__ = ["refine"]
+
+Measures = dict[str, NDArray[np.float64]]
+"""Of each taxon [Q], the larger the better in the mean; for "apart" a single number."""
 
 _GROWTH = 1.2
 _AHEAD = 4
@@ -104,8 +109,8 @@ def refine(
     history = []
     if taxonomy.max_depth > 0 and tau > 0 and passes:
         yardstick = _Yardstick(taxonomy, queries, seed)
-        reached = yardstick(best)
-        history.append({"tau": tau, "kept": True, **reached})
+        at_start = reached = yardstick(best)
+        history.append({"tau": tau, "kept": True, **_means(reached)})
         growth, ahead, largest = _GROWTH, 1, largest_tau(taxonomy, direction.dtype)
         for _ in range(passes):
             tau = min(best.info["tau"] * growth**ahead, largest)
@@ -116,11 +121,12 @@ def refine(
                 continue
             proposal = in_rows(taxonomy, direction.shape[1], tau, direction.dtype, seed)
             measures = yardstick(proposal)
-            kept = _better(measures, reached)
-            history.append({"tau": tau, "kept": kept, **measures})
+            kept = _better(measures, reached, at_start)
+            history.append({"tau": tau, "kept": kept, **_means(measures)})
+            ended = measures["apart"] < reached["apart"]
             if kept:
                 best, reached, ahead = proposal, measures, 1
-            elif growth == _GROWTH and ahead < _AHEAD and tau < largest:
+            elif growth == _GROWTH and ahead < _AHEAD and tau < largest and not ended:
                 ahead += 1
             else:
                 growth, ahead = growth**0.5, 1
@@ -134,7 +140,7 @@ def _radius_per_level(taxonomy: Taxonomy, radius: Tensor) -> float:
 
 
 class _Yardstick:
-    """Measures of points, each the better the larger, over the same taxa every time."""
+    """Measures of points over the same taxa every time."""
 
     def __init__(self, taxonomy: Taxonomy, queries: int, seed: int) -> None:
         rng = stream(seed, "refinement")
@@ -148,23 +154,23 @@ class _Yardstick:
             for kind, others in (("uniform", uniform), ("balanced", balanced))
         }
 
-    def __call__(self, points: Layout) -> dict[str, float]:
+    def __call__(self, points: Layout) -> Measures:
         subject = Embedding(Points(points.radius, points.direction))
         taxonomy = self.asked.taxonomy
         together = _together(taxonomy, points.direction)
         found = scan(subject, self.asked, self.queries, Clock(), lambda done, all: None)
         measures = {
-            "apart": -max(0.0, together - _TOLERATED * len(taxonomy)),
-            "precision": _mean(found["precision"]),
-            "ancestor": _mean(found["ancestor AP"]),
-            "ancestor rank": -_mean(found["ancestor ranks"]),
-            "neighbour": _mean(found["neighbour AP"]),
+            "apart": np.array([-max(0.0, together - _TOLERATED * len(taxonomy))]),
+            "precision": _each(found["precision"]),
+            "ancestor": _each(found["ancestor AP"]),
+            "ancestor rank": -_each(found["ancestor ranks"]),
+            "neighbour": _each(found["neighbour AP"]),
         }
         for kind, (others, tree) in self.others.items():
             distance = subject.pairs(self.queries[:, None], others)
             agreement, comparable = metrics.triplet_order(distance, tree)
-            measures[f"order, {kind}"] = float(agreement.sum() / max(comparable.sum(), 1))
-            measures[f"distortion, {kind}"] = -float(metrics.distortion(distance, tree).each.mean())
+            measures[f"order, {kind}"] = agreement / max(comparable.mean(), 1 / len(tree))
+            measures[f"distortion, {kind}"] = -metrics.distortion(distance, tree).each.mean(1)
         return measures
 
 
@@ -182,18 +188,32 @@ def _together(taxonomy: Taxonomy, direction: Tensor) -> int:
     return int(np.count_nonzero(np.append(same, False) | np.append(False, same)))
 
 
-def _mean(column: np.ndarray) -> float:
-    """Mean of what is not nan; 0 where nothing could be asked."""
-    return float(np.nan_to_num(column).sum() / max(np.count_nonzero(~np.isnan(column)), 1))
+def _each(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make the mean over all that over what is not nan; 0 where nothing could be asked."""
+    share = np.count_nonzero(~np.isnan(column)) / len(column)
+    return np.nan_to_num(column) / max(share, 1 / len(column))
 
 
-def _solved(measures: dict[str, float]) -> bool:
-    return measures["precision"] == measures["ancestor"] == measures["neighbour"] == 1
+def _means(measures: Measures) -> dict[str, float]:
+    return {name: float(each.mean()) for name, each in measures.items()}
 
 
-def _better(new: dict[str, float], old: dict[str, float]) -> bool:
-    """Whether nothing is worse, but for rounding of the sums, and a neighbourhood is better."""
+def _solved(measures: Measures) -> bool:
+    return all(measures[name].mean() == 1 for name in ("precision", "ancestor", "neighbour"))
+
+
+def _better(new: Measures, old: Measures, start: Measures) -> bool:
+    """Whether nothing is worse and a neighbourhood is better.
+
+    Not worse than at the start but for rounding of the sums; and not than so far by more than two
+    standard errors of the difference, a mean over the same taxa.
+    """
     rounding = 1e-12
-    return all(new[name] >= old[name] - rounding for name in old) and any(
-        new[name] > old[name] + rounding for name in _NEIGHBOURHOODS
+    since_start = {name: new[name].mean() - start[name].mean() for name in new}
+    lately = {name: new[name] - old[name] for name in new}
+    error = {name: each.std() / max(len(each) - 1, 1) ** 0.5 for name, each in lately.items()}
+    return (
+        all(gain >= -rounding for gain in since_start.values())
+        and all(each.mean() >= -2 * error[name] - rounding for name, each in lately.items())
+        and any(lately[name].mean() > rounding for name in _NEIGHBOURHOODS)
     )

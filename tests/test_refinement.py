@@ -9,7 +9,7 @@ from strategies import taxonomies
 
 import poincare_taxa as pt
 from poincare_taxa.layout import in_rows, largest_tau
-from poincare_taxa.refinement import _better, _together, _Yardstick, refine
+from poincare_taxa.refinement import _better, _means, _together, _Yardstick, refine
 
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 MORE_IS_BETTER = ("precision", "ancestor", "ancestor rank", "neighbour")
@@ -27,7 +27,7 @@ def test_refine__never_worsens_what_it_measures(tax, dim, dtype):
     start = pt.layout(tax, dim, dtype=dtype)
     refined = refine(tax, start, passes=3)
     measured = _Yardstick(tax, 256, 0)
-    before, after = measured(start), measured(refined)
+    before, after = _means(measured(start)), _means(measured(refined))
     for name in before:
         assert after[name] >= before[name] - 1e-12, name
 
@@ -97,11 +97,21 @@ def test_refine__takes_points_from_elsewhere():
 
 @pytest.mark.parametrize("name", ["precision", "distortion, uniform", "apart"])
 def test_better__refuses_a_gain_that_costs_something(name):
-    old = dict.fromkeys([*MORE_IS_BETTER, "distortion, uniform", "apart"], 0.5)
-    gain = old | {"neighbour": 0.6}
-    assert _better(gain, old)
-    assert not _better(gain | {name: 0.4}, old)
-    assert not _better(old | {"distortion, uniform": 0.6}, old)
+    names = [*MORE_IS_BETTER, "distortion, uniform", "apart"]
+    old = {name: np.full(8, 0.5) for name in names}
+    gain = old | {"neighbour": np.full(8, 0.6)}
+    assert _better(gain, old, old)
+    assert not _better(gain | {name: np.full(8, 0.4)}, old, old)
+    assert not _better(old | {"distortion, uniform": np.full(8, 0.6)}, old, old)
+
+
+def test_better__lets_one_taxon_fall_back_but_not_behind_the_start():
+    start = {name: np.full(8, 0.5) for name in MORE_IS_BETTER}
+    best = start | {"precision": np.full(8, 0.6), "neighbour": np.full(8, 0.6)}
+    unlucky = best | {"neighbour": np.full(8, 0.7), "precision": np.array([0.3] + [0.6] * 7)}
+    assert _better(unlucky, best, start)
+    assert not _better(unlucky, best, best)
+    assert not _better(unlucky | {"precision": np.full(8, 0.56)}, best, start)  # All did.
 
 
 @pytest.mark.filterwarnings("ignore:.* taxa share:UserWarning")
@@ -119,7 +129,7 @@ def test_refine__stops_where_precision_ends():
     start = pt.layout(tax, 2, tau=0.45, dtype=torch.float32)
     refined = refine(tax, start)
     measured = _Yardstick(tax, 256, 0)
-    before, after = measured(start), measured(refined)
+    before, after = _means(measured(start)), _means(measured(refined))
     assert all(after[name] >= before[name] - 1e-12 for name in before)
     assert not all(proposal["kept"] for proposal in refined.info["passes"])
 
