@@ -25,8 +25,9 @@ SMALL = {"batch_size": 32, "num_negatives": 3, "epochs_of_data": 1.0}
     [
         (why_it_failed.OLD, why_it_failed.OLD_CHANGES),
         (why_it_failed.REPAIRED, why_it_failed.REPAIRED_CHANGES),
+        (why_it_failed.REPAIRED, why_it_failed.LOSSES),
     ],
-    ids=["old", "repaired"],
+    ids=["old", "repaired", "losses"],
 )
 def test_ablation__changes_are_settings_that_differ_from_the_base(base, changes):
     for name, settings in changes.items():
