@@ -432,7 +432,7 @@ def plots() -> None:
         axes[0].set_yticks(range(len(changes)), changes, fontsize=7)
         axes[0].invert_yaxis()
         figure.tight_layout()
-        figure.savefig(PICTURES / f"why-it-failed-{origin}.png", dpi=110)
+        figure.savefig(PICTURES / f"why-it-failed-{origin}.png", dpi=110, bbox_inches="tight")
         plt.close(figure)
 
 
