@@ -16,12 +16,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
 import typer
+from paired import Comparison
 from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
@@ -191,9 +192,11 @@ REFINED = [
 
 
 @app.command()
-def refine(queries: Queries = 1000, batches: int = 10) -> None:
-    """Measure the same taxa before and after refinement, in batches drawn one by one."""
+def refine(queries: Queries = 1000) -> None:
+    """Measure the same taxa before and after refinement, with the error of the difference."""
     tax = pt.read_ncbi()
+    ranks = [at for metric, at in REFINED if metric == "separation"]
+    compare = Comparison(tax, queries, ranks)
     rows, summary = [], []
     for dim, dtype in HARD:
         start = pt.layout(tax, dim, dtype=dtype)
@@ -201,13 +204,10 @@ def refine(queries: Queries = 1000, batches: int = 10) -> None:
         refined = pt.refine(tax, start)
         seconds = time.perf_counter() - began
         setting = f"{dim}-D {str(dtype).removeprefix('torch.')}"
-        measured = _paired(tax, start, refined, queries // batches, batches)
-        settled = [
-            {"setting": setting, "measure": name} | _compare(*four)
-            for name, four in measured.items()
-        ]
+        found = {(row["metric"], row["at"]): row for row in compare(start, refined)}
+        settled = [{"setting": setting, **_settled(found[key])} for key in REFINED]
         rows += settled
-        verdicts = [str(row["verdict"]) for row in settled]
+        verdicts = [row["verdict"] for row in settled]
         summary.append(
             {
                 "setting": setting,
@@ -225,69 +225,31 @@ def refine(queries: Queries = 1000, batches: int = 10) -> None:
         write_markdown("refine", _side_by_side(rows))
 
 
-def _paired(
-    tax: pt.Taxonomy, start: pt.Layout, refined: pt.Layout, queries: int, batches: int
-) -> dict[str, np.ndarray]:
-    """Every measure of the same taxa: floor, layout, refined and tree, [4, batches]."""
-    ranks = [at for metric, at in REFINED if metric == "separation"]
-    found = {key: np.zeros((4, batches)) for key in REFINED}
-    for seed in range(batches):
-        before, after = (
-            pt.evaluate(
-                (points.radius, points.direction),
-                tax,
-                queries=queries,
-                seed=seed,
-                taxon_ranks=ranks,
-                floor_queries=max(1, queries // 10) if points is start else 0,
-                only=PARTS | {"purity", "neighbour", "separation"},
-            )
-            for points in (start, refined)
-        )
-        for metric, at in REFINED:
-            old, new = (
-                next(row for row in report.rows if (row.metric, row.at) == (metric, at))
-                for report in (before, after)
-            )
-            assert old.floor is not None
-            assert old.ceiling is not None
-            column = old.floor.value, old.value, new.value, old.ceiling.value
-            found[metric, at][:, seed] = column
-    return {f"{metric}, {at}" if at else metric: found[metric, at] for metric, at in REFINED}
-
-
-def _compare(
-    floor: np.ndarray, layout: np.ndarray, refined: np.ndarray, tree: np.ndarray
-) -> dict[str, object]:
-    """Means over batches, and by how much refinement comes nearer to the tree's own value."""
-
-    def gain(kept: np.ndarray) -> float:
-        before, after, aim = layout[kept].mean(), refined[kept].mean(), tree[kept].mean()
-        return abs(before - aim) - abs(after - aim)
-
-    batches = np.arange(len(tree))
-    nearer = gain(batches)
-    without = np.array([gain(batches[batches != left_out]) for left_out in batches])
-    error = float(np.sqrt((len(batches) - 1) * without.var()))  # Jackknife.
+def _settled(row: dict[str, Any]) -> dict[str, Any]:
+    """Round, and judge: nearer to the tree's own value by two standard errors, or farther."""
+    error, gain = row["error"], row["gain"]
+    level = abs(gain) <= 2 * (error or 0)
     return {
-        "floor": round(floor.mean(), 4),
-        "layout": round(layout.mean(), 5),
-        "refined": round(refined.mean(), 5),
-        "tree": round(tree.mean(), 5),
-        "gain": round(nearer, 6),
-        "standard error": round(error, 6),
-        "verdict": "level" if abs(nearer) <= 2 * error else "better" if nearer > 0 else "worse",
+        "measure": f"{row['metric']}, {row['at']}" if row["at"] else row["metric"],
+        "floor": round(row["floor"], 4),
+        "layout": round(row["value"], 5),
+        "refined": round(row["after"], 5),
+        "tree": round(row["ceiling"], 5),
+        "gain": round(gain, 6),
+        "standard error": None if error is None else round(error, 6),
+        "verdict": "level" if level else "better" if gain > 0 else "worse",
     }
 
 
-def _side_by_side(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Put a setting in each column: layout → refined, gain ± its error (floor, tree)."""
-    table: dict[object, dict[str, object]] = {}
+def _side_by_side(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put a setting in each column: layout → refined (floor, tree), and the gain."""
+    table: dict[str, dict[str, Any]] = {}
     for row in rows:
         line = table.setdefault(row["measure"], {"measure": row["measure"]})
         line[str(row["setting"])] = (
-            f"{row['layout']} → {row['refined']}, {row['verdict']} {row['gain']} ± "
-            f"{row['standard error']} ({row['floor']}, {row['tree']})"
+            f"{row['layout']} → {row['refined']} ({row['floor']}, {row['tree']}), "
+            f"{row['verdict']}: {row['gain']:.1g}"
+            + ("" if row["standard error"] is None else f" ± {row['standard error']:.1g}")
         )
     return list(table.values())
 
