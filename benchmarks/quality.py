@@ -27,6 +27,7 @@ from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
 from poincare_taxa.codes import sparse_code, tight_code
+from poincare_taxa.geometry import ball
 from poincare_taxa.readers import read_parents
 
 # `poincare_taxa.layout` names the function; its module is patched to take ideas away.
@@ -217,12 +218,19 @@ def refine(queries: Queries = 1000) -> None:
                 "kept": sum(bool(one["kept"]) for one in refined.info["passes"]) - 1,
                 "seconds": round(seconds, 1),
                 **{verdict: verdicts.count(verdict) for verdict in ("better", "level", "worse")},
+                "beyond a float64 ball before": _beyond(start),
+                "after": _beyond(refined),
             }
         )
         write_tsv("quality/refine", rows)
         write_tsv("quality/refine_passes", summary)
         write_markdown("refine_passes", summary)
         write_markdown("refine", _side_by_side(rows))
+
+
+def _beyond(points: pt.Layout) -> int:
+    """Count the taxa that a view in a float64 ball pulls in to its rim."""
+    return int((points.radius > ball.max_radius(torch.float64)).sum())
 
 
 def _settled(row: dict[str, Any]) -> dict[str, Any]:
