@@ -1,6 +1,7 @@
 """Arguments in, rows out: each command measures one suite and writes its JSON lines."""
 
 import os
+import subprocess
 import sys
 from functools import partial
 from itertools import product
@@ -10,14 +11,15 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import distances, jobs, report, scaling
-from benchmarks.measure import Machine, Rows, measure_limits
+from benchmarks import distances, jobs, report, scaling, search, steps
+from benchmarks.measure import Machine, Rows, load, measure_limits
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
 Threads = Annotated[int, typer.Option(help="Of the CPU.")]
 Seconds = Annotated[float, typer.Option(help="Of measuring, per implementation and row.")]
+Patience = Annotated[float, typer.Option(help="Seconds; what takes longer once is left out.")]
 Tiny = Annotated[bool, typer.Option(help="Only the smallest sizes: does the suite still run?")]
 Out = Annotated[Path | None, typer.Option(help="Folder, instead of results/<device>/.")]
 Dims = Annotated[list[int], typer.Option("--dim", help="May be given several times.")]
@@ -44,6 +46,7 @@ def distance(
     device: Device = AUTOMATIC,
     threads: Threads = ALL_THREADS or 1,
     seconds: Seconds = 1.0,
+    patience: Patience = 5.0,
     tiny: Tiny = False,
     out: Out = None,
     dims: Dims = [2, 10, 64, 256],  # noqa: B006
@@ -52,41 +55,77 @@ def distance(
     machine = machine_of(device, threads)
     rows = Rows("distance", machine)
     limits = measure_limits(machine, megabytes=8 if tiny else 512)
-    for task in distance_tasks(machine, dims, tiny):
-        distances.measure(task, rows, limits, seconds=seconds)
-    rows.write(out)
+    for task in distance_tasks(dims, tiny):
+        distances.measure(task, rows, limits, seconds=seconds, patience=patience)
+        rows.write(out)
 
 
-def distance_tasks(machine: Machine, dims: list[int], tiny: bool) -> list[distances.Task]:
+def distance_tasks(dims: list[int], tiny: bool) -> list[distances.Task]:
     """All sizes at 10 dimensions, all dimensions at a million pairs."""
-    exponents = [2] if tiny else [3, 4, 5, 6, 7] + [8] * (machine.device.type == "cuda")
-    cases = [(10, 10**exponent) for exponent in exponents]
+    cases = [(10, 10**exponent) for exponent in ([2] if tiny else range(3, 9))]
     if not tiny:
         cases += [(dim, 10**6) for dim in dims if dim != 10]
     return [
-        distances.Task(kind, backward, dtype, dim, pairs)
-        for (dim, pairs), kind, backward, dtype in product(
-            cases, ("paired", "all pairs"), (False, True), DTYPES
+        distances.Task(kind, backward, dtype, dim, pairs, manifold)
+        for (dim, pairs), manifold, kind, backward, dtype in product(
+            cases, ("ball", "polar"), ("paired", "all pairs"), (False, True), DTYPES
         )
+        if manifold == "ball" or dim == 10
     ]
+
+
+@app.command(name="steps")
+def steps_of_a_run(
+    threads: Threads = ALL_THREADS or 1,
+    sizes: Annotated[list[int], typer.Option("--size", help="Taxa.")] = [10**4, 10**5, 10**6],  # noqa: B006
+    rounds: Annotated[int, typer.Option(help="Runs of each step at least.", min=1)] = 3,
+    seconds: Seconds = 1.0,
+    patience: Patience = 3.0,
+    out: Out = None,
+) -> None:
+    """Reading, layout, refinement and evaluation of synthetic taxonomies, on the CPU."""
+    rows = Rows("steps", machine_of("cpu", threads))
+    for taxa in sizes:
+        steps.measure(taxa, rows, rounds=rounds, seconds=seconds, patience=patience)
+        rows.write(out)
+
+
+@app.command(name="search")
+def searches(
+    device: Device = AUTOMATIC,
+    threads: Threads = ALL_THREADS or 1,
+    sizes: Annotated[list[int], typer.Option("--size", help="Taxa.")] = [10**5, 2_600_000],  # noqa: B006
+    queries: Annotated[list[int], typer.Option(help="At once; 0: every taxon.")] = [1, 100, 0],  # noqa: B006
+    seconds: Seconds = 1.0,
+    patience: Patience = 10.0,
+    out: Out = None,
+) -> None:
+    """Nearest rows, and ranks of all ancestors: with every taxon as a query, exact evaluation."""
+    rows = Rows("search", machine_of(device, threads))
+    for taxa, dtype in product(sizes, DTYPES):
+        search.measure(taxa, queries, rows, dtype=dtype, seconds=seconds, patience=patience)
+        rows.write(out)
 
 
 @app.command(name="scaling")
 def scaling_law(
     threads: Threads = ALL_THREADS or 1,
-    sizes: Annotated[list[int], typer.Option("--size", help="Taxa.")] = SIZES,
-    queries: Annotated[int, typer.Option(help="Of the evaluation.")] = 1000,
-    repeats: Annotated[int, typer.Option(help="Runs of each size; the fastest counts.")] = 1,
+    sizes: Annotated[list[int], typer.Option("--size", help="Taxa; none: only the law.")] = SIZES,
+    repeats: Annotated[int, typer.Option(help="Runs of each size; the median counts.")] = 3,
     law: Annotated[Path, typer.Option(help="Where the fitted law goes.")] = scaling.LAW,
     out: Out = None,
 ) -> None:
-    """Time and memory against the number of taxa; fits the law of `poincare-taxa plan`."""
+    """Time and memory against the number of taxa; fits the law of `poincare-taxa plan`.
+
+    Sizes that are not asked for keep the rows that they have.
+    """
     machine = machine_of("cpu", threads)
     rows = Rows("scaling", machine)
     for n in sizes:
-        scaling.measure(n, rows, queries=queries, repeats=repeats)
+        scaling.measure(n, rows, repeats=repeats)
         rows.write(out)
-    scaling.report(rows.kept, scaling.write_law(rows.kept, machine, law)["law"])
+    known = load(rows.write(out))
+    scaling.report(known, scaling.write_law(known, machine, law, repeats=repeats)["law"])
 
 
 @app.command(name="report")
@@ -105,6 +144,9 @@ def training(
         Path, typer.Option(help="The Python that its extensions were built for.")
     ] = Path(sys.executable),
     taxa: Annotated[int, typer.Option(help="Of the synthetic taxonomy.")] = 1000,
+    closure: Annotated[
+        list[Path], typer.Option(help="Pairs too, as `ClosurePairs.read_csv` reads them.")
+    ] = [],  # noqa: B006
     epochs: Annotated[int, typer.Option(help="Of each job, at least 2.", min=2)] = 2,
     out: Out = None,
 ) -> None:
@@ -116,5 +158,47 @@ def training(
         "poincare_taxa, negatives per pair": jobs.this_library,
         "poincare_taxa, shared negatives": partial(jobs.this_library, shared=True),
     }
-    jobs.measure(found, rows, taxa=taxa, epochs=epochs)
+    jobs.measure(found, rows, taxa=taxa, epochs=epochs, closures=closure)
     rows.write(out)
+
+
+@app.command(name="all")
+def everything(
+    device: Device = AUTOMATIC,
+    threads: Threads = ALL_THREADS or 1,
+    tiny: Tiny = False,
+    out: Out = None,
+) -> None:
+    """Run every suite, one after another, and the report; on a GPU its tests first.
+
+    A suite that fails does not keep the others from running: the exit status tells.
+    """
+    machine = machine_of(device, threads)
+    folder = out or machine.folder
+    suites = suites_of(machine, tiny)
+    failed = [name for name, command in suites.items() if not run(command, folder)]
+    report.write(folder)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def suites_of(machine: Machine, tiny: bool) -> dict[str, list[str]]:
+    """Names of suites and the arguments that this program runs them with."""
+    on = ["--device", str(machine.device), "--threads", str(machine.threads)]
+    on_cpu = on[2:]
+    small = ["--tiny"] * tiny
+    sizes = ["--size", "300"] if tiny else []
+    return {
+        "distance": ["distance", *on, *small],
+        "training": ["training", *(["--taxa", "100"] if tiny else [])],
+        "search": ["search", *on, *sizes],
+        "steps": ["steps", *on_cpu, *sizes],
+    }
+
+
+def run(arguments: list[str], folder: Path) -> bool:
+    """Run a suite in a process of its own, so that what one leaves behind slows no other down."""
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--out", str(folder)]
+    print(" ".join(command[2:]), flush=True)
+    return subprocess.run(command, check=False, cwd=Path(__file__).parents[1]).returncode == 0

@@ -7,6 +7,7 @@ it gets a row that says so, and no time.
 """
 
 import importlib.util
+import math
 import shutil
 import warnings
 from collections.abc import Callable
@@ -19,28 +20,40 @@ from torch import Tensor
 
 from benchmarks.measure import (
     Cost,
+    LeftOutError,
     Limits,
     Machine,
     Rows,
     Times,
     UnavailableError,
     WrongAnswerError,
+    expected_seconds,
     peak_memory,
     side_by_side,
     timing,
 )
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Points [n, dim] of the ball to distances: [n] of pairs, [n, m] of all pairs."""
+"""Tables of points to distances: [n] of pairs, [n, m] of all pairs."""
 
 LARGEST_NORM = 0.95
-"""Of the points: radius 3.7. Further out a float32 ball, whoever computes in it, is noise."""
+"""Of points of the ball: radius 3.7. Further out float32 is noise, whoever computes in it."""
+
+LARGEST_RADIUS = 20.0
+"""Of points in polar coordinates, which keep their digits out there."""
 
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-8}
 """Largest error against the reference, relative to the largest entry. Wide enough for every formula
 in use (artanh of a norm near 1 loses eps·e^d), narrow enough that a slip in one shows."""
 
-BASELINE = "geoopt, eager"
+BLOCK = {"cpu": 10**7, "cuda": 10**9}
+"""Coordinates that a side of a task holds at once; larger tasks go through one block at a time."""
+
+BASELINE = {"ball": "geoopt, eager", "polar": "plain torch"}
+"""What the others are compared with."""
+
+HELD = 4 * 10**7
+"""Coordinates that a side holds of several blocks; of more blocks, these come round again."""
 
 
 # -------------------------------------------------------------------- reference
@@ -52,6 +65,18 @@ def reference(x: Tensor, y: Tensor) -> Tensor:
     gaps = (1 - x.square().sum(-1)) * (1 - y.square().sum(-1))
     t = 2 * (x - y).square().sum(-1) / gaps
     return torch.log1p(t + torch.sqrt(t * (t + 2)))
+
+
+def polar_reference(x: Tensor, y: Tensor) -> Tensor:
+    """Distance by the law of cosines with |u−v|² for the angle; column 0 is the radius."""
+    x, y = x.double(), y.double()
+    r, s = x[..., 0], y[..., 0]
+    apart = (x[..., 1:] - y[..., 1:]).square().sum(-1)
+    t = torch.cosh(r - s) - 1 + torch.sinh(r) * torch.sinh(s) * apart / 2
+    return torch.log1p(t + torch.sqrt(t * (t + 2)))
+
+
+REFERENCE = {"ball": reference, "polar": polar_reference}
 
 
 def all_pairs(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
@@ -92,10 +117,17 @@ class Task:
     dtype: torch.dtype
     dim: int
     pairs: int
+    manifold: str = "ball"  # or "polar"
 
     @property
     def name(self) -> str:
-        return f"{self.kind}, forward{' + backward' if self.backward else ''}"
+        direction = f"forward{' + backward' if self.backward else ''}"
+        return f"{self.kind}, {direction}{', polar' if self.manifold == 'polar' else ''}"
+
+    @property
+    def columns(self) -> int:
+        """Numbers that a point is."""
+        return self.dim + (self.manifold == "polar")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,29 +137,52 @@ class Task:
         rows = max(1, round(self.pairs**0.5))
         return rows, max(1, self.pairs // rows)
 
+    def blocks(self, machine: Machine) -> tuple[int, int]:
+        """How many blocks the task is done in, and rows of x in each: all that is held at once.
+
+        A library that spreads all pairs out holds the coordinates of each.
+        """
+        n, m = self.shape
+        room = BLOCK[machine.device.type] // self.columns // (1 if self.kind == "paired" else m)
+        count = math.ceil(n / max(1, room))
+        return count, math.ceil(n / count)
+
     @property
     def cost(self) -> Cost:
         """Per pair: points read once in each pass, distances and gradients written once."""
         size = self.dtype.itemsize
         n, m = self.shape
-        points = (n + m) * self.dim * size / (n if self.kind == "paired" else n * m)
+        paired, polar = self.kind == "paired", self.manifold == "polar"
+        points = (n + m) * self.columns * size / (n if paired else n * m)
+        # Root and logarithm of each pair; of each point an exponential (polar).
         moved, flops, special = points + size, 3 * self.dim + 12, 3.0
+        if paired:  # Norms, or sinh: once per point where all pairs are asked for.
+            flops, special = flops + (8 if polar else 4 * self.dim), special + 2 * polar
         if self.backward:  # points and the gradient of the distance read, gradients written
             moved, flops, special = moved + 2 * points + size, 3 * flops, special + 1
-        if self.kind == "paired":
-            flops += 4 * self.dim  # the norms, once per point where all pairs are asked for
         return Cost(moved, flops, special)
 
     def points(self, machine: Machine) -> tuple[Tensor, Tensor, Tensor]:
+        """Points of both sides and the weights of their distances in a weighted sum."""
         generator = torch.Generator().manual_seed(0)
+        (count, rows), m = self.blocks(machine), self.shape[1]
+        if self.kind == "paired":
+            m = n = rows * min(count, max(1, HELD // (rows * self.columns)))
+            shape = (n,)
+        else:
+            n, shape = count * rows, (rows, m)
         both = []
-        for n in self.shape:
-            x = torch.randn(n, self.dim, generator=generator)
-            norm = LARGEST_NORM * torch.rand(n, 1, generator=generator)
-            both.append((norm * torch.nn.functional.normalize(x)).to(machine.device, self.dtype))
-        n, m = self.shape
-        weight = torch.rand(n if self.kind == "paired" else (n, m), generator=generator)
-        return both[0], both[1], weight.to(machine.device, self.dtype)
+        for number in (n, m):
+            x = torch.randn(number, self.dim, generator=generator)
+            x = torch.nn.functional.normalize(x).to(self.dtype)
+            reach = torch.rand(number, 1, generator=generator, dtype=self.dtype)
+            if self.manifold == "polar":
+                x = torch.cat((LARGEST_RADIUS * reach, x), dim=1)
+            else:
+                x = LARGEST_NORM * reach * x
+            both.append(x.to(machine.device))
+        weight = torch.rand(shape, generator=generator, dtype=self.dtype)
+        return both[0], both[1], weight.to(machine.device)
 
 
 def geoopt_eager(task: Task, machine: Machine) -> Distance:
@@ -145,15 +200,18 @@ def geoopt_compiled(task: Task, machine: Machine) -> Distance:
     return _compiled(geoopt_eager(task, machine), machine)
 
 
-def asinh_form(task: Task, machine: Machine) -> Distance:
-    """Plain torch, as this library's geometry writes it."""
-    from poincare_taxa.geometry import ball
+def plain(task: Task, machine: Machine) -> Distance:
+    """This library's geometry in plain torch."""
+    from poincare_taxa.geometry import ball, polar
 
-    return ball.dist if task.kind == "paired" else ball.cdist
+    if task.manifold == "ball":
+        return ball.dist if task.kind == "paired" else ball.cdist
+    distance = polar.dist if task.kind == "paired" else polar.cdist
+    return lambda x, y: distance(x[:, 0], x[:, 1:], y[:, 0], y[:, 1:])
 
 
-def asinh_compiled(task: Task, machine: Machine) -> Distance:
-    return _compiled(asinh_form(task, machine), machine)
+def plain_compiled(task: Task, machine: Machine) -> Distance:
+    return _compiled(plain(task, machine), machine)
 
 
 def hypll(task: Task, machine: Machine) -> Distance:
@@ -180,11 +238,12 @@ def kernels(task: Task, machine: Machine, *, backend: str) -> Distance:
     except ImportError as error:
         raise UnavailableError(f"not built in ({error.name})") from None
     function: Any = fused.dist if task.kind == "paired" else fused.cdist
+    one = torch.zeros(1, task.columns, device=machine.device, dtype=task.dtype)
     try:
-        function(*(torch.zeros(1, 2, device=machine.device) for _ in range(2)), backend=backend)
+        function(one, one, manifold=task.manifold, backend=backend)
     except (ImportError, ValueError) as error:
         raise UnavailableError(str(error)) from None
-    return partial(function, backend=backend)
+    return partial(function, manifold=task.manifold, backend=backend)
 
 
 def _compiled(function: Distance, machine: Machine) -> Distance:
@@ -199,15 +258,18 @@ def _compiled(function: Distance, machine: Machine) -> Distance:
 Implementation = Callable[[Task, Machine], Distance]
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    BASELINE: geoopt_eager,
+    BASELINE["ball"]: geoopt_eager,
     "geoopt, torch.compile": geoopt_compiled,
     "HypLL": hypll,
-    "geometry": asinh_form,
-    "geometry, torch.compile": asinh_compiled,
+    BASELINE["polar"]: plain,
+    "plain torch, torch.compile": plain_compiled,
     "kernels, torch": partial(kernels, backend="torch"),
     "kernels, numba": partial(kernels, backend="numba"),
     "kernels, triton": partial(kernels, backend="triton"),
 }
+
+OTHERS = {"geoopt, eager", "geoopt, torch.compile", "HypLL"}
+"""Libraries that know the ball alone, and have all pairs of points [n, 1, dim] against [m, dim]."""
 
 
 # -------------------------------------------------------------------- measuring
@@ -220,115 +282,137 @@ def measure(
     *,
     implementations: dict[str, Implementation] = IMPLEMENTATIONS,
     seconds: float = 1.0,
+    patience: float = 60.0,
 ) -> dict[str, Times]:
-    """Check all implementations, time the right ones side by side, add a row for each."""
+    """Check all implementations, time the right ones side by side, add a row for each.
+
+    What took so long with fewer pairs that a call would now take longer than `patience` seconds is
+    left out.
+    """
     machine = rows.machine
+    blocks, height = task.blocks(machine)
+    pairs_at_once = height * (1 if task.kind == "paired" else task.shape[1])
     about: dict[str, Any] = {
         "task": task.name,
-        "dtype": str(task.dtype).removeprefix("torch."),
+        "dtype": _name(task.dtype),
         "dim": task.dim,
         "items": task.pairs,
+        "blocks": blocks,
     }
     x, y, weight = task.points(machine)
-    expected = _reference_of(task, x, y, weight)
+    expected = _reference_of(task, height, x, y, weight)
     functions: dict[str, Callable[[], object]] = {}
     errors, peaks = {}, {}
     for name, make in implementations.items():
+        if task.manifold == "polar" and name in OTHERS:
+            continue
         try:
-            _refuse_what_does_not_fit(name, task, machine)
-            call = _call(make(task, machine), task, x, y, weight)
-            call()  # compiles, and fills caches
+            _refuse_what_does_not_fit(name, task, pairs_at_once, machine)
+            _leave_out_what_takes_too_long(name, task, rows, patience)
+            distance = make(task, machine)
+            first = _call(distance, task, 1, height, x, y, weight)
+            first()  # compiles, and fills caches
             with peak_memory(machine) as peak:
-                found = call()
-            errors[name] = check([_head(f, task) for f in found], expected, task.dtype)
+                found = first()
+            errors[name] = check(found, expected, task.dtype)
         except WrongAnswerError as error:
             rows.add(**about, implementation=name, status=f"refused: {error}")
         except UnavailableError as error:
             rows.add(**about, implementation=name, status=f"not here: {error}")
+        except LeftOutError as error:
+            rows.add(**about, implementation=name, status=f"left out: {error}")
         except (MemoryError, torch.OutOfMemoryError):
             rows.add(**about, implementation=name, status="out of memory")
         else:
-            functions[name], peaks[name] = call, peak.bytes
+            functions[name] = _call(distance, task, blocks, height, x, y, weight)
+            peaks[name] = peak.bytes
+        found = None
     times = side_by_side(functions, machine, seconds=seconds) if functions else {}
+    done = blocks * pairs_at_once
     for name, each in times.items():
         rows.add(
             **about | {"implementation": name, "error": errors[name], "peak_bytes": peaks[name]},
-            **timing(each, task.pairs),
+            **timing(each, done),
             **vars(task.cost),
-            **limits.share(task.cost, task.dtype, task.pairs / each.median),
-            against=_ratio(times, name),
+            **limits.share(task.cost, task.dtype, done / each.median),
+            against=_ratio(times, name, BASELINE[task.manifold]),
         )
     return times
 
 
-def _ratio(times: dict[str, Times], name: str) -> float | None:
-    """How many times faster than geoopt: the median over rounds, each beside its neighbour."""
-    if BASELINE not in times or name == BASELINE:
+def _ratio(times: dict[str, Times], name: str, baseline: str) -> float | None:
+    """How many times faster: the median over rounds, each beside its neighbour."""
+    if baseline not in times or name == baseline:
         return None
-    pairs = zip(times[BASELINE].rounds, times[name].rounds, strict=False)
+    pairs = zip(times[baseline].rounds, times[name].rounds, strict=False)
     return Times([slow / fast for slow, fast in pairs]).median
 
 
 def _call(
-    distance: Distance, task: Task, x: Tensor, y: Tensor, weight: Tensor
+    distance: Distance,
+    task: Task,
+    blocks: int,
+    height: int,
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
 ) -> Callable[[], list[Tensor]]:
-    if task.backward:
-        return lambda: with_gradients(distance, x, y, weight)
+    """Do some blocks of a task, one after another; return what the last one gave."""
+    paired = task.kind == "paired"
 
-    def forward() -> list[Tensor]:
-        with torch.no_grad():
-            return [distance(x, y)]
+    def run() -> list[Tensor]:
+        found = []
+        for block in range(blocks):
+            found.clear()  # Freed before the next one is made.
+            start = block * height % len(x)
+            at = slice(start, start + height)
+            second, w = (y[at], weight[at]) if paired else (y, weight)
+            if task.backward:
+                found = with_gradients(distance, x[at], second, w)
+            else:
+                with torch.no_grad():
+                    found = [distance(x[at], second)]
+        return found
 
-    return forward
-
-
-CHECKED = 4096
-"""Rows of each result that are compared with the reference, from the start."""
-
-
-def _head(values: Tensor, task: Task) -> Tensor:
-    return values[:CHECKED, :CHECKED] if _square(values, task) else values[:CHECKED]
-
-
-def _square(values: Tensor, task: Task) -> bool:
-    return task.kind == "all pairs" and values.shape == task.shape
+    return run
 
 
-def _reference_of(task: Task, x: Tensor, y: Tensor, weight: Tensor) -> list[Tensor]:
-    """Distance of the first rows and, where asked for, the gradients of the first points."""
-    if task.kind == "paired":
-        x, y, weight = x[:CHECKED], y[:CHECKED], weight[:CHECKED]
-        distance = reference
-    else:
-        distance = partial(all_pairs, reference)
-    if not task.backward:
-        return [distance(x[:CHECKED], y[:CHECKED])]
-    if task.kind == "paired":
-        return with_gradients(distance, x.double(), y.double(), weight.double())
-    return _all_pairs_gradients(x.double(), y.double(), weight.double())
+def _reference_of(task: Task, height: int, x: Tensor, y: Tensor, weight: Tensor) -> list[Tensor]:
+    """Distance and, where asked for, gradients of the first block, a few rows of x at a time."""
+    paired = task.kind == "paired"
+    distance: Distance = REFERENCE[task.manifold]
+    distance = distance if paired else partial(all_pairs, distance)
+    step = max(1, 2**22 // (task.columns if paired else y.numel()))
+    by_y = torch.zeros(height if paired else len(y), *y.shape[1:], dtype=torch.float64)
+    by_y = by_y.to(y.device)
+    parts = []
+    for start in range(0, height, step):
+        at = slice(start, min(start + step, height))
+        second = y[at] if paired else y
+        if not task.backward:
+            parts.append([distance(x[at], second)])
+            continue
+        d, dx, dy = with_gradients(distance, x[at].double(), second.double(), weight[at].double())
+        parts.append([d, dx])
+        by_y[at if paired else slice(None)] += dy
+    found = [torch.cat(each) for each in zip(*parts, strict=True)]
+    return [*found, by_y] if task.backward else found
 
 
-def _all_pairs_gradients(x: Tensor, y: Tensor, weight: Tensor) -> list[Tensor]:
-    """As `with_gradients`, a few rows of x at a time: the reference makes [n, m, dim]."""
-    step = max(1, 2**22 // y.numel())
-    distance, by_x, by_y = [], [], torch.zeros_like(y)
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        d, dx, dy = with_gradients(partial(all_pairs, reference), x[part], y, weight[part])
-        if start < CHECKED:
-            distance.append(d[:, :CHECKED])
-        by_x.append(dx)
-        by_y += dy
-    return [torch.cat(distance)[:CHECKED], torch.cat(by_x)[:CHECKED], by_y[:CHECKED]]
-
-
-SPREADING = {BASELINE, "geoopt, torch.compile", "HypLL"}
-"""All pairs in these libraries are points [n, 1, dim] against [m, dim]."""
-
-
-def _refuse_what_does_not_fit(name: str, task: Task, machine: Machine) -> None:
+def _refuse_what_does_not_fit(name: str, task: Task, pairs: int, machine: Machine) -> None:
     """A dozen arrays of pairs are alive at a time, each of vectors where a library spreads them."""
-    spread = task.kind == "paired" or name in SPREADING
-    needed = 12 * task.pairs * (task.dim if spread else 1) * task.dtype.itemsize
+    spread = task.kind == "paired" or name in OTHERS
+    needed = 12 * pairs * (task.columns if spread else 1) * task.dtype.itemsize
     if needed > 0.7 * machine.memory:
         raise UnavailableError(f"may need {needed / 2**30:.0f} GiB")
+
+
+def _leave_out_what_takes_too_long(name: str, task: Task, rows: Rows, patience: float) -> None:
+    alike = {"task": task.name, "dtype": _name(task.dtype), "dim": task.dim, "implementation": name}
+    wait = expected_seconds(rows, alike, task.pairs)
+    if wait > patience:
+        raise LeftOutError(f"a call would take {f'about {wait:.0f} s' if wait < 1e9 else 'longer'}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

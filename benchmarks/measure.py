@@ -7,6 +7,8 @@ which share of this device's own measured limits that is, the peak memory, and t
 
 import gc
 import json
+import math
+import os
 import platform
 import re
 import subprocess
@@ -36,6 +38,10 @@ class WrongAnswerError(Exception):
 
 class UnavailableError(Exception):
     """An implementation cannot run here; the message says why."""
+
+
+class LeftOutError(Exception):
+    """An implementation would take too long; the message says how long."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Machine:
             "driver": _driver() if cuda else platform.release(),
             "memory_bytes": self.memory,
             "threads": self.threads,
+            # Of the last minute, these threads included: more says that others were at work too.
+            "load": round(os.getloadavg()[0], 2),
             "versions": versions() | ({"cuda": torch.version.cuda} if cuda else {}),
             "commit": commit(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -136,6 +144,10 @@ class Times:
         return self.quantile(0.5)
 
 
+LONG = 60.0
+"""Seconds after which no further round begins."""
+
+
 def side_by_side(
     functions: dict[str, Callable[[], object]],
     machine: Machine,
@@ -145,23 +157,23 @@ def side_by_side(
 ) -> dict[str, Times]:
     """Time functions in turns, so that a busy moment of the machine hits all of them.
 
-    At least `rounds` rounds, then more until each function had about `seconds`; each turn repeats
-    a short function until it lasts 2 ms. One call of each comes first, unmeasured.
+    At least `rounds` rounds (one, where that takes a minute), then more until each function had
+    about `seconds`; each turn repeats a short function until it lasts 2 ms. Functions should have
+    been called before.
     """
     repeats = {}
     for name, function in functions.items():
-        function()
-        once = min(_timed(function, 1, machine) for _ in range(2))
+        once = _timed(function, 1, machine)
         repeats[name] = max(1, round(2e-3 / max(once, 1e-9)))
     found: dict[str, list[float]] = {name: [] for name in functions}
     start = time.perf_counter()
-    while min(map(len, found.values())) < rounds or (
-        time.perf_counter() - start < seconds * len(functions)
-        and max(map(len, found.values())) < 1000
-    ):
+    while True:
         for name, function in functions.items():
             found[name].append(_timed(function, repeats[name], machine))
-    return {name: Times(each) for name, each in found.items()}
+        spent, done = time.perf_counter() - start, min(map(len, found.values()))
+        enough = done >= rounds and (spent > seconds * len(functions) or done == 1000)
+        if enough or spent > LONG:
+            return {name: Times(each) for name, each in found.items()}
 
 
 def _timed(function: Callable[[], object], repeats: int, machine: Machine) -> float:
@@ -260,6 +272,10 @@ def measure_limits(machine: Machine, *, megabytes: int = 512) -> Limits:
 # -------------------------------------------------------------------- rows
 
 
+SUBJECT = ("task", "implementation", "dtype", "dim", "items", "taxa", "queries")
+"""What a row is about: a second measurement of the same replaces the first."""
+
+
 @dataclass
 class Rows:
     """Rows of one suite: printed as they come, kept as one JSON object a line."""
@@ -273,12 +289,31 @@ class Rows:
         print(_one_line(row), flush=True)
 
     def write(self, folder: Path | None = None) -> Path:
+        """Write the rows over those about the same in the file; its others stay."""
         path = (folder or self.machine.folder) / f"{self.suite}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = (json.dumps(row, allow_nan=False) for row in self.kept)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(f"{len(self.kept)} rows in {path}")
+        rows = {tuple(map(row.get, SUBJECT)): row for row in [*load(path), *self.kept]}
+        lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows.values()]
+        path.write_text("".join(lines), encoding="utf-8")
         return path
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def expected_seconds(rows: Rows, about: dict[str, Any], items: int) -> float:
+    """What a call would take at the rate of the last row about the same: 0 if there is none."""
+    alike = [row for row in rows.kept if about.items() <= row.items()]
+    if not alike:
+        return 0.0
+    last = alike[-1]
+    if last["status"].startswith("left out"):
+        return math.inf
+    return items / last.get("items_per_second", math.inf)
 
 
 def timing(times: Times, items: int) -> dict[str, Any]:
@@ -294,7 +329,7 @@ def timing(times: Times, items: int) -> dict[str, Any]:
 
 
 def _one_line(row: dict[str, Any]) -> str:
-    what = [str(row[k]) for k in ("task", "implementation", "dtype", "dim", "items") if k in row]
+    what = [str(row[k]) for k in SUBJECT if k in row]
     text = f"{' · '.join(what):84}"
     if row["status"] != "measured":
         return f"{text} {row['status']}"

@@ -1,46 +1,38 @@
-"""Tables and plots of docs/benchmarks.md, from the rows under results/."""
+"""The tables and plots of docs/benchmarks.md: one page for each device, from its rows.
 
-import json
-from collections.abc import Sequence
+Every table stands beside a sentence that says what is in it; sizes where this library loses are
+listed, not left out.
+"""
+
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scaling
-from benchmarks.tables import PAGES, RESULTS, write_markdown
+from benchmarks import distances, scaling
+from benchmarks.measure import load
+from benchmarks.tables import PAGES, RESULTS, markdown
 
 Measured = list[dict[str, Any]]
-SHOWN = 10**6  # Pairs of the table.
 
+PAIRS, DIM = 10**6, 10
+"""Of the tables that compare implementations; where a run was smaller, its largest size."""
 
-def load(folder: Path, suite: str) -> Measured:
-    path = folder / f"{suite}.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def write(folder: Path, *, plots: bool = True) -> list[str]:
-    """Write the tables and plots of one device; return their names."""
-    written = []
-    distance = load(folder, "distance")
-    if distance:
-        largest = max(row["items"] for row in distance if "items" in row)
-        table = distance_table(distance, min(SHOWN, largest))
-        write_markdown(f"benchmarks-distance-{folder.name}", table)
-        written.append(f"benchmarks-distance-{folder.name}")
-    law = load(folder, "scaling")
-    if law:
-        write_markdown(f"benchmarks-scaling-{folder.name}", scaling_table(law))
-        written.append(f"benchmarks-scaling-{folder.name}")
-    training = load(folder, "training")
-    if training:
-        write_markdown(f"benchmarks-training-{folder.name}", training_table(training))
-        written.append(f"benchmarks-training-{folder.name}")
-    if plots and distance:
-        _plot_distance(distance, PAGES / f"benchmarks-distance-{folder.name}.svg")
-    if plots and law:
-        _plot_scaling(law, PAGES / f"benchmarks-scaling-{folder.name}.svg")
-    return written
+COMPILED = "plain torch, torch.compile"
+SHORT = {
+    "geoopt, eager": "geoopt",
+    "geoopt, torch.compile": "geoopt, compiled",
+    COMPILED: "plain torch, compiled",
+}
+STYLE = {
+    "geoopt, eager": ("#888888", "o", "-"),
+    "geoopt, torch.compile": ("#888888", "s", "--"),
+    "HypLL": ("#c7902b", "^", "-"),
+    "plain torch": ("#7fb2e5", "o", "-"),
+    COMPILED: ("#7fb2e5", "s", "--"),
+    "kernels, numba": ("#0b4f9e", "o", "-"),
+    "kernels, triton": ("#0b4f9e", "D", "-"),
+}
+"""What is plotted: others grey and ochre, ours blue; with a compiler dashed."""
 
 
 def devices() -> list[Path]:
@@ -48,110 +40,467 @@ def devices() -> list[Path]:
     return sorted({path.parent for path in RESULTS.glob("*/*.jsonl")})
 
 
-def distance_table(rows: Measured, pairs: int) -> list[dict[str, object]]:
-    """One line per implementation at one size in 10 dimensions, what was refused included."""
+def write(folder: Path, pages: Path = PAGES) -> Path:
+    """Write the page of one device, and its plots."""
+    rows = {path.stem: load(path) for path in sorted(folder.glob("*.jsonl"))}
+    rows = {suite: mine for suite, mine in rows.items() if mine}
+    name = f"benchmarks-{folder.name}"
+    pages.mkdir(parents=True, exist_ok=True)
+    parts = [f"## {next(iter(rows.values()))[0]['device']}", _facts(rows)]
+    for suite, section in SECTIONS.items():
+        if suite in rows:
+            parts += section(rows[suite], pages / f"{name}-{suite}")
+    path = pages / f"{name}.md"
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(path)
+    return path
+
+
+# -------------------------------------------------------------------- what ran
+
+
+def _facts(rows: dict[str, Measured]) -> str:
     table = []
-    for row in rows:
-        if row.get("items", pairs) != pairs or row["dim"] != 10:
+    for suite, mine in rows.items():
+        first, loads = mine[0], [row["load"] for row in mine if "load" in row]
+        installed = {k: v for row in mine for k, v in row["versions"].items() if v}
+        table.append(
+            {
+                "suite": suite,
+                "rows": len(mine),
+                "commit": ", ".join(dict.fromkeys(row["commit"] for row in mine)),
+                "date": first["date"][:10],
+                "system": first["driver"],
+                "memory": f"{first['memory_bytes'] / 2**30:.0f} GiB",
+                "load": f"{min(loads):.1f}–{max(loads):.1f}" if loads else "unknown",
+                "versions": ", ".join(f"{name} {one}" for name, one in installed.items()),
+            }
+        )
+    return "What ran. *load* is the system's load average while rows were taken: more than the " + (
+        "threads in use says that other programs were at work, and times are longer than on a "
+        f"machine at rest.\n\n{markdown(table)}"
+    )
+
+
+# -------------------------------------------------------------------- distances
+
+
+def distance_section(rows: Measured, file: Path) -> list[str]:
+    pairs = min(PAIRS, max(row["items"] for row in rows))
+    at = [row for row in rows if row["items"] == pairs and row["dim"] == DIM]
+    many = _many(pairs)
+    parts = ["### Distances"]
+    for manifold, about in (
+        ("ball", "The ball. In brackets how many times faster than geoopt, eager."),
+        ("polar", "Polar coordinates, radii up to 20. In brackets, against plain torch."),
+    ):
+        for dtype in ("float32", "float64"):
+            mine = [r for r in at if _manifold(r) == manifold and r["dtype"] == dtype]
+            if mine:
+                title = f"**{many} pairs, {DIM} dimensions, {dtype}**: milliseconds. {about}"
+                parts += [title, markdown(comparison(mine))]
+    parts += [
+        f"**What limits them** ({many} pairs, {DIM} dimensions): the fastest of this library's. "
+        "Bytes, operations and special functions (roots, logarithms, exponentials) are the least "
+        "that a pair needs; *of copy* and *of special* are the shares reached of what this "
+        "device's own copy and logarithm reach, above 100 % where the points fit in a cache; "
+        "*peak* is the memory that one block adds.",
+        markdown(limits(at)),
+    ]
+    for key, title in (("items", "pairs"), ("dim", "dimensions")):
+        chosen = [r for r in rows if (r["dim"] == DIM if key == "items" else r["items"] == pairs)]
+        if len({row[key] for row in chosen}) > 1:
+            parts += [
+                f"**By {title}** (the ball): nanoseconds a pair, of the fastest library that is "
+                "not this one, then of this library's kernels (without a compiler), and how many "
+                "times faster these are; bold where they lose.",
+                markdown(against(chosen, key, title)),
+            ]
+    parts += ["**Where we lose**, all of it: who is faster than the kernels, and by how much."]
+    parts += [markdown(losses(rows))] if losses(rows) else ["Nowhere in these rows."]
+    parts += _left(rows)
+    _plot_sizes(rows, file.with_suffix(".svg"))
+    parts.append(
+        f"![Time a pair by size, {DIM} dimensions, in the ball; lower is better]"
+        f"(tables/{file.name}.svg)"
+    )
+    return parts
+
+
+def comparison(rows: Measured) -> Measured:
+    """Implementations down, tasks across."""
+    table = []
+    for name in _in_order(row["implementation"] for row in rows):
+        line: dict[str, Any] = {"implementation": name}
+        for task in _in_order(row["task"] for row in rows):
+            row = _find(rows, implementation=name, task=task)
+            line[task.removesuffix(", polar")] = _cell(row)
+        table.append(line)
+    return table
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    if row["status"] != "measured":
+        return row["status"].split(":")[0]
+    ratio = "" if row["against"] is None else f" ({row['against']:.1f}×)"
+    return f"{_span(row)}{ratio}"
+
+
+def limits(rows: Measured) -> Measured:
+    table = []
+    for task in _in_order(row["task"] for row in rows):
+        for dtype in ("float32", "float64"):
+            row = _fastest(rows, ours=True, task=task, dtype=dtype)
+            if row is not None:
+                table.append(
+                    {
+                        "task": task,
+                        "dtype": dtype,
+                        "by": row["implementation"],
+                        "ns a pair": _number(1e9 / row["items_per_second"]),
+                        "bytes": f"{row['bytes']:.0f}",
+                        "operations": f"{row['flops']:.0f}",
+                        "special": f"{row['special']:.0f}",
+                        "of copy": f"{row['of_copy_bandwidth']:.0%}",
+                        "of special": f"{row['of_special_limit']:.0%}",
+                        "peak MiB": f"{row['peak_bytes'] / 2**20:.0f}",
+                    }
+                )
+    return table
+
+
+def against(rows: Measured, key: str, title: str) -> Measured:
+    """The fastest of the others beside the fastest kernel, by size or dimension."""
+    table = []
+    ball = [row for row in rows if _manifold(row) == "ball"]
+    for value in sorted({row[key] for row in ball}):
+        line: dict[str, Any] = {title: _many(value) if key == "items" else value}
+        for task in _in_order(row["task"] for row in ball):
+            for dtype in ("float32", "float64"):
+                about = {key: value, "task": task, "dtype": dtype}
+                other = _fastest(ball, ours=False, **about)
+                mine = _fastest(ball, ours=True, compiled=False, **about)
+                line[f"{task}, {dtype}"] = _beside(other, mine)
+        table.append(line)
+    return table
+
+
+def _beside(other: dict[str, Any] | None, mine: dict[str, Any] | None) -> str:
+    if mine is None:
+        return "–"
+    ours = _number(1e9 / mine["items_per_second"])
+    if other is None:
+        return f"– / {ours}"
+    ratio = mine["items_per_second"] / other["items_per_second"]
+    text = f"{_number(1e9 / other['items_per_second'])} / {ours} = {ratio:.1f}×"
+    return f"**{text}**" if ratio < 1 else text
+
+
+def losses(rows: Measured) -> Measured:
+    """Each measured size at which something is faster than the fastest of the kernels."""
+    table = []
+    seen = dict.fromkeys(_about(row) for row in rows)
+    for about in seen:
+        same = [row for row in rows if _about(row) == about and row["status"] == "measured"]
+        mine = [row for row in same if row["implementation"].startswith("kernels")]
+        if not mine:
             continue
-        line: dict[str, object] = {
-            "task": row["task"],
-            "dtype": row["dtype"],
-            "implementation": row["implementation"],
-        }
-        if row["status"] == "measured":
-            low, high = 1e3 * row["seconds_20"], 1e3 * row["seconds_80"]
-            line["ms (20–80 %)"] = f"{1e3 * row['seconds']:.1f} ({low:.1f}–{high:.1f})"
-            line["× geoopt eager"] = "1" if row["against"] is None else f"{row['against']:.2f}"
-            line["of copy"] = f"{row['of_copy_bandwidth']:.0%}"
-            line["of special"] = f"{row['of_special_limit']:.0%}"
-            line["peak MiB"] = f"{row['peak_bytes'] / 2**20:.0f}"
-        else:
-            line |= {"ms (20–80 %)": row["status"]}
-            line |= dict.fromkeys(["× geoopt eager", "of copy", "of special", "peak MiB"], "")
-        table.append(line)
+        best = max(mine, key=lambda row: row["items_per_second"])
+        fastest = max(same, key=lambda row: row["items_per_second"])
+        ratio = fastest["items_per_second"] / best["items_per_second"]
+        if not fastest["implementation"].startswith("kernels"):
+            table.append(_loss(fastest, best, ratio))
     return table
 
 
-def training_table(rows: Measured) -> list[dict[str, object]]:
-    """Pairs per second of each job, and how many times those of the slower programs."""
-    speed = {row["implementation"]: row.get("items_per_second") for row in rows}
-    table = []
+def _loss(fastest: dict[str, Any], best: dict[str, Any], ratio: float) -> dict[str, Any]:
+    return {
+        "task": best["task"],
+        "dtype": best["dtype"],
+        "dimensions": best["dim"],
+        "pairs": _many(best["items"]),
+        "faster": fastest["implementation"],
+        "than": best["implementation"],
+        "by": f"{ratio:.1f}×",
+    }
+
+
+def _about(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["task"], row["dtype"], row["dim"], row["items"]
+
+
+def _left(rows: Measured) -> list[str]:
+    left = [row for row in rows if row["status"] != "measured"]
+    return ["**What has no time**, and why.", markdown(reasons(left))] if left else []
+
+
+def reasons(rows: Measured) -> Measured:
+    """Implementations and why they were not timed, with the number of rows."""
+    found: dict[tuple[str, str], Measured] = {}
     for row in rows:
-        line: dict[str, object] = {"job": row["implementation"]}
-        mine = row.get("items_per_second")
-        line["pairs per second"] = f"{mine:,.0f}" if mine else row["status"]
-        for other in ("facebookresearch", "gensim"):
-            known = mine and speed.get(other)
-            line[f"× {other}"] = f"{mine / speed[other]:.1f}" if known else ""
-        table.append(line)
-    return table
-
-
-def scaling_table(rows: Measured) -> list[dict[str, object]]:
-    """Time and memory of each step, and by how much the law misses it."""
-    fitted = scaling.planning.fit_law(rows)
-    lines = scaling.errors(rows, fitted)
+        # Seconds differ from row to row.
+        why = "left out: a call would take too long" if "take" in row["status"] else row["status"]
+        found.setdefault((row["implementation"], why), []).append(row)
     return [
-        {
-            "step": line["step"],
-            "taxa": f"{line['taxa']:,}",
-            "seconds": f"{line['seconds']:.3g}",
-            "law": f"{line['seconds error']:+.0%}",
-            "law without this size": f"{line['seconds error, held out']:+.0%}",
-            "GiB": f"{line['memory'] / 2**30:.2f}",
-            "law of memory": f"{line['memory error']:+.0%}",
-        }
-        for line in sorted(lines, key=lambda line: scaling.planning.STEPS.index(line["step"]))
+        {"implementation": name, "why": why, "rows": len(some)}
+        for (name, why), some in found.items()
     ]
 
 
-def _plot_distance(rows: Measured, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    tasks = sorted({row["task"] for row in rows})
-    figure, axes = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3.2), sharey=True)
-    for ax, task in zip(_list(axes), tasks, strict=True):
-        chosen = [
-            row
-            for row in rows
-            if (row["task"], row["dtype"], row["dim"]) == (task, "float32", 10)
-            and row["status"] == "measured"
-        ]
-        for name in dict.fromkeys(row["implementation"] for row in chosen):
-            mine = [row for row in chosen if row["implementation"] == name]
-            x, y = [r["items"] for r in mine], [r["items_per_second"] for r in mine]
-            ax.loglog(x, y, "o-", label=name, markersize=3)
-        ax.set(title=task, xlabel="pairs")
-        ax.title.set_fontsize(8)
-    _list(axes)[0].set_ylabel("pairs per second (float32, 10-D)")
-    _list(axes)[-1].legend(fontsize=6)
-    _save(figure, path)
+def _fastest(
+    rows: Measured, *, ours: bool, compiled: bool = True, **about: Any
+) -> dict[str, Any] | None:
+    found = [
+        row
+        for row in rows
+        if row["status"] == "measured"
+        and (row["implementation"] not in distances.OTHERS) == ours
+        and (compiled or row["implementation"] != COMPILED)
+        and about.items() <= row.items()
+    ]
+    return max(found, key=lambda row: row["items_per_second"], default=None)
 
 
-def _plot_scaling(rows: Measured, path: Path) -> None:
-    import matplotlib.pyplot as plt
+def _manifold(row: dict[str, Any]) -> str:
+    return "polar" if row["task"].endswith("polar") else "ball"
 
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
-    for ax, what, scale in zip(axes, ("seconds", "memory"), (1, 2**30), strict=True):
+
+def _plot_sizes(rows: Measured, path: Path) -> None:
+    ball = [
+        row
+        for row in rows
+        if _manifold(row) == "ball" and row["dim"] == DIM and row["status"] == "measured"
+    ]
+    tasks = _in_order(row["task"] for row in ball)
+    figure, axes = _figure(2, len(tasks))
+    for dtype, line in zip(("float32", "float64"), axes, strict=True):
+        for task, ax in zip(tasks, line, strict=True):
+            for name, (color, marker, dashes) in STYLE.items():
+                mine = [
+                    (row["items"], 1e9 / row["items_per_second"])
+                    for row in ball
+                    if (row["implementation"], row["task"], row["dtype"]) == (name, task, dtype)
+                ]
+                if mine:
+                    ax.loglog(
+                        *zip(*sorted(mine), strict=True),
+                        color=color,
+                        marker=marker,
+                        linestyle=dashes,
+                        markersize=4,
+                        linewidth=2 if name.startswith("kernels") else 1.2,
+                        label=SHORT.get(name, name),
+                    )
+            ax.set_title(f"{task}\n{dtype}", fontsize=9)
+        line[0].set_ylabel("ns a pair")
+    for ax in axes[-1]:
+        ax.set_xlabel("pairs")
+    _save(figure, path, axes)
+
+
+# -------------------------------------------------------------------- steps, nearest, training
+
+
+def steps_section(rows: Measured, file: Path) -> list[str]:
+    table = []
+    for row in rows:
+        line: dict[str, Any] = {
+            "step": row["task"],
+            "by": row["implementation"],
+            "dimensions": row.get("dim", ""),
+            "dtype": row.get("dtype", ""),
+            "taxa": f"{row['taxa']:,}",
+            "ms": _span(row) if row["status"] == "measured" else row["status"],
+        }
+        timed = row["status"] == "measured"
+        line["taxa a second"] = _many(row["items_per_second"]) if timed else ""
+        line["peak MiB"] = f"{row['peak_bytes'] / 2**20:.0f}" if timed else ""
+        table.append(line)
+    return [
+        "### Steps of a run",
+        "Synthetic taxonomies. Checked first: the table read is the one written; radii are τ times "
+        "the depth and distances near τ times the tree's; no kept pass of the refinement is worse; "
+        "mean ranks are those of plain counting. *peak* is the memory that a run adds.",
+        markdown(table),
+    ]
+
+
+def search_section(rows: Measured, file: Path) -> list[str]:
+    table = []
+    for row in sorted(rows, key=lambda row: (row["task"], row["taxa"], row["queries"])):
+        timed = row["status"] == "measured"
+        shown = {key: row[key] for key in ("task", "implementation", "dtype")}
+        shown |= {key: f"{row[key]:,}" for key in ("taxa", "queries")}
+        shown["ms"] = _span(row) if timed else row["status"].split(":")[0]
+        shown["ms a query"] = _number(1e3 * row["seconds"] / row["queries"]) if timed else ""
+        shown["distances a second"] = f"{row['items_per_second']:.2g}" if timed else ""
+        shown["peak MiB"] = f"{row['peak_bytes'] / 2**20:.0f}" if timed else ""
+        table.append(shown)
+    return [
+        "### Searches of all taxa",
+        f"Layouts of synthetic taxonomies, {rows[0]['dim']} dimensions, polar; every row is "
+        "compared with every query. The answers must be those of plain distances, sorted or "
+        "counted. *Ranks of all ancestors* is what mean rank and MAP need: with as many queries "
+        "as taxa it is exact evaluation.",
+        markdown(table),
+        *_left(rows),
+    ]
+
+
+def training_section(rows: Measured, file: Path) -> list[str]:
+    parts = [
+        "### Training",
+        f"Whole jobs in {rows[0]['dim']} dimensions, one thread each: pairs a second, and how many "
+        "times those of the other programs. A job counts if it learned: its loss had to fall, and "
+        "the MAP of ancestors to rise. Other programs train in the small batches of their own "
+        "design.",
+    ]
+    for task in _in_order(row["task"] for row in rows):
+        mine = [row for row in rows if row["task"] == task]
+        speed = {row["implementation"]: row.get("items_per_second") for row in mine}
+        table = []
+        for name, pairs in speed.items():
+            row = _find(mine, implementation=name) or {}
+            line = {"job": name, "pairs a second": f"{pairs:,.0f}" if pairs else row["status"]}
+            for other in ("facebookresearch", "gensim"):
+                known = pairs and speed.get(other)
+                line[f"× {other}"] = f"{pairs / known:.1f}" if known and pairs else ""
+            table.append(line)
+        parts += [f"**{task}**", markdown(table)]
+    return parts
+
+
+# -------------------------------------------------------------------- the scaling law
+
+
+def scaling_section(rows: Measured, file: Path) -> list[str]:
+    fitted = scaling.planning.fit_law(rows)
+    lines = scaling.errors(rows, fitted)
+    _plot_scaling(lines, file.with_suffix(".svg"))
+    return [
+        "### The scaling law",
+        "Each step on synthetic taxonomies in a process of its own: seconds measured, in brackets "
+        "by how much the law is off. Evaluation asks 1,000 queries (every taxon up to 5,000 taxa; "
+        "100 beyond 100,000), refinement makes at most two passes of 256 queries (64 beyond "
+        "100,000).",
+        markdown(scaling_table(lines, "seconds", lambda seconds: f"{seconds:.3g}")),
+        "GiB that the process holds at the peak of each step, in brackets by how much the law is "
+        "off.",
+        markdown(scaling_table(lines, "memory", lambda size: f"{size / 2**30:.2f}")),
+        "Exponents of n where n is 100,000 or more, and the largest errors of the law: on the "
+        "points it was fitted to, and on a size that was held out of the fit.",
+        markdown(law_table(rows, lines)),
+        f"![Time and memory against the number of taxa](tables/{file.name}.svg)",
+    ]
+
+
+def scaling_table(lines: Measured, what: str, written: Callable[[float], str]) -> Measured:
+    """Sizes down, steps across."""
+    table = []
+    for taxa in sorted({line["taxa"] for line in lines}):
+        shown: dict[str, Any] = {"taxa": f"{taxa:,}"}
         for step in scaling.planning.STEPS:
-            mine = [row for row in rows if row["step"] == step]
-            x, y = [r["taxa"] for r in mine], [r[what] / scale for r in mine]
-            ax.loglog(x, y, "o-", label=step, markersize=3)
-        ax.set(xlabel="taxa", ylabel="seconds" if what == "seconds" else "GiB at the peak")
-    axes[0].legend(fontsize=8)
-    _save(figure, path)
+            line = _find(lines, taxa=taxa, step=step)
+            if line is not None:
+                shown[step] = f"{written(line[what])} ({line[f'{what}, law, error']:+.0%})"
+        table.append(shown)
+    return table
 
 
-def _list(axes: Any) -> Sequence[Any]:
-    return list(getattr(axes, "flat", [axes]))
+def law_table(rows: Measured, lines: Measured) -> Measured:
+    slopes = scaling.slopes(rows)
+    table = []
+    for step in scaling.planning.STEPS:
+        mine = [line for line in lines if line["step"] == step]
+        shown: dict[str, Any] = {"step": step}
+        for what, short in (("seconds", "time"), ("memory", "memory")):
+            shown[f"{short} ∝"] = f"n^{slopes[step][what]:.2f}"
+            for kind, title in (("law", "error"), ("law, held out", "error, held out")):
+                worst = max((line[f"{what}, {kind}, error"] for line in mine), key=abs)
+                shown[f"{short}, {title}"] = f"{worst:+.0%}"
+        table.append(shown)
+    return table
 
 
-def _save(figure: Any, path: Path) -> None:
+def _plot_scaling(lines: Measured, path: Path) -> None:
+    figure, axes = _figure(1, 2, width=4.4)
+    panels = (("seconds", 1, "seconds"), ("memory", 2**30, "GiB at the peak"))
+    colors = ("#0b4f9e", "#c7902b", "#3a9a5b", "#b5402a", "#7b5aa6")
+    for ax, (what, scale, title) in zip(axes[0], panels, strict=True):
+        for step, color in zip(scaling.planning.STEPS, colors, strict=True):
+            mine = sorted(
+                (line["taxa"], line[what] / scale, line[f"{what}, law"] / scale)
+                for line in lines
+                if line["step"] == step
+            )
+            taxa, measured, law = zip(*mine, strict=True)
+            ax.loglog(taxa, measured, "o", color=color, markersize=4, label=step)
+            ax.loglog(taxa, law, "-", color=color, linewidth=1)
+        ax.set(xlabel="taxa", ylabel=title)
+    axes[0][0].set_title("points measured, lines the law", fontsize=9)
+    _save(figure, path, axes)
+
+
+# -------------------------------------------------------------------- small things
+
+SECTIONS: dict[str, Callable[[Measured, Path], list[str]]] = {
+    "distance": distance_section,
+    "search": search_section,
+    "training": training_section,
+    "steps": steps_section,
+    "scaling": scaling_section,
+}
+
+
+def _find(rows: Measured, **about: Any) -> dict[str, Any] | None:
+    return next((row for row in rows if about.items() <= row.items()), None)
+
+
+def _in_order(values: Iterable[str]) -> list[str]:
+    """Once each: as in `distances.IMPLEMENTATIONS`, or as they come."""
+    known = list(distances.IMPLEMENTATIONS)
+    return sorted(dict.fromkeys(values), key=lambda v: known.index(v) if v in known else -1)
+
+
+def _span(row: dict[str, Any]) -> str:
+    """Median and quantiles in milliseconds."""
+    middle, *ends = (1e3 * row[key] for key in ("seconds", "seconds_20", "seconds_80"))
+    return f"{_number(middle)} [{'–'.join(map(_number, ends))}]"
+
+
+def _number(x: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
+
+
+def _many(number: float) -> str:
+    """1000 as 1,000; powers of ten from a million on as 10⁶."""
+    exponent = len(str(int(number))) - 1
+    if number == 10**exponent and exponent >= 6:
+        return "10" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(exponent))
+    return f"{number:,.0f}"
+
+
+def _figure(rows: int, columns: int, width: float = 2.6) -> tuple[Any, Any]:
     import matplotlib.pyplot as plt
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
+    size = (width * columns + 0.6, 2.5 * rows + 0.8)
+    return plt.subplots(rows, columns, figsize=size, sharex=True, sharey="row", squeeze=False)
+
+
+def _save(figure: Any, path: Path, axes: Any) -> None:
+    """One legend below all panels."""
+    import matplotlib.pyplot as plt
+
+    named = {}
+    for ax in axes.flat:
+        ax.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+        handles, labels = ax.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    figure.legend(named.values(), named, loc="lower center", ncol=4, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.06 + 0.06 / axes.shape[0], 1, 1))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
-    print(path)

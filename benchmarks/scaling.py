@@ -1,10 +1,12 @@
 """The scaling law: every step on synthetic taxonomies of growing size, each in its own process."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +15,7 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.measure import Machine, Rows
+from benchmarks.measure import Machine, Rows, Times, timing
 from benchmarks.tables import commit
 from poincare_taxa import planning
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
@@ -21,78 +23,113 @@ from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 LAW = Path(planning.__file__).parent / "data" / "law.json"
 
 
-MANY = 10**6
-"""Taxa beyond which an evaluation asks a quarter of the queries: its time is linear in them."""
+PASSES = 2
+"""Of the refinement: its law is of each pass, and synthetic trees are often done after two."""
 
 
-def measure(n: int, rows: Rows, *, queries: int = 1000, repeats: int = 1) -> None:
-    """Add a row for each step: the fastest of some runs, the largest memory."""
-    if n > MANY:
-        queries //= 4
+def asked(n: int) -> dict[str, int]:
+    """Queries of the evaluation and of the refinement: fewer where each takes long."""
+    return {"queries": 1000 if n <= 10**5 else 100, "compared": 256 if n <= 10**5 else 64}
+
+
+def measure(n: int, rows: Rows, *, repeats: int = 1) -> None:
+    """Add a row for each step: the median of some runs, the largest memory."""
     with TemporaryDirectory() as folder:
         write_taxdump(synthetic_taxonomy(n), folder)
-        runs = [_in_a_process(folder, queries, rows.machine) for _ in range(repeats)]
+        runs = [_in_a_process(folder, asked(n), rows.machine) for _ in range(repeats)]
     for step in planning.STEPS:
-        seconds = min(run[step][0] for run in runs)
+        times = Times([run[step]["seconds"] for run in runs])
+        work = planning.Work(*runs[0][step]["work"])
         rows.add(
             task=step,
             step=step,
             implementation="poincare_taxa",
-            taxa=n,
-            queries=planning.queries_asked(n, queries),
-            memory=max(run[step][1] for run in runs),
-            status="measured",
-            seconds=seconds,
-            items_per_second=n / seconds,
+            **work._asdict(),
+            memory=max(run[step]["memory"] for run in runs),
             items=n,
+            **timing(times, n),
         )
 
 
-def _in_a_process(folder: str, queries: int, machine: Machine) -> dict[str, list[float]]:
-    command = [sys.executable, "-m", "benchmarks.scaling", folder, str(queries)]
-    command.append(str(machine.threads))
+def _in_a_process(folder: str, asked: dict[str, int], machine: Machine) -> dict[str, Any]:
+    return _answer("steps", folder, json.dumps(asked), str(machine.threads))
+
+
+def calibration(machine: Machine, *, repeats: int) -> dict[str, float]:
+    """Seconds of the planner's calibration, medians over fresh processes."""
+    runs = [_answer("calibration", str(machine.threads)) for _ in range(repeats)]
+    return {step: Times([run[step] for run in runs]).median for step in planning.STEPS}
+
+
+def _answer(*arguments: str) -> dict[str, Any]:
+    """Run this module in a process of its own: nothing is kept from the size before.
+
+    The last argument is the number of threads.
+    """
+    command = [sys.executable, "-m", "benchmarks.scaling", *arguments]
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=root)
+    environment = os.environ | {"POLARS_MAX_THREADS": arguments[-1]}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, cwd=root, env=environment
+    )
     return json.loads(done.stdout)
 
 
-def write_law(rows: list[dict[str, Any]], machine: Machine, path: Path = LAW) -> dict[str, Any]:
-    """Fit the law that the planner ships."""
-    fitted = planning.fit_law(rows)
-    about = {"machine": machine.name, "commit": commit(), "law": fitted}
+def write_law(
+    rows: list[dict[str, Any]],
+    machine: Machine,
+    path: Path = LAW,
+    *,
+    repeats: int = 1,
+) -> dict[str, Any]:
+    """Fit the law that the planner ships, and take the small steps that it is calibrated with."""
+    about = {
+        "machine": machine.name,
+        "commit": commit(),
+        "calibration": calibration(machine, repeats=repeats),
+        "law": planning.fit_law(rows),
+    }
     path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return about
 
 
 def errors(rows: list[dict[str, Any]], fitted: planning.Law) -> list[dict[str, Any]]:
-    """Relative error of the law at each measured point; and from a fit without that size."""
+    """Law and measurement of each row, and the law of a fit without its size."""
     table = []
     for row in rows:
-        name, taxa, asked = row["step"], row["taxa"], row["queries"]
-        without = planning.fit_law([other for other in rows if other["taxa"] != taxa])
-        line: dict[str, Any] = {"step": name, "taxa": taxa}
+        name, work = row["step"], planning.Work(row["taxa"], row["queries"], row["passes"])
+        without = planning.fit_law([other for other in rows if other["taxa"] != work.taxa])
+        line: dict[str, Any] = {"step": name, **work._asdict()}
         for what in ("seconds", "memory"):
             line[what] = row[what]
-            line[f"{what} error"] = (
-                planning.predict(fitted, name, what, taxa, asked) / row[what] - 1
-            )
-            held = planning.predict(without, name, what, taxa, asked) / row[what] - 1
-            line[f"{what} error, held out"] = held
+            for kind, a_law in (("law", fitted), ("law, held out", without)):
+                predicted = planning.predict(a_law, name, what, work)
+                line[f"{what}, {kind}"] = predicted
+                line[f"{what}, {kind}, error"] = predicted / row[what] - 1
         table.append(line)
     return table
 
 
-def slopes(rows: list[dict[str, Any]], *, least: int = 30_000) -> dict[str, dict[str, float]]:
-    """Fit log–log slopes of each step from some size on, where fixed costs no longer count."""
+def slopes(rows: list[dict[str, Any]], *, least: int = 10**5) -> dict[str, dict[str, float]]:
+    """Fit log–log slopes of each step from some size on, where fixed costs no longer count.
+
+    Of steps that ask queries, over the sizes that were asked as many as the largest.
+    """
     found = {}
     for step in planning.STEPS:
-        large = [row for row in rows if row["step"] == step and row["taxa"] >= least]
-        taxa = [row["taxa"] for row in large]
+        mine = [row for row in rows if row["step"] == step and row["taxa"] >= least]
+        last = max(mine, key=lambda row: row["taxa"], default={})
+        alike = [row for row in mine if _asked(row) == _asked(last)]
+        taxa = [row["taxa"] for row in alike]
         found[step] = {
-            what: planning.slope(taxa, [row[what] for row in large])
+            what: planning.slope(taxa, [row[what] for row in alike])
             for what in ("seconds", "memory")
         }
     return found
+
+
+def _asked(row: dict[str, Any]) -> tuple[int, int]:
+    return row["queries"], row["passes"]
 
 
 def report(rows: list[dict[str, Any]], fitted: planning.Law) -> None:
@@ -103,7 +140,7 @@ def report(rows: list[dict[str, Any]], fitted: planning.Law) -> None:
     for line in errors(rows, fitted):
         text = f"{line['step']:10} {line['taxa']:>10,}"
         for what in ("seconds", "memory"):
-            off, held = line[f"{what} error"], line[f"{what} error, held out"]
+            off, held = (line[f"{what}, {kind}, error"] for kind in ("law", "law, held out"))
             text += f"  {what} {off:+5.0%} (held out {held:+5.0%})"
         print(text)
 
@@ -135,12 +172,28 @@ class _Memory:
             thread.join()
 
 
-def _main(folder: str, queries: str, threads: str) -> None:
+def _clock(threads: str) -> Callable[[], float]:
+    """Seconds of the processor on one thread, so that others at work count less; else the clock."""
     torch.set_num_threads(int(threads))
-    memory = _Memory()
-    seconds = planning.measure_steps(folder, queries=int(queries), around=memory)
-    print(json.dumps({step: [seconds[step], memory.peak[step]] for step in seconds}))
+    return time.process_time if threads == "1" else time.perf_counter
 
+
+def _steps(folder: str, asked: str, threads: str) -> dict[str, Any]:
+    memory, clock = _Memory(), _clock(threads)
+    taken = planning.measure_steps(
+        folder, passes=PASSES, clock=clock, around=memory, **json.loads(asked)
+    )
+    return {
+        step: {"work": one.work, "seconds": one.seconds, "memory": memory.peak[step]}
+        for step, one in taken.items()
+    }
+
+
+def _calibration(threads: str) -> dict[str, float]:
+    return planning.calibration(_clock(threads))
+
+
+ANSWERS = {"steps": _steps, "calibration": _calibration}
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    print(json.dumps(ANSWERS[sys.argv[1]](*sys.argv[2:])))

@@ -1,37 +1,45 @@
 """What will it cost? Time and memory of a taxonomy of a given size, on this machine.
 
 The *law* says how the cost of each step grows with the number of taxa: a fit to measurements from a
-thousand to millions of taxa (``python -m benchmarks scaling``), kept in ``data/law.json``. Time on
-this machine is the law's, times how much slower than the law a small taxonomy takes here.
+thousand to ten million taxa (``python -m benchmarks scaling``), kept in ``data/law.json``. Time on
+this machine is the law's, times how much slower than the law's machine it takes a small taxonomy
+through the same steps.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from poincare_taxa import readers
+from poincare_taxa import codes, readers
 from poincare_taxa.evaluation import evaluate
+from poincare_taxa.layout import Layout
 from poincare_taxa.model import embed
+from poincare_taxa.refinement import refine
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 
 __all__ = [
     "STEPS",
     "Law",
     "Step",
+    "Taken",
+    "Work",
     "calibrate",
+    "calibration",
     "fit_law",
+    "forget_codes",
     "law",
     "measure_steps",
     "plan",
@@ -40,10 +48,12 @@ __all__ = [
     "slope",
 ]
 
-STEPS = ("read", "embed", "evaluate", "nearest")
-_CALIBRATED = 30_000  # Taxa of the calibration,
-_ASKED = 1000  # and the queries of its evaluation: where the law is measured too.
-_SIZES_OCCUR = 5e5  # Taxa at which half of the family sizes have.
+STEPS = ("read", "layout", "refine", "evaluate", "nearest")
+_CALIBRATED = 10_000  # Taxa of the calibration,
+_ASKED, _COMPARED = 100, 32  # and the queries of its evaluation and of its refinement.
+_CALIBRATING = ("precision", "purity", "ancestor", "neighbour")
+_PASSES, _YARDSTICK = 8, 256  # The defaults of `refine`.
+_CACHED = 1e5  # Taxa whose coordinates a core's own share of the caches holds.
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ class Step:
     Attributes
     ----------
     name
-        One of `STEPS`; or "evaluate exactly", with every taxon as a query.
+        One of `STEPS`; "refine, at most", for a search that may end before its last pass; or
+        "evaluate exactly", with every taxon as a query.
     seconds
         Wall-clock time.
     memory
@@ -63,6 +74,23 @@ class Step:
     name: str
     seconds: float
     memory: float
+
+
+class Work(NamedTuple):
+    """What a step has to do."""
+
+    taxa: int
+    queries: int = 1
+    """Taxa compared with all: by an evaluation, and by each of refinement's measurements."""
+    passes: int = 0
+    """Layouts that refinement proposes, each measured; so is its start."""
+
+
+class Taken(NamedTuple):
+    """A step that was taken."""
+
+    work: Work
+    seconds: float
 
 
 Law = dict[str, dict[str, list[float]]]
@@ -79,13 +107,14 @@ def plan(taxa: int, *, queries: int = 1000, speed: dict[str, float] | None = Non
     queries
         Of the evaluation.
     speed
-        What `calibrate` returned: how many times longer than by the law each step takes here. By
-        default it is measured now, in a few seconds.
+        What `calibrate` returned: how many times longer than on the law's machine each step takes
+        here. By default it is measured now, in about two seconds.
 
     Returns
     -------
     steps
-        Reading a taxdump, embedding, evaluating, one search for nearest taxa, evaluating exactly.
+        Reading a taxdump, the layout, its refinement (the time of all passes: it ends sooner where
+        nothing gets better), evaluating, one search for nearest taxa, evaluating exactly.
 
     Raises
     ------
@@ -96,19 +125,25 @@ def plan(taxa: int, *, queries: int = 1000, speed: dict[str, float] | None = Non
     --------
     >>> steps = plan(2_609_295, speed=dict.fromkeys(STEPS, 1.0))
     >>> [step.name for step in steps]
-    ['read', 'embed', 'evaluate', 'nearest', 'evaluate exactly']
+    ['read', 'layout', 'refine, at most', 'evaluate', 'nearest', 'evaluate exactly']
     """
     if taxa < 1 or queries < 1:
         raise ValueError(f"a plan needs at least one taxon and one query; got {taxa}, {queries}")
     slower = calibrate() if speed is None else speed
     fitted = law()
 
-    def step(name: str, asked: int, title: str | None = None) -> Step:
-        seconds = predict(fitted, name, "seconds", taxa, asked) * slower[name]
-        return Step(title or name, seconds, predict(fitted, name, "memory", taxa, asked))
+    def step(name: str, title: str, work: Work) -> Step:
+        seconds = predict(fitted, name, "seconds", work) * slower[name]
+        return Step(title, seconds, predict(fitted, name, "memory", work))
 
-    asked = queries_asked(taxa, queries)
-    return [*(step(name, asked) for name in STEPS), step("evaluate", taxa, "evaluate exactly")]
+    return [
+        step("read", "read", Work(taxa)),
+        step("layout", "layout", Work(taxa)),
+        step("refine", "refine, at most", Work(taxa, min(taxa, _YARDSTICK), _PASSES)),
+        step("evaluate", "evaluate", Work(taxa, queries_asked(taxa, queries))),
+        step("nearest", "nearest", Work(taxa)),
+        step("evaluate", "evaluate exactly", Work(taxa, taxa)),
+    ]
 
 
 def queries_asked(taxa: int, queries: int) -> int:
@@ -117,25 +152,37 @@ def queries_asked(taxa: int, queries: int) -> int:
 
 
 def calibrate() -> dict[str, float]:
-    """Measure how many times longer than by the law each step takes on this machine."""
-    fitted = law()
+    """Measure how many times longer than on the law's machine each step takes on this one."""
+    here, there = calibration(), _shipped()["calibration"]
+    return {name: here[name] / there[name] for name in STEPS}
+
+
+def calibration(clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+    """Take a small taxonomy through all steps: seconds of each, by a clock."""
     with TemporaryDirectory() as folder:
         write_taxdump(synthetic_taxonomy(_CALIBRATED), folder)
-        # Once: codes that are made are kept, and a second round would find them.
-        seconds = measure_steps(folder, queries=_ASKED)
-    return {
-        name: seconds[name] / predict(fitted, name, "seconds", _CALIBRATED, _ASKED)
-        for name in STEPS
-    }
+        taken = measure_steps(
+            folder,
+            queries=_ASKED,
+            passes=1,
+            compared=_COMPARED,
+            parts=_CALIBRATING,
+            clock=clock,
+        )
+    return {name: one.seconds for name, one in taken.items()}
 
 
 def measure_steps(
     folder: str | Path,
     *,
     queries: int = 1000,
+    passes: int = _PASSES,
+    compared: int = _YARDSTICK,
+    parts: Collection[str] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
     around: Callable[[str], AbstractContextManager[Any]] = nullcontext,
-) -> dict[str, float]:
-    """Take all steps on a taxdump: seconds of each.
+) -> dict[str, Taken]:
+    """Take all steps on a taxdump: what each had to do, and its seconds.
 
     Parameters
     ----------
@@ -143,48 +190,88 @@ def measure_steps(
         The taxdump.
     queries
         Of the evaluation.
+    passes, compared
+        Of the refinement: its passes at most, and its queries.
+    parts
+        Of the evaluation; all by default.
+    clock
+        Called before and after a step: seconds since any moment.
     around
         Called with the name of a step: a context to take it in.
     """
-    seconds: dict[str, float] = {}
+    found: dict[str, Taken] = {}
 
-    def take(name: str, do: Callable[[], Any]) -> Any:
+    def take(name: str, do: Callable[[], Any], work: Callable[[Any], Work]) -> Any:
         with around(name):
-            start = time.perf_counter()
+            start = clock()
             result = do()
-            seconds[name] = time.perf_counter() - start
-            return result
+            seconds = clock() - start
+        found[name] = Taken(work(result), seconds)
+        return result
 
-    taxonomy = take("read", lambda: readers.read(folder))
-    model = take("embed", lambda: embed(taxonomy))
-    take("evaluate", lambda: evaluate(model, queries=queries, progress=False))
+    taxonomy = take("read", lambda: readers.read(folder), lambda read: Work(len(read)))
+    n = len(taxonomy)
+    forget_codes()
+    model = take("layout", lambda: embed(taxonomy), lambda model: Work(n))
+    start = Layout(model.radius, model.direction, {})
+
+    def proposals(points: Layout) -> Work:
+        return Work(n, min(n, compared), max(0, len(points.info["passes"]) - 1))
+
+    take("refine", lambda: refine(taxonomy, start, passes=passes, queries=compared), proposals)
+    asked = Work(n, queries_asked(n, queries))
+    take(
+        "evaluate",
+        lambda: evaluate(model, queries=queries, only=parts, progress=False),
+        lambda _: asked,
+    )
     taxon = int(taxonomy.ids[-1])
     model.nearest(taxon)  # The first search by an id builds its index.
-    take("nearest", lambda: model.nearest(taxon))
-    return seconds
+
+    def search() -> float:
+        start = clock()
+        model.nearest(taxon)
+        return clock() - start
+
+    with around("nearest"):
+        found["nearest"] = Taken(Work(n), median(search() for _ in range(15)))
+    return found
+
+
+def forget_codes() -> None:
+    """Make the next layout pay for the codes of its families, as the first one does."""
+    for made in (codes.tight_code, codes.sparse_code, codes._optimised):
+        made.cache_clear()
 
 
 # -------------------------------------------------------------------- the law
 
 
-def _terms(name: str, what: str, taxa: int, asked: int) -> list[float]:
+def _terms(name: str, what: str, work: Work) -> list[float]:
     """Return what the cost of a step is a sum of multiples of."""
-    terms = [1.0, float(taxa)]
-    if name == "embed" and what == "seconds":
-        # A code is made once for each size of family; in a large tree most sizes have occurred.
-        terms.append(taxa / (1 + taxa / _SIZES_OCCUR))
+    n, queries, passes = work
+    measured = queries * (passes + 1)
+    if what == "memory":
+        # Rows of distances that threads hold, a gigabyte at most.
+        rows = min(2.0**30, 64.0 * n * torch.get_num_threads())
+        return [1.0, n, rows] if name in ("refine", "evaluate") else [1.0, n]
+    # Codes are made once for each size of family, of which a tree has about as many as √n.
+    size = [float(n), math.sqrt(n), max(0.0, n - _CACHED)]
+    if name == "refine":
+        return [1.0, *(passes * term for term in size), measured, *_scan(n, measured)]
     if name == "evaluate":
-        if what == "seconds":
-            terms += [asked, float(taxa) * asked]
-        else:
-            # Rows of distances that threads hold, a gigabyte at most.
-            terms.append(min(2.0**30, 64.0 * taxa * torch.get_num_threads()))
-    return terms
+        return [1.0, n, measured, *_scan(n, measured)]
+    return [1.0, *size]
 
 
-def predict(fitted: Law, name: str, what: str, taxa: int, asked: int) -> float:
+def _scan(n: int, queries: int) -> list[float]:
+    """Distances from queries to all taxa, and those whose points come from main memory."""
+    return [float(queries) * n, queries * max(0.0, n - _CACHED)]
+
+
+def predict(fitted: Law, name: str, what: str, work: Work) -> float:
     """Cost of a step by a law, in seconds or bytes."""
-    return float(np.dot(fitted[name][what], _terms(name, what, taxa, asked)))
+    return float(np.dot(fitted[name][what], _terms(name, what, work)))
 
 
 def fit_law(measured: Sequence[dict[str, Any]]) -> Law:
@@ -193,7 +280,7 @@ def fit_law(measured: Sequence[dict[str, Any]]) -> Law:
     Parameters
     ----------
     measured
-        Each with ``step``, ``taxa``, ``queries``, ``seconds`` and ``memory``.
+        Each with ``step``, ``taxa``, ``queries``, ``passes``, ``seconds`` and ``memory``.
     """
     found: Law = {}
     for name in STEPS:
@@ -201,18 +288,27 @@ def fit_law(measured: Sequence[dict[str, Any]]) -> Law:
         found[name] = {}
         for what in ("seconds", "memory"):
             size = np.array([row[what] for row in rows], np.float64)
-            terms = np.array([_terms(name, what, row["taxa"], row["queries"]) for row in rows])
-            scale = terms.max(axis=0)
+            terms = np.array(
+                [
+                    _terms(name, what, Work(row["taxa"], row["queries"], row["passes"]))
+                    for row in rows
+                ]
+            )
+            scale = np.maximum(terms.max(axis=0), 1)
             solution, _ = nnls(terms / scale / size[:, None], np.ones(len(rows)))
             found[name][what] = (solution / scale).tolist()
     return found
 
 
-@cache
 def law() -> Law:
     """Return the law that the library ships."""
+    return _shipped()["law"]
+
+
+@cache
+def _shipped() -> dict[str, Any]:
     text = resources.files("poincare_taxa").joinpath("data/law.json").read_text(encoding="utf-8")
-    return json.loads(text)["law"]
+    return json.loads(text)
 
 
 def slope(taxa: Sequence[int], cost: Sequence[float]) -> float:
