@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poincare_taxa.geometry._polar_distance import largest_exponent
-from poincare_taxa.kernels import _adam_loops, _numba, _ranking_loops
+from poincare_taxa.kernels import _adam_loops, _numba, _pair_loops, _ranking_loops
 from poincare_taxa.kernels._points import Points
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "scatter",
 ]
 
-_LARGEST = 350.0  # Radius up to which the keys of a search are finite.
+_LARGEST = _numba.LARGEST
 _LONGEST = 4096  # Neighbours up to which an insertion costs less than the search.
 _WORTH = 20_000  # Pairs below which starting a thread costs more than it saves.
 _PIECES = 16  # Parts of a sum: a fixed number, so that no sum depends on the number of threads.
@@ -39,27 +39,28 @@ Array = NDArray[Any]
 
 def pairs(x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float) -> Tensor:
     """Distance of row i[m] of x and row j[m] of y."""
-    out = torch.empty(len(i), dtype=x.dtype)
-    first, second, d = _array(x), _array(y), out.numpy()
-    kernel = _numba.pairs(d.dtype)
+    first, second = _array(x), _array(y)
+    d = np.empty(len(i), first.dtype)
+    kernel = _pair_loops.pairs(d.dtype)
     rows_x, rows_y = _array(i), _array(j)
 
     def part(start: int, stop: int) -> None:
         at = slice(start, stop)
         kernel(first, rows_x[at], second, rows_y[at], polar, c, _rim(x), d[at])
 
-    _in_threads(part, len(i), _WORTH)
-    return out
+    _in_threads(part, len(i), _WORTH, step=_numba.TILE)
+    return torch.from_numpy(d)
 
 
 def pairs_backward(
     x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
-    to_x, to_y = (torch.empty(len(i), x.shape[1], dtype=x.dtype) for _ in range(2))
     first, second, g = _array(x), _array(y), _array(grad)
-    rows_x, rows_y, out_x, out_y = _array(i), _array(j), to_x.numpy(), to_y.numpy()
-    kernel = _numba.pairs_backward(out_x.dtype)
+    rows_x, rows_y = _array(i), _array(j)
+    # numpy asks for large pages of memory where torch does not: half the time of filling them
+    out_x, out_y = (np.empty((len(i), x.shape[1]), first.dtype) for _ in range(2))
+    kernel = _pair_loops.pairs_backward(out_x.dtype)
 
     def part(start: int, stop: int) -> None:
         at = slice(start, stop)
@@ -76,8 +77,8 @@ def pairs_backward(
             out_y[at],
         )
 
-    _in_threads(part, len(i), _WORTH)
-    return to_x, to_y
+    _in_threads(part, len(i), _WORTH, step=_numba.TILE)
+    return torch.from_numpy(out_x), torch.from_numpy(out_y)
 
 
 def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
@@ -318,10 +319,13 @@ def _first_of_equals(levels: Array) -> Array:
     return np.maximum.accumulate(np.where(fresh, place, 0), axis=1)
 
 
-def _in_threads(part: Callable[[int, int], None], total: int, worth: int) -> None:
-    """Call part(start, stop) on stretches that cover the total: one a thread, if that pays."""
+def _in_threads(part: Callable[[int, int], None], total: int, worth: int, *, step: int = 1) -> None:
+    """Call part(start, stop) on stretches that cover the total: one a thread, if that pays.
+
+    They start at multiples of a step, so that tiles of so many are the same with any threads.
+    """
     threads = max(1, min(torch.get_num_threads(), total // max(1, worth)))
-    bounds = [total * t // threads for t in range(threads + 1)]
+    bounds = [total * t // threads // step * step for t in range(threads)] + [total]
     if threads == 1:
         part(0, total)
         return

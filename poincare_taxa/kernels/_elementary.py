@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import types
+from numba.extending import intrinsic, overload
 
-__all__ = ["exp_of", "log1p_of"]
+__all__ = ["exp", "log1p"]
 
 
 def _reinterpret(context: Any, x: Any) -> Any:
@@ -43,11 +43,31 @@ def _reinterpret(context: Any, x: Any) -> Any:
 
 
 _bits: Any = intrinsic(_reinterpret)
+_REALS = {types.float32: np.float32, types.float64: np.float64}
+
+
+def log1p(y: Any) -> Any:
+    """Compute log(1 + y) of y ≥ 0, in its dtype; nan of nan. In compiled code only."""
+    raise NotImplementedError
+
+
+def exp(x: Any) -> Any:
+    """Compute e^x, in its dtype, where that is a normal number; nan of nan. As `log1p`."""
+    raise NotImplementedError
+
+
+@overload(log1p, inline="always")
+def _compiled_log1p(y: Any) -> Any:
+    return _log1p_of(_REALS[y])
+
+
+@overload(exp, inline="always")
+def _compiled_exp(x: Any) -> Any:
+    return _exp_of(_REALS[x])
 
 
 @cache
-def log1p_of(real: type[np.floating]) -> Any:
-    """Return log(1 + y) for y ≥ 0 of a dtype; nan for nan."""
+def _log1p_of(real: type[np.floating]) -> Any:
     wide = real is np.float64
     whole: Any = np.int64 if wide else np.int32
     shift = whole(52 if wide else 23)
@@ -56,7 +76,6 @@ def log1p_of(real: type[np.floating]) -> Any:
     high, low = _log2(real)
     c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = (real(2 / (2 * n + 1)) for n in range(11))
 
-    @njit(inline="always")
     def log1p(y: Any) -> Any:
         u = one + y
         bits = _bits(u)
@@ -77,8 +96,7 @@ def log1p_of(real: type[np.floating]) -> Any:
 
 
 @cache
-def exp_of(real: type[np.floating]) -> Any:
-    """Return e^x of a dtype, where that is a normal number; nan for nan."""
+def _exp_of(real: type[np.floating]) -> Any:
     wide = real is np.float64
     whole: Any = np.int64 if wide else np.int32
     shift, bias = whole(52 if wide else 23), whole(1023 if wide else 127)
@@ -87,7 +105,6 @@ def exp_of(real: type[np.floating]) -> Any:
     factorials = np.cumprod([1.0, *range(1, 14)])
     _, _, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = (real(1 / n) for n in factorials)
 
-    @njit(inline="always")
     def exp(x: Any) -> Any:
         k = np.floor(x * inverse + half)
         r = (x - k * high) - k * low

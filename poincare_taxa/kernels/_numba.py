@@ -7,14 +7,7 @@ Every distance is that of
 
 polar (law of haversines): h = sinh((r₁−r₂)/2), w = ¼ sinh r₁ sinh r₂, x and y the directions;
 ball (times 1/√c): h = 0, w = c / (g(x) g(y)), g(x) = 1 − c|x|². No term cancels, and up to radius
-350 none overflows; beyond, pairs take the logarithmic form at the end.
-
-Gradient: ∂d/∂t = 1/√(t(1+t)), and
-
-.. math:: \partial t/\partial x = 2w(x - y) + 2ct\,x/g(x) \ (\text{ball}), \qquad
-          \partial t/\partial r_1 = \tfrac12\sinh(r_1-r_2) + \tfrac14\cosh r_1\sinh r_2 |x-y|^2.
-
-It is 0 where the points coincide.
+350 none overflows.
 
 To *rank* by distance, t is enough: no root and no logarithm. To rank by ancestor score, d + r_v,
 (√t + √(1+t)) e^{r_v/2} is. Only additions and products touch a pair, and the compiler may not
@@ -30,14 +23,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from poincare_taxa.kernels._elementary import exp_of
+from poincare_taxa.kernels._elementary import exp
 
 __all__ = [
     "FACTS",
     "TILE",
     "count",
-    "pairs",
-    "pairs_backward",
     "prepare",
     "scatter",
     "search",
@@ -46,9 +37,7 @@ __all__ = [
 
 TILE = 256  # Points transposed at once: 10 coordinates and 4 facts of them fill 28 KiB of cache.
 FACTS = 4  # Of a point, after its coordinates: e^{r/2}, e^{−r/2}, its factor of w, e^{r/2} again.
-_LARGEST = 350.0  # Radius up to which (1) is finite.
-
-_exp = exp_of(np.float64)
+LARGEST = 350.0  # Radius up to which (1) is finite.
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -59,7 +48,9 @@ _inline: Any = njit(**OPTIONS, inline="always")
 _helper: Any = njit(**OPTIONS)
 
 
-def _kernel(signature: str) -> Callable[[Callable[..., None]], Callable[[Any], Any]]:
+def _kernel(
+    signature: str, **options: Any
+) -> Callable[[Callable[..., None]], Callable[[Any], Any]]:
     """Compile for points of a dtype when first asked to, and keep the machine code on disk.
 
     The signature says which arrays may be strided; "real" stands for the dtype of the points.
@@ -70,14 +61,11 @@ def _kernel(signature: str) -> Callable[[Callable[..., None]], Callable[[Any], A
         @cache
         def compiled(dtype: Any) -> Any:
             types = f"void({signature.replace('real', np.dtype(dtype).name)})"
-            return njit(types, **OPTIONS)(function)
+            return njit(types, **OPTIONS, **options)(function)
 
         return compiled
 
     return decorate
-
-
-# -------------------------------------------------------------------- one pair
 
 
 @_inline
@@ -86,161 +74,6 @@ def _sinh(x: float, grown: float, shrunk: float) -> float:
     y = x * x
     series = 1 + y / 6 * (1 + y / 20 * (1 + y / 42 * (1 + y / 72 * (1 + y / 110))))
     return x * series if y < 0.0625 else 0.5 * (grown - shrunk)
-
-
-@_inline
-def _gap(square: float, c: float, rim: float) -> float:
-    """Compute 1 − c|x|², at least half an eps of the stored dtype."""
-    n = math.sqrt(c * square)
-    return max(1 - n, rim) * (1 + n)
-
-
-@_inline
-def _distance(t: float) -> float:
-    root = math.sqrt(t)
-    return 2 * math.log1p(root + t / (1 + math.sqrt(1 + t)))
-
-
-@_inline
-def _squares(x: Array, i: int, y: Array, j: int, first: int) -> tuple[float, float, float]:
-    """Return |xᵢ−yⱼ|², |xᵢ|², |yⱼ|² of coordinates from `first` on."""
-    apart, square_x, square_y = 0.0, 0.0, 0.0
-    for k in range(first, x.shape[1]):
-        a, b = np.float64(x[i, k]), np.float64(y[j, k])
-        apart += (a - b) * (a - b)
-        square_x += a * a
-        square_y += b * b
-    return apart, square_x, square_y
-
-
-@_inline
-def _far_distance(r1: float, r2: float, apart: float) -> float:
-    """Distance where radii are past 350: e^{−|r₁−r₂|} and lo + log s carry all that matters.
-
-    `geometry._polar_distance` derives it. Points that part near the origin: d = r₁ + r₂ + 2 log s.
-    """
-    low, difference = min(r1, r2), abs(r1 - r2)
-    s = 0.5 * math.sqrt(apart)
-    if s == 0:
-        return difference
-    reach = low + math.log(s)
-    if reach > 300:
-        return difference + 2 * reach
-    shrunk = math.exp(-difference)
-    a = -math.expm1(-difference)
-    b = math.exp(reach) * math.sqrt(-math.expm1(-2 * low))
-    p = math.sqrt(a * a + b * b)
-    steep = b / (p + a) + b / (math.sqrt(p * p + 4 * shrunk) + 1 + shrunk)
-    return difference + 2 * math.log1p(b * steep / 2)
-
-
-@_kernel("real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, real[::1]")
-def pairs(
-    x: Array, i: Rows, y: Array, j: Rows, polar: bool, c: float, rim: float, out: Array
-) -> None:
-    """Distance of rows xᵢ and yⱼ; in polar tables the radius is column 0."""
-    unit = 1.0 if polar else 1 / math.sqrt(c)
-    for m in range(len(out)):
-        p, q = i[m], j[m]
-        apart, square_x, square_y = _squares(x, p, y, q, 1 if polar else 0)
-        if polar:
-            r1, r2 = np.float64(x[p, 0]), np.float64(y[q, 0])
-            if max(r1, r2) > _LARGEST:
-                out[m] = _far_distance(r1, r2, apart)
-                continue
-            e1, e2 = math.exp(r1 / 2), math.exp(r2 / 2)
-            h = _sinh((r1 - r2) / 2, e1 / e2, e2 / e1)
-            sinh1 = _sinh(r1, e1 * e1, 1 / (e1 * e1))
-            sinh2 = _sinh(r2, e2 * e2, 1 / (e2 * e2))
-            t = h * h + 0.25 * sinh1 * sinh2 * apart
-        else:
-            t = c * apart / (_gap(square_x, c, rim) * _gap(square_y, c, rim))
-        out[m] = unit * _distance(t)
-
-
-@_kernel(
-    "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, real[::1], "
-    "real[:, ::1], real[:, ::1]"
-)
-def pairs_backward(
-    x: Array,
-    i: Rows,
-    y: Array,
-    j: Rows,
-    polar: bool,
-    c: float,
-    rim: float,
-    grad: Array,
-    to_x: Array,
-    to_y: Array,
-) -> None:
-    """Gradient of `pairs` times `grad`, a row for each pair."""
-    unit = 1.0 if polar else 1 / math.sqrt(c)
-    first = 1 if polar else 0
-    dim = x.shape[1]
-    for m in range(len(grad)):
-        p, q = i[m], j[m]
-        apart, square_x, square_y = _squares(x, p, y, q, first)
-        by_x, by_y = 0.0, 0.0  # what multiplies xᵢ and yⱼ themselves
-        if polar:
-            r1, r2 = np.float64(x[p, 0]), np.float64(y[q, 0])
-            by_r1, by_r2, turn = _polar_partials(r1, r2, apart)
-            to_x[m, 0], to_y[m, 0] = grad[m] * by_r1, grad[m] * by_r2
-        else:
-            gap_x, gap_y = _gap(square_x, c, rim), _gap(square_y, c, rim)
-            w = c / (gap_x * gap_y)
-            t = w * apart
-            # 1/√(t(1+t)): inf at t = 0, where the subgradient 0 is taken
-            slope = unit / (math.sqrt(t) * math.sqrt(1 + t)) if t > 0 else 0.0
-            turn = 2 * w * slope
-            by_x, by_y = 2 * c * t * slope / gap_x, 2 * c * t * slope / gap_y
-        turn, by_x, by_y = grad[m] * turn, grad[m] * by_x, grad[m] * by_y
-        for k in range(first, dim):
-            a, b = np.float64(x[p, k]), np.float64(y[q, k])
-            pull = turn * (a - b)
-            to_x[m, k] = pull + by_x * a
-            to_y[m, k] = by_y * b - pull
-
-
-@_inline
-def _polar_partials(r1: float, r2: float, apart: float) -> tuple[float, float, float]:
-    """∂d/∂r₁, ∂d/∂r₂ and the factor of u₁−u₂ in ∂d/∂u₁; 0 where the points coincide."""
-    if max(r1, r2) > _LARGEST:
-        return _far_partials(r1, r2, apart)
-    e1, e2 = math.exp(r1 / 2), math.exp(r2 / 2)
-    h = _sinh((r1 - r2) / 2, e1 / e2, e2 / e1)
-    g1, g2 = e1 * e1, e2 * e2
-    sinh1, sinh2 = _sinh(r1, g1, 1 / g1), _sinh(r2, g2, 1 / g2)
-    w = 0.25 * sinh1 * sinh2
-    t = h * h + w * apart
-    if t == 0:
-        return 0.0, 0.0, 0.0
-    root, more = math.sqrt(t), math.sqrt(1 + t)
-    slope = 1 / (root * more)
-    radial = (h / root) * (0.5 * (e1 / e2 + e2 / e1) / more)
-    by_r1 = radial + 0.125 * (g1 + 1 / g1) * slope * (sinh2 * apart)
-    by_r2 = -radial + 0.125 * (g2 + 1 / g2) * slope * (sinh1 * apart)
-    return min(1.0, max(-1.0, by_r1)), min(1.0, max(-1.0, by_r2)), 2 * w * slope
-
-
-@_inline
-def _far_partials(r1: float, r2: float, apart: float) -> tuple[float, float, float]:
-    """`_polar_partials` with exponents collected: 2 sinh r₁ sinh r₂ / sinh d = e^{2g} f₁f₂/f."""
-    d = _far_distance(r1, r2, apart)
-    if d == 0:
-        return 0.0, 0.0, 0.0
-    f1, f2, f = -math.expm1(-2 * r1), -math.expm1(-2 * r2), -math.expm1(-2 * d)
-    gap = r1 - r2
-    radial = math.copysign(-math.expm1(-2 * abs(gap)) * math.exp(abs(gap) - d), gap)
-    half = math.exp(min((r1 + r2 - d) / 2, 350.0))  # e^g, g the Gromov product
-    turn = half * half * 0.25 * apart
-    by_r1 = (radial + turn * (2 - f1) * f2) / f
-    by_r2 = (-radial + turn * f1 * (2 - f2)) / f
-    return (
-        min(1.0, max(-1.0, by_r1)),
-        min(1.0, max(-1.0, by_r2)),
-        half * half * f1 * f2 / (2 * f),
-    )
 
 
 @_kernel("int64[::1], real[:, ::1], int64, int64, real[:, ::1]")
@@ -286,7 +119,7 @@ def _prepare(
     if polar:
         for m in range(number):
             r = out[padded, m]
-            grown = _exp(0.5 * r)
+            grown = exp(0.5 * r)
             out[padded, m], out[padded + 1, m] = grown, 1 / grown
             out[padded + 2, m] = 0.5 * _sinh(r, grown * grown, 1 / (grown * grown))
             out[padded + 3, m] = grown
