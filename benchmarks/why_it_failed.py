@@ -3,7 +3,7 @@
     python benchmarks/why_it_failed.py ablation          one thing at a time, three seeds
     python benchmarks/why_it_failed.py losses            the repaired recipe with other losses
     python benchmarks/why_it_failed.py large             both bases on Mollusca, once
-    python benchmarks/why_it_failed.py plots             pictures of the tables
+    python benchmarks/why_it_failed.py plots             pictures of the tables; rows of each block
 
 Echinodermata (taxid 7586) of the NCBI taxonomy, extra [ncbi]. Every run of an ablation sees the
 same number of pairs, two epochs of the 61,168 (the recommended recipe, which draws no pairs, says
@@ -44,6 +44,16 @@ MEASURES = {
     "separation/order": "order",
     "separation/family": "family",
 }
+PAGES = {
+    "pairs": ("pairs:", "all"),
+    "negatives": ("negatives:", "10, uniform, exact"),
+    "margins": ("margin:", "tree"),
+    "regularizers": ("λ:", "0"),
+    "curriculum": ("curriculum:", "top-down"),
+    "optimizers": ("optimizer:", "row-wise, lr 0.1"),
+    "embedding": ("space:", "polar float64"),
+}
+"""Pages of docs/blocks, what changes of their blocks begin with, and what the base has."""
 GAPS = {"parent": (1, 1), "grandparent": (2, 2), "deeper": (3, None)}
 
 Row = dict[str, object]
@@ -409,12 +419,27 @@ def large(taxid: int = MOLLUSCA) -> None:
         save("why_it_failed_large", rows)
 
 
+def block_tables(rows: list[Row]) -> None:
+    """Give the page of each block its rows of the repaired recipe, between floor and ceiling."""
+    shown = ["depth–radius", "precision@10", "ancestor MAP", "Spearman"]
+    lines = [line for line in means(rows) if line["from"] != "old"]
+    for page, (prefix, base) in PAGES.items():
+        part = [
+            {"": str(line["change"]).replace("as it is", f"{prefix} {base}")}
+            | {key: line[key] for key in shown}
+            for line in lines
+            if str(line["change"]).startswith(("floor", "as it is", prefix, "ceiling"))
+        ]
+        write_markdown(f"accuracy_{page}", part[:1] + part[2:] + part[1:2])
+
+
 @app.command()
 def plots() -> None:
-    """Draw the tables."""
+    """Draw the tables, and hand their rows to the pages of the blocks."""
     import matplotlib.pyplot as plt
 
     table = pl.read_csv(RESULTS / "why_it_failed.tsv", separator="\t", infer_schema_length=None)
+    block_tables(table.to_dicts())
     for origin in ("old", "repaired"):
         part = table.filter(pl.col("from") == origin)
         changes = part["change"].unique(maintain_order=True).to_list()

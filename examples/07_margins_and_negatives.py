@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Margins, negatives and order, side by side
 #
-# One loop, in which one block is changed at a time: which of them matter, on the cats? (On 7,112
-# taxa, with three seeds: [why the old training failed](../why-it-failed.md).)
+# One loop, in which one block is changed at a time: which of them matter, on the cats? (The same on
+# 7,112 taxa, with three seeds, is on the page *Why the old training failed*.)
 
 # %%
 import torch
