@@ -16,6 +16,7 @@ from poincare_taxa.geometry import ball, convert, polar
 
 MANIFOLDS = ("ball", "polar")
 DTYPES = (torch.float32, torch.float64)
+BACKENDS = ("torch", "numba", "triton")
 # Radius of the farthest points: the polar model's shall be beyond any ball's.
 RADIUS = {("ball", torch.float32): 12.0, ("ball", torch.float64): 28.0}
 
@@ -24,21 +25,20 @@ def largest_radius(manifold, dtype):
     return RADIUS.get((manifold, dtype), 30.0)
 
 
-@pytest.fixture(
-    params=[
-        "torch",
-        "numba",
-        "triton",
-    ]
-)
-def backend(request):
-    if request.param == "numba":
+def available(backend):
+    """Skip what is not installed, and Triton where it would need a device."""
+    if backend == "numba":
         pytest.importorskip("numba", reason="numba is not installed (extra: fast)")
-    if request.param == "triton":
+    if backend == "triton":
         triton = pytest.importorskip("triton", reason="triton is not installed (extra: gpu)")
         if not triton.knobs.runtime.interpret:
             pytest.skip("on the CPU Triton runs in its interpreter alone (TRITON_INTERPRET=1)")
-    return request.param
+    return backend
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return available(request.param)
 
 
 @pytest.fixture(params=MANIFOLDS)

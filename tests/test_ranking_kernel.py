@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_kernels import DTYPES, MANIFOLDS, points
+from test_kernels import BACKENDS, DTYPES, MANIFOLDS, available, points
 from tolerance import ball_gradient_atol, distance_atol, polar_atol, polar_gradient_rtol
 
 from poincare_taxa import kernels, losses
@@ -13,11 +13,9 @@ from poincare_taxa.geometry import ball, polar
 RADIUS = {"ball": 6.0, "polar": 30.0}  # float32 balls hold no more than 12, and gradients less
 
 
-@pytest.fixture(params=["torch", "numba"])
+@pytest.fixture(params=BACKENDS)
 def backend(request):
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="numba is not installed (extra: fast)")
-    return request.param
+    return available(request.param)
 
 
 @pytest.fixture(params=MANIFOLDS)

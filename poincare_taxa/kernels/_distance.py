@@ -131,7 +131,9 @@ def cdist(
             [1.0986, 0.0000]])
     """
     _check_tables(x, y, manifold, c)
-    choose(backend, x.device)
+    module = choose(backend, x.device)
+    if module is not None and hasattr(module, "cdist"):
+        return _Matrix.apply(x, y, module, manifold == "polar", c)
     if manifold == "ball":
         return ball.cdist(x, y, c=c)
     return polar.cdist(x[:, 0], x[:, 1:], y[:, 0], y[:, 1:])
@@ -163,6 +165,26 @@ class _Pairs(torch.autograd.Function):
         module, polar, c = ctx.settings
         to_x, to_y = module.pairs_backward(*ctx.saved_tensors, polar, c, grad)
         return to_x, None, to_y, None, None, None, None
+
+
+class _Matrix(torch.autograd.Function):
+    """Distance of every row of one table and every row of another."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.settings = module, polar, c
+        return module.cdist(x, y, polar, c)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        module, polar, c = ctx.settings
+        return *module.cdist_backward(*ctx.saved_tensors, polar, c, grad), None, None, None
 
 
 class _TablePairs(torch.autograd.Function):

@@ -1,6 +1,6 @@
-"""The kernels of `_triton` on tensors: shapes, dtypes, and how much each program does.
+"""The Triton kernels on tensors: what `_cpu` has, for CUDA devices.
 
-Runs on CUDA devices, and on the CPU in Triton's interpreter.
+Also for the CPU, where Triton runs in its interpreter: for tests.
 """
 
 import math
@@ -8,23 +8,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from triton import knobs
 
-from poincare_taxa.kernels import _triton, _triton_search
-from poincare_taxa.kernels._points import Points
+from poincare_taxa.kernels import _triton
+from poincare_taxa.kernels._gpu_launch import INTERPRETED, launch, quotient
+from poincare_taxa.kernels._gpu_search import count_nearer, nearest
+from poincare_taxa.kernels._gpu_tiles import cdist, pull, ranking_sums
 
-__all__ = ["INTERPRETED", "count_nearer", "nearest", "pairs", "pairs_backward", "scatter"]
+__all__ = [
+    "INTERPRETED",
+    "cdist",
+    "cdist_backward",
+    "count_nearer",
+    "nearest",
+    "pairs",
+    "pairs_backward",
+    "ranking",
+    "ranking_backward",
+    "scatter",
+]
 
-INTERPRETED = bool(knobs.runtime.interpret)
-"""Whether the kernels were made for the interpreter: decided where they are first imported."""
-
-_BLOCK = 128  # Pairs of a program: one for each of its threads.
+_BLOCK = 1024 if INTERPRETED else 128  # Pairs of a program: one for each of its threads.
 _WIDTH = 16  # Columns of a row that are loaded at once.
-_LARGEST = 350.0  # Radius up to which the keys of a search are finite.
-_TILE = {"TALL": 8, "WIDE": 128}  # Queries and points of a tile of a search,
-_WARPS = 2  # two points for each thread: with 16 sums, it loads less than it computes.
-_MANY = 1 << 17  # Points from which a program goes through several tiles.
-_STORED = 1 << 25  # Keys that a search stores at once.
 
 
 def pairs(x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float) -> Tensor:
@@ -48,160 +52,139 @@ def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
     out.index_add_(0, rows, values)
 
 
-def nearest(
-    points: Points, queries: Points, k: int, ancestor: bool, skip: Tensor, rows: Tensor | None
-) -> Tensor | None:
-    """Rows [Q, k] of the nearest, −1 where there are fewer; None where the keys would overflow."""
-    if _too_far(points, queries):
-        return None
-    if rows is None:
-        rows = torch.arange(len(points), device=points.device)
-    else:
-        points = points.at(rows)
-    n, tiles = len(points), _tiles(points)
-    group = tiles * _TILE["WIDE"]
-    columns, about = _columns(points, group), _about(points, ancestor)
-    rows = torch.nn.functional.pad(rows, (0, columns.shape[1] - n), value=-1)
-    groups = columns.shape[1] // group
-    chosen = min(k, groups)
-    found = [skip.new_empty(0, k)]
-    step = max(1, _STORED // max(groups, chosen * group))
-    for start in range(0, len(queries) if n > 0 else 0, step):
-        at = slice(start, start + step)
-        asked, without = _columns(queries.at(at)), skip[at].contiguous()
-        q = len(without)
-        lowest = columns.new_empty(q, groups)
-        _launch(
-            _triton_search.minima,
-            (_rounds(q), groups),
-            columns,
-            columns.shape[1],
-            rows,
-            asked,
-            q,
-            without,
-            lowest,
-            groups,
-            **about,
-            **_TILE,
-            TILES=tiles,
-            num_warps=_WARPS,
-        )
-        near = lowest.topk(chosen, largest=False).indices
-        places = near[:, :, None] * group + torch.arange(group, device=points.device)
-        places = places.flatten(1)
-        keys = _keys_at(columns, places, asked, about).nan_to_num_(nan=torch.inf)
-        here = rows[places]
-        keys.masked_fill_(here == without[:, None], torch.inf)
-        best, order = keys.topk(min(k, keys.shape[1]), largest=False)
-        some = here.gather(1, order).masked_fill_(best.isinf(), -1)
-        found.append(torch.nn.functional.pad(some, (0, k - some.shape[1]), value=-1))
-    found = torch.cat(found)
-    return torch.nn.functional.pad(found, (0, 0, 0, len(queries) - len(found)), value=-1)
+def cdist_backward(
+    x: Tensor, y: Tensor, polar: bool, c: float, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `cdist` with respect to x and y."""
+    to_x = pull(x, y, "given", polar, c, given=grad)
+    return to_x, pull(y, x, "given", polar, c, given=grad.T)
 
 
-def count_nearer(
-    points: Points, queries: Points, targets: Tensor, ancestor: bool, skip: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """Nearer and tied rows of each target [Q, T]; None where the keys would overflow."""
-    if _too_far(points, queries):
-        return None
-    tiles, about = _tiles(points), _about(points, ancestor)
-    columns, asked = _columns(points, tiles * _TILE["WIDE"]), _columns(queries)
-    keys = _keys_at(columns, targets.clamp(min=0), asked, about)
-    keys = keys.nan_to_num_(nan=torch.inf).masked_fill_(targets < 0, torch.inf)
-    levels, order = keys.sort(dim=1)
-    q, width = levels.shape
-    counts = torch.zeros(q, width, 2, dtype=torch.int32, device=points.device)
-    blocks = columns.shape[1] // (tiles * _TILE["WIDE"])
-    _launch(
-        _triton_search.count,
-        (_rounds(q), blocks),
-        columns,
-        columns.shape[1],
-        asked,
-        q,
-        skip.contiguous(),
-        levels,
-        (levels < torch.inf).sum(1),
-        width,
-        counts,
-        **about,
-        **_TILE,
-        TILES=tiles,
-        STEPS=width.bit_length(),
-        num_warps=_WARPS,
-    )
-    # Rows at a level were counted at the first of the targets that share it.
-    first = torch.searchsorted(levels, levels)
-    at_level = counts[:, :, 1].long().gather(1, first)
-    nearer = counts.sum(2).cumsum(1).gather(1, first) - at_level
-    there = levels < torch.inf
-    return tuple(
-        torch.zeros_like(targets).scatter(1, order, torch.where(there, number, 0))
-        for number in (nearer, at_level - 1)
-    )  # pyright: ignore[reportReturnType]
+def ranking(
+    table: Tensor,
+    anchor: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    valid: Tensor | None,
+    log_weights: Tensor | None,
+    kind: str,
+    margin: Tensor | None,
+    temperature: float,
+    polar: bool,
+    c: float,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Loss of each anchor; distances from the positive, and what sums the backward pass wants.
 
-
-def _columns(points: Points, multiple: int = 1) -> Tensor:
-    """Points as `_triton_search` takes them: [dim + 4, n], float64, padded with nan.
-
-    After the coordinates e^{r/2}, e^{−r/2}, the point's factor of w, and e^{r/2} again; the first
-    two are not read in the ball, where h = 0.
+    Negatives that all anchors share are met in tiles. Lists of their own are so many pairs, of
+    which each has a gradient of its own: there a matrix of distances is small beside the result.
     """
-    rim = torch.finfo(points.coordinates.dtype).eps / 2
-    r, x, c = points.double()
-    if r is None:
-        n = torch.sqrt(c * x.square().sum(1))
-        inside = (1 - n).clamp(min=rim)
-        weight = math.sqrt(c) / (inside * (1 + n))
-        grown = torch.sqrt((1 + n) / inside)
+    table = table.detach()
+    near = pairs(table, anchor, table, positive, polar, c)
+    reach = None if margin is None else near + margin
+    if negatives.ndim == 1:
+        x, y = table[anchor], table[negatives]
+        shape = len(anchor), len(negatives)
+        weights = None if log_weights is None else log_weights.expand(shape)
+        sums = ranking_sums(x, y, reach, weights, valid, temperature, polar, c)
     else:
-        weight, grown = 0.5 * torch.sinh(r), torch.exp(r / 2)
-    columns = torch.cat((x.T, torch.stack((grown, 1 / grown, weight, grown))))
-    missing = -len(points) % multiple
-    return torch.nn.functional.pad(columns, (0, missing), value=torch.nan).contiguous()
+        far = _own_distances(table, anchor, negatives, polar, c)
+        sums = _sums(far, reach, log_weights, valid, temperature)
+    if reach is None:
+        loss = torch.logaddexp(sums[0] + near / temperature, torch.zeros_like(near))
+        return loss, (near, sums[0])
+    total, number, active = sums
+    number = number.clamp(min=1)
+    return total / number, (near, reach, number, active)
 
 
-def _keys_at(columns: Tensor, places: Tensor, asked: Tensor, about: dict[str, Any]) -> Tensor:
-    """Key of each place [Q, L] among points for its query."""
-    q, length = places.shape
-    keys = columns.new_empty(q, length)
-    _launch(
-        _triton_search.keys_at,
-        (_rounds(q), _quotient(length, _TILE["WIDE"])),
-        columns,
-        columns.shape[1],
-        places.contiguous(),
-        length,
-        asked,
-        q,
-        keys,
-        **about,
-        **_TILE,
-        num_warps=_WARPS,
-    )
-    return keys
+def ranking_backward(
+    table: Tensor,
+    anchor: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    valid: Tensor | None,
+    log_weights: Tensor | None,
+    kind: str,
+    margin: Tensor | None,
+    temperature: float,
+    polar: bool,
+    c: float,
+    saved: tuple[Tensor, ...],
+    grad: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Rows (anchors, positives, negatives) and their gradients."""
+    table = table.detach()
+    if kind == "softmax":
+        near, level = saved
+        by_near = grad * torch.sigmoid(level + near / temperature) / temperature
+        factor, level = -by_near, level.clamp(min=torch.finfo(level.dtype).min)
+    else:
+        _, level, number, active = saved
+        factor = -grad / number
+        by_near = -factor * active
+    to_anchor, to_positive = pairs_backward(table, anchor, table, positive, polar, c, by_near)
+    shape = len(anchor), negatives.shape[-1]
+    matrices = {
+        "factor": factor[:, None].expand(shape),
+        "level": level[:, None].expand(shape),
+        "log_weights": None if log_weights is None else log_weights.expand(shape),
+        "valid": valid,
+    }
+    if negatives.ndim == 1:
+        x, y = table[anchor], table[negatives]
+        turned = {name: None if m is None else m.T for name, m in matrices.items()}
+        to_anchor += pull(x, y, kind, polar, c, **matrices, temperature=temperature)
+        to_negatives = pull(y, x, kind, polar, c, **turned, temperature=temperature)
+    else:
+        far = _own_distances(table, anchor, negatives, polar, c)
+        weight = _weights(far, kind, **matrices, temperature=temperature).flatten()
+        each, flat = anchor.repeat_interleave(shape[1]), negatives.flatten()
+        by_pair, to_negatives = pairs_backward(table, each, table, flat, polar, c, weight)
+        to_anchor += by_pair.view(*shape, table.shape[1]).sum(1)
+    rows = torch.cat((anchor, positive, negatives.flatten()))
+    return rows, torch.cat((to_anchor, to_positive, to_negatives))
 
 
-def _about(points: Points, ancestor: bool) -> dict[str, Any]:
-    return {"DIM": points.dim, "POLAR": points.radius is not None, "ANCESTOR": ancestor}
+def _own_distances(
+    table: Tensor, anchor: Tensor, negatives: Tensor, polar: bool, c: float
+) -> Tensor:
+    """Distance of each anchor from its own list of negatives [B, K]."""
+    each = anchor.repeat_interleave(negatives.shape[1])
+    return pairs(table, each, table, negatives.flatten(), polar, c).view(negatives.shape)
 
 
-def _tiles(points: Points) -> int:
-    """Tiles that a program goes through: few at first, and never more than 2^15 programs."""
-    return 1 if len(points) < _MANY else max(8, 1 << (len(points) >> 22).bit_length())
+def _sums(
+    far: Tensor,
+    reach: Tensor | None,
+    log_weights: Tensor | None,
+    valid: Tensor | None,
+    temperature: float,
+) -> Tensor:
+    """Reduce a matrix of distances as `ranking_sums` does."""
+    counts = torch.ones_like(far, dtype=torch.bool) if valid is None else valid
+    if reach is None:
+        logits = -far / temperature if log_weights is None else log_weights - far / temperature
+        return torch.logsumexp(logits.masked_fill(~counts, -torch.inf), 1)[None]
+    hinge = torch.where(counts, reach[:, None] - far, 0)
+    return torch.stack((hinge.clamp(min=0).sum(1), counts.sum(1), (hinge > 0).sum(1)))
 
 
-def _rounds(queries: int) -> int:
-    return _quotient(queries, _TILE["TALL"])
-
-
-def _too_far(*sets: Points) -> bool:
-    return any(
-        points.radius is not None and len(points) > 0 and points.radius.max().item() > _LARGEST
-        for points in sets
-    )
+def _weights(
+    far: Tensor,
+    kind: str,
+    factor: Tensor,
+    level: Tensor,
+    log_weights: Tensor | None,
+    valid: Tensor | None,
+    temperature: float,
+) -> Tensor:
+    """Gradient of the loss by a matrix of distances, as `pull` has it of each."""
+    if kind == "softmax":
+        logits = -far / temperature if log_weights is None else log_weights - far / temperature
+        weight = factor * torch.exp((logits - level).clamp(max=0))
+    else:
+        weight = torch.where(far < level, factor, 0)
+    return weight if valid is None else weight.masked_fill(~valid, 0)
 
 
 def _each_pair(
@@ -215,9 +198,9 @@ def _each_pair(
     c: float,
 ) -> None:
     columns = x.shape[1]
-    _launch(
+    launch(
         kernel,
-        (_quotient(len(i), _BLOCK),),
+        (quotient(len(i), _BLOCK),),
         *(t.detach().contiguous() for t in (x, i, y, j, *more)),
         len(i),
         c,
@@ -227,14 +210,3 @@ def _each_pair(
         BLOCK=_BLOCK,
         POLAR=polar,
     )
-
-
-def _launch(kernel: Any, grid: tuple[int, ...], *arguments: object, **settings: object) -> None:
-    """Run a program for each place of a grid; none for an empty one."""
-    if 0 not in grid:
-        kernel[grid](*arguments, **settings)
-
-
-def _quotient(total: int, size: int) -> int:
-    """Count the parts of a size that cover a total."""
-    return -(-total // size)

@@ -54,6 +54,12 @@ def _exponent(x):
 
 
 @triton.jit
+def _clamped(x, limit):
+    """Bring x, be it nan, between −limit and limit."""
+    return tl.where(x < limit, tl.where(x > -limit, x, -limit), limit)
+
+
+@triton.jit
 def _split_exp(x):
     """2ᵏ and m = e^f − 1, where x = k log 2 + f and |f| ≤ ½ log 2: eˣ = 2ᵏ + 2ᵏ m.
 
@@ -62,12 +68,12 @@ def _split_exp(x):
     """
     if x.dtype == tl.float64:
         degree: tl.constexpr = 14
-        x = tl.minimum(tl.maximum(x, -700.0), 700.0)
+        x = _clamped(x, 700.0)
         k = tl.floor(x * 1.4426950408889634 + 0.5)
         f = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10
     else:
         degree: tl.constexpr = 8
-        x = tl.minimum(tl.maximum(x, -86.0), 86.0)
+        x = _clamped(x, 86.0)
         k = tl.floor(x * 1.4426950408889634 + 0.5)
         f = (x - k * 0.693145751953125) - k * 1.42860682030941723212e-6
     m = 1 + f * (1.0 / degree)
