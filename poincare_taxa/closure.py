@@ -87,7 +87,8 @@ class ClosurePairs(Dataset[Tensor]):
                 raise ValueError(f"{tuple(weights.shape)} weights for {len(self)} pairs")
             units = integer_weights(weights)
         alike = units is None or bool((units == units[0]).all())
-        self._order = Order.weighted(None, None if alike else units)
+        self.weights = None if alike else units
+        self._order = Order.weighted(None, self.weights)
 
     @classmethod
     def read_csv(cls, path: str | Path) -> Self:

@@ -139,8 +139,9 @@ class UniformNegatives(_Negatives):
         weights: ArrayLike | Tensor | None = None,
     ) -> None:
         super().__init__(num_negatives, anchor)
-        self._units = node_units(source, weights)
-        self._allowed = allowed_nodes(source, anchor, exclude, self._units)
+        self.exclude: Exclude = exclude
+        self.weights = node_units(source, weights)
+        self._allowed = allowed_nodes(source, anchor, exclude, self.weights)
 
     def log_weights(self, pairs: Tensor, nodes: Tensor) -> Tensor:
         """Make a sum over these negatives estimate the sum over all allowed nodes.
@@ -159,8 +160,8 @@ class UniformNegatives(_Negatives):
             [batch, num_negatives]; 0 where the entry is −1.
         """
         log_q = -self._region(pairs).mass().clamp(min=1).log()[:, None]
-        if self._units is not None:
-            log_q = log_q + self._units[nodes.clamp(min=0)].log()
+        if self.weights is not None:
+            log_q = log_q + self.weights[nodes.clamp(min=0)].log()
         weights = -log_q - np.log(self.num_negatives)
         return torch.where(nodes >= 0, weights.expand(nodes.shape), 0)
 
@@ -211,13 +212,13 @@ class SameDepthNegatives(_Negatives):
         if exclude not in ("relatives", "nothing"):
             raise ValueError(f"exclude must be 'relatives' or 'nothing'; got {exclude!r}")
         self.tree = TreeIndex.of(taxonomy)
-        self._filtered = exclude == "relatives"
+        self.exclude: Exclude = exclude
         self._level = Order(self.tree.level_order, None)
 
     def _region(self, pairs: Tensor) -> Region:
         depth = self.tree.depth[pairs[:, 1 - column_of(self.anchor)]]
         start, stop = self.tree.level_start[depth], self.tree.level_start[depth + 1]
-        if not self._filtered:
+        if self.exclude == "nothing":
             return Stretches(self._level, start, stop, self._level, stop, stop)
         # The ancestor's subtree at that depth: its descendants there, or just itself.
         hole_start, hole_stop = self.tree.stretch(pairs[:, 0], depth)
@@ -266,7 +267,7 @@ class CousinNegatives(_Negatives):
         if levels < 1:
             raise ValueError(f"levels must be at least 1; got {levels}")
         self.tree = TreeIndex.of(taxonomy)
-        self.levels = levels
+        self.levels, self.exclude = levels, exclude
         self._allowed = TreeAllowed(self.tree, _relations(anchor, exclude))
         self._fork = _forks(self.tree)
 

@@ -72,10 +72,11 @@ class SharedNegatives:
             raise ValueError("weights choose which nodes are drawn; with all of them nothing is")
         self.num_negatives = num_negatives
         self.anchor: Anchor = anchor
-        self._units = node_units(source, weights)
+        self.exclude: Exclude = exclude
+        self.weights = node_units(source, weights)
         self._allowed = allowed_nodes(source, anchor, exclude)
         self._all = _all_nodes(source)
-        self._order = Order.weighted(None, self._units)
+        self._order = Order.weighted(None, self.weights)
 
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""
@@ -88,7 +89,7 @@ class SharedNegatives:
             zero = nodes.new_zeros(self.num_negatives)
             total = self._order.mass(zero, zero + len(nodes))
             nodes = self._order.at(zero, below(total, generator)).sort().values
-            weight = 1 if self._units is None else self._units[nodes]
+            weight = 1 if self.weights is None else self.weights[nodes]
             log_weights = (total / (self.num_negatives * weight)).log()
         mask = self._allowed.mask(pairs[:, column_of(self.anchor)], nodes)
         return Tile(nodes, mask, log_weights.expand(len(nodes)))

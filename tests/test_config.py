@@ -205,3 +205,35 @@ def test_train__says_what_is_wrong_with_a_file(train, text, message):
 def test_read_config__of_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_config(tmp_path / "none.toml")
+
+
+TREE_RUN = 'source = "demo"\nsubtree = "Felidae"\nout = "out"\n'
+EDGES = '[pairs]\nclass = "ParentChildPairs"'
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('pairs_csv = "empty.csv"\nout = "out"', "empty.csv: a header, and nothing below it"),
+        (TREE_RUN.replace("Felidae", "Yeti"), "Yeti"),
+        (TREE_RUN + "dim = 1", "embedding_dim must be at least 2"),
+        (TREE_RUN + f"batch_size = 131\n{EDGES}", "batch_size 131 is larger than the data, 130"),
+        (TREE_RUN.replace('"out"', '"file/out"'), "file"),
+        (TREE_RUN + 'checkpoint = "file/run"', "checkpoints cannot be written to file/run"),
+        (TREE_RUN + f'checkpoint = "run"\nbatch_size = 9\n{EDGES}', "of another run"),
+        (TREE_RUN.replace("Felidae", "Canidae") + 'checkpoint = "run"', "of another source"),
+    ],
+)
+def test_train__bad_input_is_one_error_and_loses_nothing(train, tmp_path, text, message):
+    (tmp_path / "empty.csv").write_text("id1,id2\n")
+    (tmp_path / "file").touch()
+    tax = pt.load_sample().subtree("Felidae")
+    pt.fit(tax, dim=3, epochs=1, checkpoint=tmp_path / "run").model.save(tmp_path / "out")
+    kept = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".toml"}
+    code, err = train(text, "--resume") if "checkpoint" in text else train(text)
+    assert code == 2
+    assert message in err
+    assert sum("error: " in line for line in err.splitlines()) == 1
+    assert "Traceback" not in err
+    assert {p: p.read_bytes() for p in kept} == kept

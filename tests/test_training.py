@@ -17,7 +17,9 @@ import pytest
 import torch
 from sampling import generator
 
+import poincare_taxa
 import poincare_taxa as pt
+from poincare_taxa import checkpoint
 from poincare_taxa.manifolds import PoincareBall
 from poincare_taxa.objectives import LevelStress
 from poincare_taxa.schedules import Cosine
@@ -364,6 +366,9 @@ def listing(folder):
         ({"seed": 1}, "another run: seed was 0, now it is 1"),
         ({"batch_size": 8}, "another run: objective was"),
         ({"lr": 0.1}, "another run: optimizer was"),
+        ({"pairs": pt.MixedPairs([pt.ParentChildPairs(SMALL)], [1])}, "another run: objective was"),
+        ({"negatives": pt.UniformNegatives(SMALL, 50, exclude="positives")}, "objective was"),
+        ({"negatives": pt.UniformNegatives(SMALL, 50, weights=range(40))}, "objective was"),
     ],
 )
 def test_resume__refuses_another_run(trained, change, message):
@@ -378,6 +383,38 @@ def test_resume__refuses_another_taxonomy(trained):
     other = pt.Taxonomy.from_parents(SMALL.parent, ids=[f"x{i}" for i in range(len(SMALL))])
     with pytest.raises(ValueError, match="checkpoints of another source: 40 nodes"):
         pt.fit(other, **ranking, epochs=2, checkpoint=trained, resume=True)
+    assert listing(trained) == before
+
+
+def test_resume__refuses_other_shares(tmp_path):
+    strata = [pt.StratifiedPairs(SMALL, {"parent": 1, "grandparent": w}) for w in (1, 2)]
+    mixed = [pt.MixedPairs([ranking["pairs"], strata[0]], [1, w]) for w in (1, 2)]
+    for kind, (one, other) in {"strata": strata, "mixed": mixed}.items():
+        folder = {"checkpoint": tmp_path / kind, "dim": 4, "batch_size": 16, "epochs": 1}
+        quiet_fit(SMALL, pairs=one, **folder)
+        with pytest.raises(ValueError, match="another run: objective was"):
+            pt.fit(SMALL, pairs=other, **folder, resume=True)
+
+
+def test_resume__refuses_a_checkpoint_that_was_cut_short_and_goes_on_without_it(trained):
+    last = trained / "epoch-000002.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    before, again = listing(trained), {"epochs": 3, "checkpoint": trained, "resume": True}
+    with pytest.raises(ValueError, match=r"epoch-000002.safetensors is damaged .* cut short"):
+        pt.fit(SMALL, **ranking, **again)
+    assert listing(trained) == before
+    last.unlink()
+    run = quiet_fit(SMALL, **ranking, **again)
+    assert torch.equal(bits(run), bits(quiet_fit(SMALL, **ranking, epochs=3)))
+
+
+@pytest.mark.parametrize("name", ["__version__", "FORMAT_VERSION"])
+def test_resume__refuses_a_checkpoint_of_another_version(trained, monkeypatch, name):
+    before = listing(trained)
+    module = poincare_taxa if name == "__version__" else checkpoint
+    monkeypatch.setattr(module, name, "9")
+    with pytest.raises(ValueError, match="install that version, or start anew"):
+        pt.fit(SMALL, **ranking, epochs=3, checkpoint=trained, resume=True)
     assert listing(trained) == before
 
 
