@@ -13,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from poincare_taxa import geometry
 from poincare_taxa.geometry._polar_distance import largest_exponent
-from poincare_taxa.kernels import _adam_loops, _numba, _pair_loops, _ranking_loops
+from poincare_taxa.kernels import _adam_loops, _matrix_loops, _numba, _pair_loops, _ranking_loops
 from poincare_taxa.kernels._points import Points
 
 __all__ = [
     "adam",
+    "cdist",
+    "cdist_backward",
     "count_nearer",
     "merge",
     "nearest",
@@ -178,8 +181,6 @@ def _ranking_arguments(
     c: float,
 ) -> tuple[Any, ...]:
     """Turn the arguments of `ranking` into those of its loops."""
-    flat = table.detach()
-    points = Points(flat[:, 0], flat[:, 1:], c) if polar else Points(None, flat, c)
     lists = negatives if negatives.ndim == 2 else negatives[None]
     columns = tuple(_array(rows) for rows in (anchor, positive, lists))
     masks = np.empty((0, 0), bool) if valid is None else _array(valid)
@@ -190,7 +191,52 @@ def _ranking_arguments(
         weights = np.exp(given - shift)
     margins = np.zeros(len(anchor)) if margin is None else _array(margin).astype(np.float64)
     facts = kind == "softmax", margins, float(temperature), shift, float(c), _rim(table)
-    return _arrays(points), columns, masks, weights, *facts
+    return _arrays(_points(table, polar, c)), columns, masks, weights, *facts
+
+
+def cdist(x: Tensor, y: Tensor, polar: bool, c: float) -> Tensor:
+    """Distance of every row of x to every row of y [n, m]."""
+    sides = [_points(x, polar, c), _points(y, polar, c)]
+    if _too_far(*sides):
+        return geometry.polar.cdist(*_apart(x), *_apart(y))
+    arrays = [array for side in sides for array in _arrays(side)]
+    out = np.empty((len(x), len(y)), arrays[1].dtype)
+    kernel = _matrix_loops.cdist(out.dtype)
+
+    def part(start: int, stop: int) -> None:
+        kernel(*arrays, c, _rim(x), start, stop, out)
+
+    _in_threads(part, len(x), _WORTH // max(1, len(y)))
+    return torch.from_numpy(out)
+
+
+def cdist_backward(
+    x: Tensor, y: Tensor, polar: bool, c: float, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `cdist` with respect to x and to y."""
+    sides = [_points(x, polar, c), _points(y, polar, c)]
+    if _too_far(*sides):
+        both = x.detach().requires_grad_(), y.detach().requires_grad_()
+        with torch.enable_grad():
+            far = geometry.polar.cdist(*_apart(both[0]), *_apart(both[1]))
+            return torch.autograd.grad(far, both, grad)  # pyright: ignore[reportReturnType]
+    arrays = [array for side in sides for array in _arrays(side)]
+    kernel, given = _matrix_loops.cdist_backward(arrays[1].dtype), _array(grad)
+    # The longer side is cut into pieces, and the shorter one has a copy of its sums for each.
+    (n, m), over_x = grad.shape, len(x) >= len(y)
+    pieces = min(_PIECES, max(1, n * m // _WORTH))
+    to_x = np.zeros((1 if over_x else pieces, n, x.shape[1]))
+    to_y = np.zeros((pieces if over_x else 1, m, y.shape[1]))
+
+    def part(start: int, stop: int) -> None:
+        for piece in range(start, stop):
+            low, high = ((n if over_x else m) * t // pieces for t in (piece, piece + 1))
+            bounds = (low, high, 0, m) if over_x else (0, n, low, high)
+            sums = (to_x[0], to_y[piece]) if over_x else (to_x[piece], to_y[0])
+            kernel(*arrays, c, _rim(x), given, *bounds, *sums)
+
+    _in_threads(part, pieces, 1)
+    return tuple(torch.from_numpy(sums.sum(0)).to(x.dtype) for sums in (to_x, to_y))  # pyright: ignore[reportReturnType]
 
 
 def nearest(
@@ -331,6 +377,16 @@ def _in_threads(part: Callable[[int, int], None], total: int, worth: int, *, ste
         return
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(part, bounds[:-1], bounds[1:]))
+
+
+def _points(table: Tensor, polar: bool, c: float) -> Points:
+    flat = table.detach()
+    return Points(*_apart(flat), c) if polar else Points(None, flat, c)
+
+
+def _apart(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Radius and direction of a polar table."""
+    return table[:, 0], table[:, 1:]
 
 
 def _prepared(queries: Points) -> Array:
