@@ -266,7 +266,7 @@ def test_negatives__move_and_share_a_tree():
     assert CousinNegatives(tree, 1).tree is tree
     for source in (tree, DAG):
         moved = UniformNegatives(source, 1, weights=range(1, 8 if source is DAG else 12)).to("meta")
-        assert moved._units.device.type == "meta"
+        assert moved.weights.device.type == "meta"
         shared = SharedNegatives(source, 2).to("meta")
         assert shared._all.device.type == "meta"
     assert SharedNegatives(DAG, 2).to("meta")._allowed._key.device.type == "meta"
