@@ -11,7 +11,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import distances, jobs, report, scaling, search, steps
+from benchmarks import distances, jobs, report, scaling, search, steps, train_step
 from benchmarks.measure import Machine, Rows, load, measure_limits
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -107,6 +107,29 @@ def searches(
         rows.write(out)
 
 
+@app.command(name="step")
+def training_step(
+    device: Device = AUTOMATIC,
+    threads: Threads = ALL_THREADS or 1,
+    taxa: Annotated[int, typer.Option(help="Rows of the table.")] = 10**6,
+    pairs: Annotated[list[int] | None, typer.Option(help="Of a batch.")] = None,
+    seconds: Seconds = 1.0,
+    out: Out = None,
+) -> None:
+    """The gradient of a ranking loss beside geoopt's, and whole steps of training."""
+    machine = machine_of(device, threads)
+    rows = Rows("step", machine)
+    for number in pairs or ([4096] if machine.device.type == "cpu" else [4096, 2**17, 2**20]):
+        # Of larger batches only whole steps: libraries that store all distances would not fit.
+        kinds = product(("ball", "polar"), DTYPES, (True, False)) if number <= 2**17 else ()
+        for manifold, dtype, shared in kinds:
+            train_step.measure_gradient(
+                rows, manifold, dtype, taxa=taxa, pairs=number, shared=shared, seconds=seconds
+            )
+        train_step.measure_step(rows, taxa=taxa, pairs=number, seconds=seconds)
+        rows.write(out)
+
+
 @app.command(name="scaling")
 def scaling_law(
     threads: Threads = ALL_THREADS or 1,
@@ -175,30 +198,42 @@ def everything(
     """
     machine = machine_of(device, threads)
     folder = out or machine.folder
-    suites = suites_of(machine, tiny)
-    failed = [name for name, command in suites.items() if not run(command, folder)]
-    report.write(folder)
+    failed = [
+        name for name, command in commands(machine, tiny, folder).items() if not succeeds(command)
+    ]
+    report.write(folder, folder if out else report.PAGES)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def suites_of(machine: Machine, tiny: bool) -> dict[str, list[str]]:
-    """Names of suites and the arguments that this program runs them with."""
+def commands(machine: Machine, tiny: bool, folder: Path) -> dict[str, list[str]]:
+    """What `all` runs, each in a process of its own: what one leaves behind slows no other down."""
     on = ["--device", str(machine.device), "--threads", str(machine.threads)]
-    on_cpu = on[2:]
-    small = ["--tiny"] * tiny
-    sizes = ["--size", "300"] if tiny else []
-    return {
-        "distance": ["distance", *on, *small],
-        "training": ["training", *(["--taxa", "100"] if tiny else [])],
-        "search": ["search", *on, *sizes],
-        "steps": ["steps", *on_cpu, *sizes],
+    small = {
+        "distance": ["--tiny"],
+        "search": ["--size", "300"],
+        "step": ["--taxa", "300", "--pairs", "20"],
+        "training": ["--taxa", "100"],
+        "steps": ["--size", "300"],
     }
+    on_gpu = machine.device.type == "cuda"
+    whole = {
+        "search": ["--queries", "1", "--queries", "1000", "--queries", "0", "--patience", "400"]
+    }
+    where = {"distance": on, "search": on, "step": on, "training": [], "steps": on[2:]}
+    suites = {
+        name: [
+            *("benchmarks", name, *where[name], "--out", str(folder)),
+            *(small[name] if tiny else whole.get(name, []) if on_gpu else []),
+        ]
+        for name in where
+    }
+    tests = {"tests": ["pytest", "-q", "-m", "gpu"]} if on_gpu else {}
+    return tests | suites
 
 
-def run(arguments: list[str], folder: Path) -> bool:
-    """Run a suite in a process of its own, so that what one leaves behind slows no other down."""
-    command = [sys.executable, "-m", "benchmarks", *arguments, "--out", str(folder)]
-    print(" ".join(command[2:]), flush=True)
+def succeeds(arguments: list[str]) -> bool:
+    print("python -m", *arguments, flush=True)
+    command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, check=False, cwd=Path(__file__).parents[1]).returncode == 0

@@ -171,18 +171,19 @@ class Task:
             shape = (n,)
         else:
             n, shape = count * rows, (rows, m)
-        both = []
-        for number in (n, m):
-            x = torch.randn(number, self.dim, generator=generator)
-            x = torch.nn.functional.normalize(x).to(self.dtype)
-            reach = torch.rand(number, 1, generator=generator, dtype=self.dtype)
-            if self.manifold == "polar":
-                x = torch.cat((LARGEST_RADIUS * reach, x), dim=1)
-            else:
-                x = LARGEST_NORM * reach * x
-            both.append(x.to(machine.device))
+        x, y = (points(self, number, generator).to(machine.device) for number in (n, m))
         weight = torch.rand(shape, generator=generator, dtype=self.dtype)
-        return both[0], both[1], weight.to(machine.device)
+        return x, y, weight.to(machine.device)
+
+
+def points(task: Task, number: int, generator: torch.Generator) -> Tensor:
+    """Random points of a task's manifold: [number, columns]."""
+    x = torch.randn(number, task.dim, generator=generator)
+    x = torch.nn.functional.normalize(x).to(task.dtype)
+    reach = torch.rand(number, 1, generator=generator, dtype=task.dtype)
+    if task.manifold == "polar":
+        return torch.cat((LARGEST_RADIUS * reach, x), dim=1)
+    return LARGEST_NORM * reach * x
 
 
 def geoopt_eager(task: Task, machine: Machine) -> Distance:
@@ -335,12 +336,12 @@ def measure(
             **timing(each, done),
             **vars(task.cost),
             **limits.share(task.cost, task.dtype, done / each.median),
-            against=_ratio(times, name, BASELINE[task.manifold]),
+            against=ratio(times, name, BASELINE[task.manifold]),
         )
     return times
 
 
-def _ratio(times: dict[str, Times], name: str, baseline: str) -> float | None:
+def ratio(times: dict[str, Times], name: str, baseline: str) -> float | None:
     """How many times faster: the median over rounds, each beside its neighbour."""
     if baseline not in times or name == baseline:
         return None

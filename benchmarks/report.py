@@ -349,6 +349,33 @@ def search_section(rows: Measured, file: Path) -> list[str]:
     ]
 
 
+def step_section(rows: Measured, file: Path) -> list[str]:
+    parts = [
+        "### A step of training",
+        f"*Gradient*: gather rows of a table, distances, softmax loss, gradients of the rows that "
+        f"were touched, {rows[0]['dim']} dimensions; losses and gradients are compared with "
+        "float64 autograd through the definition. *Step*: that, drawing pairs and negatives, and "
+        "the optimizer; its loss had to fall. In brackets how many times faster than geoopt "
+        "(ball), or than plain torch (polar). An item is a pair with all its negatives.",
+    ]
+    table = []
+    for row in rows:
+        timed = row["status"] == "measured"
+        table.append(
+            {
+                "task": row["task"],
+                "by": row["implementation"],
+                "dtype": row["dtype"],
+                "rows of the table": f"{row['taxa']:,}",
+                "pairs": f"{row['items']:,}",
+                "ms": _cell({"against": None} | row),
+                "pairs a second": _many(row["items_per_second"]) if timed else "",
+                "peak MiB": f"{row['peak_bytes'] / 2**20:.0f}" if timed else "",
+            }
+        )
+    return [*parts, markdown(table), *_left(rows)]
+
+
 def training_section(rows: Measured, file: Path) -> list[str]:
     parts = [
         "### Training",
@@ -448,6 +475,7 @@ def _plot_scaling(lines: Measured, path: Path) -> None:
 SECTIONS: dict[str, Callable[[Measured, Path], list[str]]] = {
     "distance": distance_section,
     "search": search_section,
+    "step": step_section,
     "training": training_section,
     "steps": steps_section,
     "scaling": scaling_section,

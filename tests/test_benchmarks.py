@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import poincare_taxa as pt
-from benchmarks import distances, jobs, report, scaling, search, steps
+from benchmarks import cli, distances, jobs, report, scaling, search, steps, train_step
 from benchmarks.distances import Task, check, measure, plain
 from benchmarks.measure import (
     Limits,
@@ -232,6 +232,41 @@ def test_steps__what_is_wrong_is_refused(tmp_path):
     steps.check_evaluation(tax, points, told, 50)
     with pytest.raises(WrongAnswerError, match="mean rank is"):
         steps.check_evaluation(tax, shuffled, told, 50)
+
+
+@pytest.mark.parametrize("manifold", ["ball", "polar"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradients__are_right_and_timed_and_what_is_wrong_is_refused(manifold, shared):
+    rows = Rows("step", CPU)
+    about = {"taxa": 300, "pairs": 20, "shared": shared}
+    train_step.measure_gradient(rows, manifold, torch.float64, seconds=0, **about)
+    assert {row["status"].split(":")[0] for row in rows.kept} <= {"measured", "not here"}
+    assert [row["implementation"] for row in rows.kept if row["status"] == "measured"]
+    batch = train_step.batch_of(CPU, manifold, torch.float64, **about)
+    loss, gradient = train_step.by_kernels(manifold, "torch", batch)
+    train_step.check((loss, gradient), batch, manifold)
+    with pytest.raises(WrongAnswerError, match="loss is off"):
+        train_step.check((loss * 1.01, gradient), batch, manifold)
+    with pytest.raises(WrongAnswerError, match="gradient is off"):
+        train_step.check((loss, gradient * 1.01), batch, manifold)
+
+
+def test_training_step__learns_and_is_timed():
+    rows = Rows("step", CPU)
+    train_step.measure_step(rows, taxa=300, pairs=50, seconds=0)
+    assert rows.kept[0]["status"] == "measured"
+    with pytest.raises(WrongAnswerError, match="the loss went from"):
+        train_step.ensure_learned(torch.ones(30))
+
+
+def test_all__has_every_suite_and_the_tests_of_a_gpu(tmp_path):
+    suites = cli.commands(CPU, True, tmp_path)
+    assert suites.keys() == {"distance", "search", "step", "training", "steps"}
+    on_gpu = cli.commands(Machine(torch.device("cuda:1"), 1), False, tmp_path)
+    assert on_gpu["tests"] == ["pytest", "-q", "-m", "gpu"]
+    assert "cuda:1" in on_gpu["search"]
+    known = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert suites.keys() | {"scaling", "report", "all"} == known
 
 
 def test_report__has_every_suite_and_says_where_we_lose(tmp_path):
