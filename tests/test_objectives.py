@@ -304,6 +304,12 @@ def test_objectives__fit_their_seam():
         ),
         (lambda: Stress(TREE, pt.LCAPairs(TREE), pt.StressLoss()), "say steps_per_epoch"),
         (
+            lambda: Stress(
+                TREE, pt.LCAPairs(TREE), pt.StressLoss(), curriculum=pt.Curriculum.top_down(3, TREE)
+            ),
+            "LCAPairs has no limits for a curriculum",
+        ),
+        (
             lambda: Stress(TREE, pt.LCAPairs(TREE), pt.StressLoss(), batch_size=0),
             "batch_size must be at least 1",
         ),

@@ -460,6 +460,8 @@ def test_fit__names_the_rows_whose_gradient_is_not_finite(tmp_path):
         ({"embedding": pt.PoincareEmbedding(3, 4)}, "3 rows for 40 nodes"),
         ({"embedding": pt.PoincareEmbedding(40, 4), "dim": 5}, "the embedding has 4"),
         ({"pairs": pt.ClosurePairs([[0, 1]])}, "pairs are of 2 nodes"),
+        ({"pairs": pt.AncestorPairs(TREE)}, "pairs are of 341 nodes, the taxonomy has 40"),
+        ({"pairs": pt.MixedPairs([pt.AncestorPairs(TREE)], [1])}, "pairs are of 341 nodes"),
         ({"loss": pt.StressLoss(), "negatives": lambda pairs, g: pairs}, "takes no negatives"),
         ({"pairs": types.SimpleNamespace(sample=None)}, "say steps_per_epoch"),
     ],
