@@ -25,6 +25,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder, instead of results/<devi
 Dims = Annotated[list[int], typer.Option("--dim", help="May be given several times.")]
 
 ALL_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+COORDINATES = 10**7
 DTYPES = (torch.float32, torch.float64)
 AUTOMATIC = "auto"
 SIZES = [10**3, 3 * 10**3, 10**4, 3 * 10**4, 10**5, 3 * 10**5, 10**6, 3 * 10**6, 10**7]
@@ -61,16 +62,15 @@ def distance(
 
 
 def distance_tasks(dims: list[int], tiny: bool) -> list[distances.Task]:
-    """All sizes at 10 dimensions, all dimensions at a million pairs."""
-    cases = [(10, 10**exponent) for exponent in ([2] if tiny else range(3, 9))]
-    if not tiny:
-        cases += [(dim, 10**6) for dim in dims if dim != 10]
+    """All sizes at 10 dimensions, all dimensions at as many coordinates as a million pairs have."""
+    exponents = [2] if tiny else range(3, 9)
+    sizes = [(10, 10**exponent) for exponent in exponents]
+    wide = [] if tiny else [(dim, COORDINATES // dim) for dim in dims if dim != 10]
+    kinds = list(product(("paired", "all pairs"), (False, True), DTYPES))
     return [
-        distances.Task(kind, backward, dtype, dim, pairs, manifold)
-        for (dim, pairs), manifold, kind, backward, dtype in product(
-            cases, ("ball", "polar"), ("paired", "all pairs"), (False, True), DTYPES
-        )
-        if manifold == "ball" or dim == 10
+        distances.Task(*kind, dim, pairs, manifold)
+        for manifold, cases in (("ball", sizes), ("polar", sizes), ("ball", wide))
+        for (dim, pairs), kind in product(cases, kinds)
     ]
 
 

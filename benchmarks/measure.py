@@ -144,7 +144,7 @@ class Times:
         return self.quantile(0.5)
 
 
-LONG = 60.0
+LONG = 40.0
 """Seconds after which no further round begins."""
 
 
@@ -157,9 +157,9 @@ def side_by_side(
 ) -> dict[str, Times]:
     """Time functions in turns, so that a busy moment of the machine hits all of them.
 
-    At least `rounds` rounds (one, where that takes a minute), then more until each function had
-    about `seconds`; each turn repeats a short function until it lasts 2 ms. Functions should have
-    been called before.
+    At least `rounds` rounds (fewer where these take longer than `LONG`), then more until each
+    function had about `seconds`; each turn repeats a short function until it lasts 2 ms. Functions
+    should have been called before.
     """
     repeats = {}
     for name, function in functions.items():

@@ -108,10 +108,15 @@ def distance_section(rows: Measured, file: Path) -> list[str]:
         markdown(limits(at)),
     ]
     for key, title in (("items", "pairs"), ("dim", "dimensions")):
-        chosen = [r for r in rows if (r["dim"] == DIM if key == "items" else r["items"] == pairs)]
+        by_size = key == "items"
+        chosen = [
+            row
+            for row in rows
+            if (row["dim"] == DIM if by_size else row["items"] == PAIRS * DIM // row["dim"])
+        ]
         if len({row[key] for row in chosen}) > 1:
             parts += [
-                f"**By {title}** (the ball): nanoseconds a pair, of the fastest library that is "
+                f"**By {title}**{'' if by_size else ', 10⁷ coordinates a side'} (the ball): nanoseconds a pair, of the fastest library that is "
                 "not this one, then of this library's kernels (without a compiler), and how many "
                 "times faster these are; bold where they lose.",
                 markdown(against(chosen, key, title)),
