@@ -109,6 +109,7 @@ def distance_section(rows: Measured, file: Path) -> list[str]:
     ]
     for key, title in (("items", "pairs"), ("dim", "dimensions")):
         by_size = key == "items"
+        where = "the ball" if by_size else "the ball, 10⁷ coordinates a side"
         chosen = [
             row
             for row in rows
@@ -116,7 +117,7 @@ def distance_section(rows: Measured, file: Path) -> list[str]:
         ]
         if len({row[key] for row in chosen}) > 1:
             parts += [
-                f"**By {title}**{'' if by_size else ', 10⁷ coordinates a side'} (the ball): nanoseconds a pair, of the fastest library that is "
+                f"**By {title}** ({where}): nanoseconds a pair, of the fastest library that is "
                 "not this one, then of this library's kernels (without a compiler), and how many "
                 "times faster these are; bold where they lose.",
                 markdown(against(chosen, key, title)),
