@@ -1,0 +1,160 @@
+"""Compile every Triton kernel for GPUs that are not here: registers, shared memory, spills.
+
+    python -m benchmarks.aot            all of it (minutes) → results/aot.tsv, docs/tables/aot.md
+    python -m benchmarks.aot --quick    each kernel once, and nothing is written
+
+What is compiled is what the launchers start: their calls are taken down, and handed to Triton's
+compiler with a driver that knows nothing but the name of its GPU. No GPU is needed.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from benchmarks.tables import write_markdown, write_tsv
+from poincare_taxa.kernels import _gpu, _gpu_search, _gpu_tiles
+from poincare_taxa.kernels._points import Points
+
+PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+ARCHITECTURES = (80, 90)
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+def launches(polar: bool, dtype: torch.dtype, dim: int) -> list[Launch]:
+    """Take down every kernel that the backend starts, with its arguments."""
+    seen: list[Launch] = []
+
+    def record(kernel: Any, grid: object, *arguments: Any, **settings: Any) -> None:
+        seen.append((kernel, arguments, settings))
+
+    x = torch.rand(301, dim + polar, dtype=dtype) / dim
+    i, j = torch.arange(200), torch.arange(1, 201)
+    valid, weights, grad = torch.ones(200, 99, dtype=torch.bool), x.new_zeros(99), x.new_ones(200)
+    points = Points(x[:, 0], x[:, 1:], 1.0) if polar else Points(None, x, 1.0)
+    with (
+        patch.object(_gpu, "launch", record),
+        patch.object(_gpu_search, "launch", record),
+        patch.object(_gpu_tiles, "launch", record),
+    ):
+        _gpu.pairs(x, i, x, j, polar, 1.0)
+        _gpu.pairs_backward(x, i, x, j, polar, 1.0, grad)
+        _gpu.cdist(x, x, polar, 1.0)
+        _gpu.cdist_backward(x, x[:200], polar, 1.0, x.new_ones(301, 200))
+        for kind in ("softmax", "margin"):
+            about = (i, j, torch.arange(99), valid)
+            about += (weights, kind, None) if kind == "softmax" else (None, kind, grad)
+            _, saved = _gpu.ranking(x, *about, 1.0, polar, 1.0)
+            _gpu.ranking_backward(x, *about, 1.0, polar, 1.0, saved, grad)
+        for ancestor in (False, True):
+            rows = points, points.at(i)
+            _gpu.nearest(*rows, 5, ancestor, i, None)
+            _gpu.count_nearer(*rows, i[:, None], ancestor, i)
+    return seen
+
+
+def compiled(launch: Launch, architecture: int) -> dict[str, Any]:
+    """Compile for an architecture and ask for its use of a multiprocessor."""
+    kernel, arguments, settings = launch
+    target = GPUTarget("cuda", architecture, 32)
+    driver.set_active(
+        SimpleNamespace(
+            get_current_device=lambda: architecture,  # one cache of kernels for each
+            get_current_stream=lambda device: 0,
+            get_current_target=lambda: target,
+        )
+    )
+    binary = kernel.warmup(*arguments, grid=(1,), **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(binary.asm["ptx"], encoding="utf-8")
+        gpu = re.search(r"\.target (\w+)", binary.asm["ptx"])
+        assert gpu is not None
+        command = [PTXAS, "-v", f"--gpu-name={gpu[1]}", source, "-o", source.with_suffix(".cubin")]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    registers = re.search(r"Used (\d+) registers", report)
+    assert spills is not None
+    assert registers is not None, report
+    return {
+        "threads": 32 * binary.metadata.num_warps,
+        "registers": int(registers[1]),
+        "shared_bytes": binary.metadata.shared,
+        "spilled_bytes": int(spills[1]) + int(spills[2]),
+    }
+
+
+def name_of(launch: Launch) -> str:
+    kernel, arguments, settings = launch
+    turned = kernel.__name__ == "pull" and 1 in (arguments[7], arguments[11])  # steps of matrices
+    variants = {
+        "KIND": f"{settings.get('KIND')}{', transposed' if turned else ''}",
+        "SOFTMAX": "softmax" if settings.get("SOFTMAX") else "margin",
+        "ANCESTOR": "ancestor" if settings.get("ANCESTOR") else "distance",
+    }
+    return ", ".join([kernel.__name__, *(variants[key] for key in variants if key in settings)])
+
+
+def rows(dims: list[int], dtypes: list[str], architectures: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each kernel, once: searches are in float64 whatever the points are."""
+    seen = set()
+    for dim, dtype, polar in product(dims, dtypes, (False, True)):
+        for launch in launches(polar, DTYPES[dtype], dim):
+            name = name_of(launch)
+            stored = "float64" if launch[0].__module__.endswith("_search") else dtype
+            key = (name, polar, stored, dim)
+            if key in seen:
+                continue
+            seen.add(key)
+            for architecture in architectures:
+                yield {
+                    "kernel": name,
+                    "manifold": "polar" if polar else "ball",
+                    "arithmetic": stored,
+                    "dim": dim,
+                    "architecture": f"sm_{architecture}",
+                } | compiled(launch, architecture)
+
+
+def page(found: list[dict[str, Any]]) -> list[dict[str, object]]:
+    """One line per kernel: registers of a thread and, where there are any, bytes spilled."""
+    lines: dict[tuple[object, ...], dict[str, object]] = {}
+    for row in found:
+        about = {k: row[k] for k in ("kernel", "manifold", "arithmetic", "dim")}
+        line = lines.setdefault(tuple(about.values()), about | {"threads": row["threads"]})
+        spilled = f" ({row['spilled_bytes']} B spilled)" if row["spilled_bytes"] else ""
+        line[f"registers, {row['architecture']}"] = f"{row['registers']}{spilled}"
+        line["shared memory"] = f"{row['shared_bytes']} B"
+    return list(lines.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="each kernel once; writes nothing")
+    quick = parser.parse_args().quick
+    if _gpu.INTERPRETED:
+        sys.exit("unset TRITON_INTERPRET: it turns kernels into Python, which nothing compiles")
+    if quick:
+        for row in rows([10], ["float32"], [90]):
+            print(*row.values(), sep="\t", flush=True)
+        return
+    found = list(rows([10, 64], list(DTYPES), list(ARCHITECTURES)))
+    write_tsv("aot", found)
+    write_markdown("aot", page(found))
+
+
+if __name__ == "__main__":
+    main()
