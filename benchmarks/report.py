@@ -426,6 +426,7 @@ def scaling_section(rows: Measured, file: Path) -> list[str]:
         "points it was fitted to, and on a size that was held out of the fit.",
         markdown(law_table(rows, lines)),
         f"![Time and memory against the number of taxa](tables/{file.name}.svg)",
+        "The line of evaluation dips where fewer queries are asked.",
     ]
 
 
@@ -458,7 +459,7 @@ def law_table(rows: Measured, lines: Measured) -> Measured:
 
 
 def _plot_scaling(lines: Measured, path: Path) -> None:
-    figure, axes = _figure(1, 2, width=4.4)
+    figure, axes = _figure(1, 2, width=4.4, share=False)
     panels = (("seconds", 1, "seconds"), ("memory", 2**30, "GiB at the peak"))
     colors = ("#0b4f9e", "#c7902b", "#3a9a5b", "#b5402a", "#7b5aa6")
     for ax, (what, scale, title) in zip(axes[0], panels, strict=True):
@@ -472,7 +473,8 @@ def _plot_scaling(lines: Measured, path: Path) -> None:
             ax.loglog(taxa, measured, "o", color=color, markersize=4, label=step)
             ax.loglog(taxa, law, "-", color=color, linewidth=1)
         ax.set(xlabel="taxa", ylabel=title)
-    axes[0][0].set_title("points measured, lines the law", fontsize=9)
+    for ax in axes[0]:
+        ax.set_title("dots measured, lines the law", fontsize=9)
     _save(figure, path, axes)
 
 
@@ -517,11 +519,11 @@ def _many(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def _figure(rows: int, columns: int, width: float = 2.6) -> tuple[Any, Any]:
+def _figure(rows: int, columns: int, *, width: float = 2.6, share: bool = True) -> tuple[Any, Any]:
     import matplotlib.pyplot as plt
 
     size = (width * columns + 0.6, 2.5 * rows + 0.8)
-    return plt.subplots(rows, columns, figsize=size, sharex=True, sharey="row", squeeze=False)
+    return plt.subplots(rows, columns, figsize=size, sharex=True, sharey=share, squeeze=False)
 
 
 def _save(figure: Any, path: Path, axes: Any) -> None:
@@ -534,7 +536,10 @@ def _save(figure: Any, path: Path, axes: Any) -> None:
         ax.spines[["top", "right"]].set_visible(False)
         handles, labels = ax.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    figure.legend(named.values(), named, loc="lower center", ncol=4, frameon=False, fontsize=9)
+    columns = len(named) if len(named) <= 5 else 4
+    figure.legend(
+        named.values(), named, loc="lower center", ncol=columns, frameon=False, fontsize=9
+    )
     figure.tight_layout(rect=(0, 0.06 + 0.06 / axes.shape[0], 1, 1))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
