@@ -18,10 +18,11 @@ def commit() -> str:
 
 
 def write_tsv(name: str, rows: list[dict[str, object]]) -> None:
-    """Write rows and the commit that made them to results/<name>.tsv."""
+    """Write rows to results/<name>.tsv, each with the commit that made it: this one, or its own."""
     path = RESULTS / f"{name}.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pl.DataFrame(rows, infer_schema_length=None).with_columns(commit=pl.lit(commit()))
+    rows = [row | {"commit": row.get("commit", commit())} for row in rows]
+    table = pl.DataFrame(rows, infer_schema_length=None)
     table.write_csv(path, separator="\t")
 
 

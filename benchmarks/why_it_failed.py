@@ -381,16 +381,29 @@ def save(name: str, rows: list[Row]) -> None:
     write_markdown(name, means(rows))
 
 
+def saved() -> list[Row]:
+    """Rows of the last ablation."""
+    path = RESULTS / "why_it_failed.tsv"
+    return pl.read_csv(path, separator="\t", infer_schema_length=None).to_dicts()
+
+
 @app.command()
-def ablation(seeds: Seeds = 3, taxid: int = ECHINODERMATA) -> None:
-    """Change one thing at a time, all of them."""
+def ablation(
+    seeds: Seeds = 3,
+    taxid: int = ECHINODERMATA,
+    only: Annotated[str, typer.Option(help="Changes that have this in their name.")] = "",
+) -> None:
+    """Change one thing at a time, all of them; with --only some, and the other rows stay."""
     tax = pt.read_ncbi().subtree(taxid)
-    rows: list[Row] = []
+    table = {(row["from"], row["change"], row["seed"]): row for row in (saved() if only else [])}
     for seed in range(seeds):
-        rows += references(tax, seed)
+        for row in references(tax, seed):
+            table[row["from"], row["change"], seed] = row
         for origin, change, run in all_runs(tax, seed):
-            rows.append({"from": origin, "change": change, "seed": seed, **one_run(tax, run)})
-        save("why_it_failed", rows)
+            if only in change:
+                row = {"from": origin, "change": change, "seed": seed, **one_run(tax, run)}
+                table[origin, change, seed] = row
+        save("why_it_failed", list(table.values()))
 
 
 @app.command()
@@ -438,8 +451,8 @@ def plots() -> None:
     """Draw the tables, and hand their rows to the pages of the blocks."""
     import matplotlib.pyplot as plt
 
-    table = pl.read_csv(RESULTS / "why_it_failed.tsv", separator="\t", infer_schema_length=None)
-    block_tables(table.to_dicts())
+    table = pl.DataFrame(saved(), infer_schema_length=None)
+    block_tables(saved())
     for origin in ("old", "repaired"):
         part = table.filter(pl.col("from") == origin)
         changes = part["change"].unique(maintain_order=True).to_list()

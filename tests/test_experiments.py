@@ -1,6 +1,8 @@
 """The scripts of the experiments run on a tiny tree, and their rows say what they are."""
 
+import itertools
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from poincare_taxa.testing import synthetic_taxonomy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import controls
+import tables
 import why_it_failed
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -42,6 +45,28 @@ def test_ablation__a_run_measures_everything(base):
     rows = [{"from": "a", "change": "b", "seed": seed, **found} for seed in (0, 1)]
     (line,) = why_it_failed.means(rows)
     assert line["precision@10"] == f"{found['precision@10']:.3f} ± 0.000"
+
+
+def test_ablation__of_some_changes_keeps_the_other_rows(tmp_path, monkeypatch):
+    for module in (tables, why_it_failed):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "PAGES", tmp_path)
+    runs, count = [("a", "x", None), ("a", "y", None)], itertools.count()
+    monkeypatch.setattr(pt, "read_ncbi", lambda: types.SimpleNamespace(subtree=lambda taxid: TAX))
+    monkeypatch.setattr(why_it_failed, "all_runs", lambda tax, seed: runs)
+    monkeypatch.setattr(why_it_failed, "references", lambda tax, seed: [])
+    ones = {f"accuracy, {name}": 1.0 for name in why_it_failed.GAPS}
+    monkeypatch.setattr(why_it_failed, "one_run", lambda tax, run: {"loss": next(count), **ones})
+    for commit, only in (("first", ""), ("second", "y")):
+        monkeypatch.setattr(tables, "commit", lambda commit=commit: commit)
+        why_it_failed.ablation(seeds=2, only=only)
+    found = {(r["change"], r["seed"]): (r["loss"], r["commit"]) for r in why_it_failed.saved()}
+    assert found == {
+        ("x", 0): (0, "first"),
+        ("y", 0): (4, "second"),
+        ("x", 1): (2, "first"),
+        ("y", 1): (5, "second"),
+    }
 
 
 def test_references__floor_is_chance_and_ceiling_is_one():
