@@ -83,7 +83,7 @@ def starts(ncbi: pt.Taxonomy, taxids: list[int], seeds: int, queries: int, dim: 
             rows.append({**name, "points": f"random start {seed}", **blank, **floor})
             rows.append({**name, "points": f"fit, seed {seed}", **about, **value})
             print(rows[-1], flush=True)
-    write("random_start", rows)
+        write("random_start", rows)
 
 
 def weights(
@@ -108,7 +108,7 @@ def weights(
             worst = {key: min(float(str(value[key])) for _, value in runs) for key in runs[0][1]}
             rows.append({**name, "root weight": weight, "root share": share, **worst})
             print(rows[-1], flush=True)
-    write("root_weight", rows)
+        write("root_weight", rows)
 
 
 def main(

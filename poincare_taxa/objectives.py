@@ -409,7 +409,7 @@ class LevelStress:
         tree: Taxonomy | TreeIndex,
         *,
         tau: float,
-        root_weight: float = 4.0,
+        root_weight: float = 8.0,
         passes: int = 50,
         batch_size: int = 1 << 14,
     ) -> None:
