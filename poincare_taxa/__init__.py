@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import kernels as kernels
     from .checks import CheckResult as CheckResult
     from .checks import check as check
     from .closure import ClosurePairs as ClosurePairs
@@ -133,7 +134,7 @@ _HOMES = {
     "tree_index": ["TreeIndex"],
     "visualize": ["disk_layout", "plot_disk"],
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOME = {name: home for home, names in _HOMES.items() for name in names} | {"kernels": None}
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -141,7 +142,10 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    home = _HOME[name]
+    if home is None:
+        return import_module(f".{name}", __name__)
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
     return value
 
 

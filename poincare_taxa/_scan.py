@@ -70,6 +70,11 @@ class Points:
         """Number of coordinates of a direction."""
         return len(self._table) - _FACTS
 
+    @property
+    def direction(self) -> Tensor:
+        """Directions [n, dim], float64; 0 for points that are not valid."""
+        return self._table[_FACTS:].T
+
     def __len__(self) -> int:
         return self._table.shape[1]
 

@@ -147,14 +147,7 @@ class QueryTaxa:
         found: dict[str, float] = {}
         if self.parts & {"precision", "purity"}:
             with clock("nearest", thread=True):
-                near = nearest(distance, self.k, skip=q)
-                if "precision" in self.parts:
-                    tree = metrics.tree_distances(self.taxonomy, q, buffers.tree)
-                    true = nearest(tree, self.k, skip=q)
-                    tie_aware, plain = metrics.precision(near, tree, true)
-                    found |= {"precision": tie_aware, "plain": plain, "by lot": near.by_lot}
-                for name, labels in self.groups.items():
-                    found[f"purity {name}"] = metrics.purity(near, labels, q)
+                found |= self.near(q, distance, buffers.tree)
         above = self.taxonomy.ancestors(q)
         if "ancestor" in self.parts:
             with clock("ancestor", thread=True):
@@ -169,6 +162,21 @@ class QueryTaxa:
                 children = self.by_parent[self.first_child[q] : self.first_child[q + 1]]
                 beside = np.append(above[:1], children)
                 found |= _ranked("neighbour", Ranks.of(distance, beside, skip=q))
+        return found
+
+    def near(
+        self, q: int, distance: NDArray[np.number], tree: NDArray[np.int32] | None = None
+    ) -> dict[str, float]:
+        """Measure the k nearest of one query, given its distances; `tree` is a buffer [n]."""
+        found: dict[str, float] = {}
+        near = nearest(distance, self.k, skip=q)
+        if "precision" in self.parts:
+            tree = metrics.tree_distances(self.taxonomy, q, tree)
+            true = nearest(tree, self.k, skip=q)
+            tie_aware, plain = metrics.precision(near, tree, true)
+            found |= {"precision": tie_aware, "plain": plain, "by lot": near.by_lot}
+        for name, labels in self.groups.items():
+            found[f"purity {name}"] = metrics.purity(near, labels, q)
         return found
 
 

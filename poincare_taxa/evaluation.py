@@ -23,6 +23,7 @@ from rich.progress import Progress, TaskID
 
 import poincare_taxa
 from poincare_taxa import _sections, metrics
+from poincare_taxa._exact import scan_all, suits
 from poincare_taxa._scan import Points
 from poincare_taxa._subjects import Clock, Embedding, QueryTaxa, Tree, scan, stream
 from poincare_taxa.report import Report, Row
@@ -44,6 +45,10 @@ _PARTS = (
 )
 _SCANNED = {"precision", "purity", "ancestor", "closure", "neighbour"}
 _EXACT = 5000  # Taxa up to which every one is a query.
+_TIMED = 256  # Queries whose time says how long all will take.
+
+Scan = Callable[..., dict[str, NDArray[np.float64]]]
+"""(query taxa, rows, clock, advance) -> statistics."""
 
 
 def evaluate(
@@ -58,6 +63,7 @@ def evaluate(
     only: Collection[str] | None = None,
     floor_queries: int = 100,
     c: float = 1.0,
+    device: torch.device | str | None = None,
     progress: bool | None = None,
 ) -> Report:
     """Measure how well vectors agree with a taxonomy, beside their floor and their ceiling.
@@ -92,6 +98,9 @@ def evaluate(
         Number of the queries that the floor is measured with; 0 leaves it out.
     c
         Curvature parameter of the ball that points lie in. No measure depends on the scale.
+    device
+        Where all taxa are queries of more than 5,000, the searches run there; by default where the
+        points are. All else runs on the CPU.
     progress
         Whether to draw a progress bar; by default where standard error is a terminal.
 
@@ -115,6 +124,7 @@ def evaluate(
     """
     parts = _check_parts(only)
     taxonomy, points, facts = _read_points(model, taxonomy, c)
+    here: torch.device = facts["device"] if device is None else torch.device(device)
     n = len(taxonomy)
     if queries < 1 or k < 1 or floor_queries < 0:
         raise ValueError(
@@ -153,19 +163,17 @@ def evaluate(
             rows += _sections.radius_rows(taxonomy, points)
     if parts & _SCANNED:
         query_taxa = QueryTaxa(taxonomy, groups if "purity" in parts else {}, k, parts & _SCANNED)
-        if len(asked) > len(sampled) and progress is not False:
-            _announce(query_taxa, subjects["value"], asked, queries)
+        scans: dict[str, Scan] = {name: partial(scan, each) for name, each in subjects.items()}
+        if len(asked) > len(sampled):
+            if suits(points):
+                scans["value"] = partial(scan_all, points, device=here)
+            if progress is not False:
+                _announce(query_taxa, scans["value"], asked, queries)
         taken = {"value": asked, "ceiling": sampled, "floor": asked[:floor_queries]}
         with _progress_bar(progress) as advance:
             scanned = {
-                name: scan(
-                    subject,
-                    query_taxa,
-                    taken[name],
-                    clock,
-                    partial(advance, name),
-                )
-                for name, subject in subjects.items()
+                name: each(query_taxa, taken[name], clock, partial(advance, name))
+                for name, each in scans.items()
             }
         rows += _sections.scanned_rows(query_taxa, scanned)
     if parts & {"correlation", "distortion"} and n > 1:
@@ -219,6 +227,8 @@ def _read_points(
         raise ValueError("these vectors come without a taxonomy: evaluate(vectors, taxonomy)")
     if hasattr(model, "radius") and hasattr(model, "direction"):
         model = model.radius, model.direction
+    first = model[0] if isinstance(model, tuple) else model
+    where = first.device if isinstance(first, torch.Tensor) else torch.device("cpu")
     if isinstance(model, tuple):
         radius, direction = given = [_tensor(part) for part in model]
         if radius.ndim != 1 or direction.ndim != 2 or len(radius) != len(direction):
@@ -240,6 +250,7 @@ def _read_points(
         direction = wide / norm.clamp(min=torch.finfo(torch.float64).tiny)[:, None]
         facts = {"outside": int((norm >= 1).sum())}
         given = [x]
+    facts = {**facts, "device": where}
     if len(radius) != len(taxonomy):
         raise ValueError(
             f"{len(radius):,} vectors, but the taxonomy has {len(taxonomy):,} taxa: row i must be "
@@ -268,13 +279,12 @@ def _random_directions(points: Points, generator: torch.Generator) -> Points:
     return Points(torch.from_numpy(np.where(points.valid, points.radius, np.nan)), direction)
 
 
-def _announce(
-    query_taxa: QueryTaxa, subject: Embedding | Tree, asked: NDArray[np.integer], queries: int
-) -> None:
+def _announce(query_taxa: QueryTaxa, scan: Scan, asked: NDArray[np.integer], queries: int) -> None:
     """Print how long all queries will take, from the time of the first."""
     threads = torch.get_num_threads()
-    first, clock = asked[: 16 * threads], Clock()
-    scan(subject, query_taxa, first, clock, lambda done, total: None)
+    first, clock = asked[:_TIMED], Clock()
+    scan(query_taxa, first[:1], Clock(), lambda done, total: None)  # compiles
+    scan(query_taxa, first, clock, lambda done, total: None)
     each = clock.seconds["scan"] / len(first)
     hours = len(asked) * each / 3600
     span = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"

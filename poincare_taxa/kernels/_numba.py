@@ -10,8 +10,8 @@ ball (times 1/√c): h = 0, w = c / (g(x) g(y)), g(x) = 1 − c|x|². No term ca
 350 none overflows.
 
 To *rank* by distance, t is enough: no root and no logarithm. To rank by ancestor score, d + r_v,
-(√t + √(1+t)) e^{r_v/2} is. Only additions and products touch a pair, and the compiler may not
-reorder them: the same pair gives the same bits wherever it is computed, so ties are found.
+(√t + √(1+t)) e^{r_v/2} is. The compiler may not reorder what touches a pair: the same pair gives
+the same bits wherever it is computed, so ties are found.
 """
 
 import math
@@ -46,6 +46,7 @@ Rows = NDArray[np.int64]
 OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _inline: Any = njit(**OPTIONS, inline="always")
 _helper: Any = njit(**OPTIONS)
+_fusing: Any = njit(**OPTIONS, fastmath={"contract"})  # product and sum in one, rounded once
 
 
 def _kernel(
@@ -144,17 +145,25 @@ def prepare(radius: Array, coordinates: Array, c: float, rim: float, out: Array)
     _prepare(radius, coordinates, everyone, 0, len(coordinates), c, rim, out)
 
 
-@_helper
+@_fusing
 def _keys(tile: Array, queries: Array, q: int, ancestor: bool, keys: Array) -> None:
-    """Fill keys [TILE] with what ranks the points of a tile for query q (a column of queries)."""
+    """Fill keys [TILE] with what ranks the points of a tile for query q (a column of queries).
+
+    Always a whole tile, by vector instructions that do not know of a point's place in it: the same
+    point gives the same bits, and ties.
+    """
     padded = len(tile) - FACTS
+    start = padded % 4
+    a, b = queries[0, q], queries[1, q]
     for m in range(TILE):
-        keys[m] = 0
-    for k in range(0, padded, 2):
-        a, b = queries[k, q], queries[k + 1, q]
+        first, second = tile[0, m] - a, tile[1, m] - b
+        keys[m] = first * first + second * second if start else 0.0
+    for k in range(start, padded, 4):
+        a, b, c, d = queries[k, q], queries[k + 1, q], queries[k + 2, q], queries[k + 3, q]
         for m in range(TILE):
             first, second = tile[k, m] - a, tile[k + 1, m] - b
-            keys[m] += first * first + second * second
+            third, fourth = tile[k + 2, m] - c, tile[k + 3, m] - d
+            keys[m] += first * first + second * second + (third * third + fourth * fourth)
     grown, shrunk, weight = queries[padded, q], queries[padded + 1, q], queries[padded + 2, q]
     for m in range(TILE):
         h = 0.5 * (grown * tile[padded + 1, m] - shrunk * tile[padded, m])
