@@ -25,6 +25,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder, instead of results/<devi
 Dims = Annotated[list[int], typer.Option("--dim", help="May be given several times.")]
 
 ALL_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+PAIRS = [10**exponent for exponent in range(3, 9)]
 COORDINATES = 10**7
 DTYPES = (torch.float32, torch.float64)
 AUTOMATIC = "auto"
@@ -50,26 +51,26 @@ def distance(
     patience: Patience = 5.0,
     tiny: Tiny = False,
     out: Out = None,
-    dims: Dims = [2, 10, 64, 256],  # noqa: B006
+    sizes: Annotated[list[int], typer.Option("--pairs", help="At 10 dimensions.")] = PAIRS,
+    dims: Dims = [2, 64, 256],  # noqa: B006
 ) -> None:
     """Paired and all pairs, forward and backward, beside geoopt and HypLL."""
     machine = machine_of(device, threads)
     rows = Rows("distance", machine)
     limits = measure_limits(machine, megabytes=8 if tiny else 512)
-    for task in distance_tasks(dims, tiny):
+    for task in distance_tasks([100], []) if tiny else distance_tasks(sizes, dims):
         distances.measure(task, rows, limits, seconds=seconds, patience=patience)
         rows.write(out)
 
 
-def distance_tasks(dims: list[int], tiny: bool) -> list[distances.Task]:
-    """All sizes at 10 dimensions, all dimensions at as many coordinates as a million pairs have."""
-    exponents = [2] if tiny else range(3, 9)
-    sizes = [(10, 10**exponent) for exponent in exponents]
-    wide = [] if tiny else [(dim, COORDINATES // dim) for dim in dims if dim != 10]
+def distance_tasks(sizes: list[int], dims: list[int]) -> list[distances.Task]:
+    """All sizes at 10 dimensions; other dimensions with the coordinates of a million pairs."""
+    ten = [(10, pairs) for pairs in sizes]
+    wide = [(dim, COORDINATES // dim) for dim in dims]
     kinds = list(product(("paired", "all pairs"), (False, True), DTYPES))
     return [
         distances.Task(*kind, dim, pairs, manifold)
-        for manifold, cases in (("ball", sizes), ("polar", sizes), ("ball", wide))
+        for manifold, cases in (("ball", ten), ("polar", ten), ("ball", wide))
         for (dim, pairs), kind in product(cases, kinds)
     ]
 

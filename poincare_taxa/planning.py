@@ -255,8 +255,9 @@ def _terms(name: str, what: str, work: Work) -> list[float]:
         # Rows of distances that threads hold, a gigabyte at most.
         rows = min(2.0**30, 64.0 * n * torch.get_num_threads())
         return [1.0, n, rows] if name in ("refine", "evaluate") else [1.0, n]
-    # Codes are made once for each size of family, of which a tree has about as many as √n.
-    size = [float(n), math.sqrt(n), max(0.0, n - _CACHED)]
+    # Codes are made once for each size of family, of which a tree has about as many as √n; and the
+    # larger the tree, the further apart in memory a taxon and its parent.
+    size = [float(n), math.sqrt(n), n**1.5]
     if name == "refine":
         return [1.0, *(passes * term for term in size), measured, *_scan(n, measured)]
     if name == "evaluate":
