@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .closure_layout import closure_layout as closure_layout
     from .closure_ranking import ClosureRanking as ClosureRanking
     from .closure_ranking import rank_ancestors as rank_ancestors
+    from .closure_training import AngularAdam as AngularAdam
+    from .closure_training import ClosureSoftmax as ClosureSoftmax
+    from .closure_training import nested_start as nested_start
     from .cones import EntailmentConeLoss as EntailmentConeLoss
     from .cones import cone_energy as cone_energy
     from .cones import entailment_cone_loss as entailment_cone_loss
@@ -91,6 +94,7 @@ _HOMES = {
     "closure": ["ClosurePairs"],
     "closure_layout": ["closure_layout"],
     "closure_ranking": ["ClosureRanking", "rank_ancestors"],
+    "closure_training": ["AngularAdam", "ClosureSoftmax", "nested_start"],
     "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],
     "curriculum": ["Curriculum", "balanced_depths", "join_at_parent", "lift"],
     "early_stopping": ["EarlyStopping"],

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from poincare_taxa.closure import ClosurePairs
+from poincare_taxa.closure_training import AngularAdam, ClosureSoftmax
 from poincare_taxa.cones import EntailmentConeLoss
 from poincare_taxa.embedding import PoincareEmbedding
 from poincare_taxa.lca import LCAPairs, LCATriplets
@@ -103,9 +104,15 @@ def recipe(
     sized = {name: size for name, size in sizes.items() if size is not None}
     given = [name for name, block in blocks.items() if block is not None] + list(sized)
     adam = partial(RowwiseRiemannianAdam, lr=lr or _LR)
+    if objective is not None and given:
+        raise ValueError(f"an objective has {', '.join(given)} of its own: give it these")
+    if objective is None and isinstance(source, ClosurePairs) and not set(given) - {"batch_size"}:
+        objective = ClosureSoftmax(source.to(embedding.weight.device), **sized)
+    if isinstance(objective, ClosureSoftmax):
+        adam = partial(AngularAdam, lr=lr or objective.step(embedding.embedding_dim))
+        schedule = Cosine(period=objective.epochs, last=0.0)
+        return Recipe(objective, optimizer or adam, objective.epochs, schedule)
     if objective is not None:
-        if given:
-            raise ValueError(f"an objective has {', '.join(given)} of its own: give it these")
         return Recipe(objective, optimizer or adam, getattr(objective, "epochs", _EPOCHS))
     device = embedding.weight.device
     if isinstance(source, Taxonomy) and not set(given) - {"batch_size"}:

@@ -46,7 +46,7 @@ __all__ = ["closure_layout"]
 _GAP = 0.25
 """Half of the gap in the middle of an interval, in widths of a leaf."""
 
-_LEAF_RADIUS = 160.0
+LEAF_RADIUS = 160.0
 """Of nodes without descendants. Two whose directions differ by an ulp, 1e-16, are then 2·160 − 74
 apart, beyond every ancestor; more costs nothing but the range of e^{−r}."""
 
@@ -99,9 +99,9 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
         centre, half_width, leaf = _intervals(tree)
         radius, direction = _caps(centre, half_width, leaf, 1)
     else:
-        parent, pairs = _spanning_parents(source)
+        parent = _spanning_parents(source)
         tree = _Tree.of(parent)
-        missed = pairs - int(tree.depth.sum())
+        missed = len(source) - int(tree.depth.sum())
         centre, half_width, leaf = _intervals(tree)
         degree = 2 if dim >= 4 and missed else 1
         if degree == 2:  # A cap of the curve is a single interval up to a third of the turn.
@@ -138,7 +138,7 @@ def _caps(
     order = np.arange(1, degree + 1)
     sine = np.sqrt((np.sin(half_width[:, None] * order / 2) ** 2).mean(1))  # of half the angle
     radius = 2 * np.log(np.sqrt(1 - sine**2) / sine)
-    return np.where(leaf, _LEAF_RADIUS, radius), _curve(centre, degree)
+    return np.where(leaf, LEAF_RADIUS, radius), _curve(centre, degree)
 
 
 def _pair_intervals(
@@ -284,24 +284,33 @@ def _intervals(
     return centre[:n] * unit, demand[:n] * unit / 2, leaf[:n]
 
 
-def _spanning_parents(source: ClosurePairs) -> tuple[NDArray[np.int64], int]:
-    """Of the parents of each node the one with most ancestors, -1 without; and how many pairs."""
+def direct_parents(source: ClosurePairs) -> csr_array:
+    """Of each node the ancestors that are not an ancestor of another one [n, n].
+
+    Raises
+    ------
+    TaxonomyError
+        If the pairs have a cycle.
+    """
     n = source.num_nodes
     ancestor, descendant = source.pairs.cpu().numpy().T
-    ones = np.ones(len(ancestor), np.int32)
-    closure = csr_array((ones, (descendant, ancestor)), shape=(n, n))
+    closure = csr_array((np.ones(len(ancestor), np.int32), (descendant, ancestor)), shape=(n, n))
     pieces, piece = connected_components(closure, directed=True, connection="strong")
     if pieces < n:
         row = int(np.flatnonzero(np.bincount(piece)[piece] > 1)[0])
         name = row if source.names is None else source.names[row]
         raise TaxonomyError(f"node {name} is an ancestor of one of its ancestors: a cycle", row=row)
-    # A parent is an ancestor that is no ancestor of another one.
     direct = (closure - closure.multiply((closure @ closure).astype(bool))).tocsr()
     direct.eliminate_zeros()
-    child, parent = direct.nonzero()
-    ancestors = np.diff(closure.indptr)
+    return direct
+
+
+def _spanning_parents(source: ClosurePairs) -> NDArray[np.int64]:
+    """Of the parents of each node the one with most ancestors, -1 without."""
+    child, parent = direct_parents(source).nonzero()
+    ancestors = np.bincount(source.pairs[:, 1].cpu().numpy(), minlength=source.num_nodes)
     order = np.lexsort((parent, -ancestors[parent], child))
     first = order[np.diff(child[order], prepend=-1) != 0]
-    spanning = np.full(n, -1, np.int64)
+    spanning = np.full(source.num_nodes, -1, np.int64)
     spanning[child[first]] = parent[first]
-    return spanning, len(ancestor)
+    return spanning

@@ -25,6 +25,7 @@ from poincare_taxa._recipes import MakeOptimizer, recipe
 from poincare_taxa._settings import called, described, fingerprint, node_names
 from poincare_taxa.checkpoint import Checkpoints
 from poincare_taxa.closure import ClosurePairs
+from poincare_taxa.closure_training import ClosureSoftmax, nested_start
 from poincare_taxa.curriculum import Curriculum
 from poincare_taxa.early_stopping import EarlyStopping
 from poincare_taxa.embedding import PoincareEmbedding
@@ -101,10 +102,10 @@ def fit(
     """Train an embedding.
 
     With nothing else said, a taxonomy is trained from random points by the recommended recipe, one
-    level after the other (`objectives.LevelStress`; an epoch is a level), and pairs of a DAG by a
-    softmax over sampled negatives. Any of ``pairs``, ``negatives``, ``loss``, ``regularizer`` and
-    ``curriculum`` makes it the loop of that recipe, with defaults for the others; ``objective``
-    replaces them all.
+    level after the other (`objectives.LevelStress`; an epoch is a level), and pairs of a DAG from
+    points near their parents by the full softmax (`closure_training.ClosureSoftmax`). Any of
+    ``pairs``, ``negatives``, ``loss``, ``regularizer`` and ``curriculum`` makes it the loop of that
+    recipe, with defaults for the others; ``objective`` replaces them all.
 
     Parameters
     ----------
@@ -215,6 +216,14 @@ def fit(
     True
     """
     names = node_names(source)
+    blocks = {"pairs": pairs, "negatives": negatives, "loss": loss}
+    blocks |= {"regularizer": regularizer, "curriculum": curriculum}
+    sizes = {"steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
+    if embedding is None and isinstance(source, ClosurePairs):
+        chosen = [objective, steps_per_epoch, *blocks.values()]
+        if all(block is None for block in chosen) or isinstance(objective, ClosureSoftmax):
+            start = nested_start(source, 10 if dim is None else dim, seed=seed)
+            embedding = PoincareEmbedding.from_pretrained(start.radius, start.direction)
     embedding = _start(embedding, dim, seed, names)
     if device is not None:
         embedding.to(device)
@@ -223,9 +232,6 @@ def fit(
             "measure_every must be at least 1, max_grad_norm positive; "
             f"got {measure_every} and {max_grad_norm}"
         )
-    blocks = {"pairs": pairs, "negatives": negatives, "loss": loss}
-    blocks |= {"regularizer": regularizer, "curriculum": curriculum}
-    sizes = {"steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
     plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr)
     said = {"epochs": epochs, "lr_schedule": lr_schedule, "burn_in": burn_in}
     plan = replace(plan, **{name: value for name, value in said.items() if value is not None})
