@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import poincare_taxa as pt
 from poincare_taxa import _sections, metrics
+from poincare_taxa._exact import scan_all
 from poincare_taxa._scan import Points
 from poincare_taxa._subjects import Clock, Embedding, QueryTaxa, Tree, scan, stream
 from poincare_taxa.report import _resamples  # pyright: ignore[reportPrivateUsage]
@@ -63,7 +64,10 @@ class Comparison:
         return rows
 
     def _scanned(self, subject: Embedding | Tree, asked: NDArray[np.int64]) -> dict[str, Floats]:
-        return scan(subject, self.query_taxa, asked, Clock(), lambda done, total: None)
+        rest = self.query_taxa, asked, Clock(), lambda done, total: None
+        if isinstance(subject, Tree):
+            return scan(subject, *rest)
+        return scan_all(subject.points, *rest, torch.device("cpu"))
 
 
 def _paired_row(
