@@ -38,31 +38,40 @@ _WORTH = 20_000  # Pairs below which starting a thread costs more than it saves.
 _PIECES = 16  # Parts of a sum: a fixed number, so that no sum depends on the number of threads.
 
 Array = NDArray[Any]
+Rows = NDArray[np.int64]
 
 
-def pairs(x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float) -> Tensor:
-    """Distance of row i[m] of x and row j[m] of y."""
+def pairs(
+    x: Tensor, i: Tensor | None, y: Tensor, j: Tensor | None, polar: bool, c: float
+) -> Tensor:
+    """Distance of row i[m] of x and row j[m] of y; of rows m, where no rows are given."""
     first, second = _array(x), _array(y)
-    d = np.empty(len(i), first.dtype)
+    rows_x, rows_y = _rows(i, x), _rows(j, y)
+    d = np.empty(len(rows_x), first.dtype)
     kernel = _pair_loops.pairs(d.dtype)
-    rows_x, rows_y = _array(i), _array(j)
 
     def part(start: int, stop: int) -> None:
         at = slice(start, stop)
         kernel(first, rows_x[at], second, rows_y[at], polar, c, _rim(x), d[at])
 
-    _in_threads(part, len(i), _WORTH, step=_numba.TILE)
+    _in_threads(part, len(d), _WORTH, step=_numba.TILE)
     return torch.from_numpy(d)
 
 
 def pairs_backward(
-    x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float, grad: Tensor
+    x: Tensor,
+    i: Tensor | None,
+    y: Tensor,
+    j: Tensor | None,
+    polar: bool,
+    c: float,
+    grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
     first, second, g = _array(x), _array(y), _array(grad)
-    rows_x, rows_y = _array(i), _array(j)
+    rows_x, rows_y = _rows(i, x), _rows(j, y)
     # numpy asks for large pages of memory where torch does not: half the time of filling them
-    out_x, out_y = (np.empty((len(i), x.shape[1]), first.dtype) for _ in range(2))
+    out_x, out_y = (np.empty((len(g), x.shape[1]), first.dtype) for _ in range(2))
     kernel = _pair_loops.pairs_backward(out_x.dtype)
 
     def part(start: int, stop: int) -> None:
@@ -80,7 +89,7 @@ def pairs_backward(
             out_y[at],
         )
 
-    _in_threads(part, len(i), _WORTH, step=_numba.TILE)
+    _in_threads(part, len(g), _WORTH, step=_numba.TILE)
     return torch.from_numpy(out_x), torch.from_numpy(out_y)
 
 
@@ -412,6 +421,10 @@ def _arrays(points: Points) -> tuple[Array, Array]:
     if points.radius is None:
         return np.empty(0, coordinates.dtype), coordinates
     return points.radius.detach().numpy(), coordinates
+
+
+def _rows(rows: Tensor | None, table: Tensor) -> Rows:
+    return np.arange(len(table)) if rows is None else _array(rows)
 
 
 def _array(x: Tensor) -> Array:

@@ -53,8 +53,7 @@ def dist(
     module = choose(backend, x.device)
     if module is None:
         return _by_geometry(x, y, manifold, c)
-    row = torch.arange(len(x), device=x.device)
-    return _Pairs.apply(x, row, y, row, module, manifold == "polar", c)
+    return _Pairs.apply(x, y, module, manifold == "polar", c)
 
 
 def pair_distance(
@@ -140,22 +139,15 @@ def cdist(
 
 
 class _Pairs(torch.autograd.Function):
-    """Distance of rows of two tables that are all different."""
+    """Distance of each row of one table and the same row of another."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        i: Tensor,
-        y: Tensor,
-        j: Tensor,
-        module: ModuleType,
-        polar: bool,
-        c: float,
+        ctx: Any, x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float
     ) -> Tensor:
-        ctx.save_for_backward(x, i, y, j)
+        ctx.save_for_backward(x, y)
         ctx.settings = module, polar, c
-        return module.pairs(x, i, y, j, polar, c)
+        return module.pairs(x, None, y, None, polar, c)
 
     @staticmethod
     @once_differentiable
@@ -163,8 +155,8 @@ class _Pairs(torch.autograd.Function):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         module, polar, c = ctx.settings
-        to_x, to_y = module.pairs_backward(*ctx.saved_tensors, polar, c, grad)
-        return to_x, None, to_y, None, None, None, None
+        x, y = ctx.saved_tensors
+        return *module.pairs_backward(x, None, y, None, polar, c, grad), None, None, None
 
 
 class _Matrix(torch.autograd.Function):

@@ -31,18 +31,26 @@ _BLOCK = 1024 if INTERPRETED else 128  # Pairs of a program: one for each of its
 _WIDTH = 16  # Columns of a row that are loaded at once.
 
 
-def pairs(x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float) -> Tensor:
-    """Distance of row i[m] of x and row j[m] of y."""
-    out = x.new_empty(len(i))
+def pairs(
+    x: Tensor, i: Tensor | None, y: Tensor, j: Tensor | None, polar: bool, c: float
+) -> Tensor:
+    """Distance of row i[m] of x and row j[m] of y; of rows m, where no rows are given."""
+    out = x.new_empty(len(x if i is None else i))
     _each_pair(_triton.pairs, x, i, y, j, (out,), polar, c)
     return out
 
 
 def pairs_backward(
-    x: Tensor, i: Tensor, y: Tensor, j: Tensor, polar: bool, c: float, grad: Tensor
+    x: Tensor,
+    i: Tensor | None,
+    y: Tensor,
+    j: Tensor | None,
+    polar: bool,
+    c: float,
+    grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
-    to_x, to_y = (x.new_empty(len(i), x.shape[1]) for _ in range(2))
+    to_x, to_y = (x.new_empty(len(grad), x.shape[1]) for _ in range(2))
     _each_pair(_triton.pairs_backward, x, i, y, j, (grad, to_x, to_y), polar, c)
     return to_x, to_y
 
@@ -190,23 +198,25 @@ def _weights(
 def _each_pair(
     kernel: Any,
     x: Tensor,
-    i: Tensor,
+    i: Tensor | None,
     y: Tensor,
-    j: Tensor,
+    j: Tensor | None,
     more: tuple[Tensor, ...],
     polar: bool,
     c: float,
 ) -> None:
-    columns = x.shape[1]
+    total, columns = len(more[0]), x.shape[1]
+    arguments = (x, x if i is None else i, y, y if j is None else j, *more)
     launch(
         kernel,
-        (quotient(len(i), _BLOCK),),
-        *(t.detach().contiguous() for t in (x, i, y, j, *more)),
-        len(i),
+        (quotient(total, _BLOCK),),
+        *(t.detach().contiguous() for t in arguments),
+        total,
         c,
         1 / math.sqrt(c),
         COLUMNS=columns,
         WIDTH=min(_WIDTH, 1 << (columns - 1).bit_length()),
         BLOCK=_BLOCK,
         POLAR=polar,
+        GATHER=i is not None,
     )

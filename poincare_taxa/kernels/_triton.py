@@ -275,11 +275,14 @@ def pairs(
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
     POLAR: tl.constexpr,
+    GATHER: tl.constexpr,
 ):
-    """Distance of row i[m] of x and row j[m] of y."""
+    """Distance of row i[m] of x and row j[m] of y; of row m and row m unless GATHER."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < total
-    p, q = tl.load(i + at, mask=inside, other=0), tl.load(j + at, mask=inside, other=0)
+    p, q = at, at
+    if GATHER:
+        p, q = tl.load(i + at, mask=inside, other=0), tl.load(j + at, mask=inside, other=0)
     own1, own2, square = _meet(x, p, y, q, inside, COLUMNS, WIDTH, POLAR)
     c, unit = _number(c, square), _number(unit, square)
     fact1, fact2 = _fact(own1, c, POLAR), _fact(own2, c, POLAR)
@@ -303,11 +306,14 @@ def pairs_backward(
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
     POLAR: tl.constexpr,
+    GATHER: tl.constexpr,
 ):
     """Gradient of `pairs` times grad, a row for each pair."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < total
-    p, q = tl.load(i + at, mask=inside, other=0), tl.load(j + at, mask=inside, other=0)
+    p, q = at, at
+    if GATHER:
+        p, q = tl.load(i + at, mask=inside, other=0), tl.load(j + at, mask=inside, other=0)
     own1, own2, square = _meet(x, p, y, q, inside, COLUMNS, WIDTH, POLAR)
     c, unit = _number(c, square), _number(unit, square)
     fact1, fact2 = _fact(own1, c, POLAR), _fact(own2, c, POLAR)
