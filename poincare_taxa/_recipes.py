@@ -38,6 +38,7 @@ MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
 _EPOCHS = 20
 _LEVEL_LR = 0.2
 _LR = 0.05
+_RADIUS_LR = 0.1  # Of closure training; its angle depends on the dimension.
 _BURN_IN = 0.1  # Factor of the step size [NK17, §3].
 
 
@@ -109,7 +110,8 @@ def recipe(
     if objective is None and isinstance(source, ClosurePairs) and not set(given) - {"batch_size"}:
         objective = ClosureSoftmax(source.to(embedding.weight.device), **sized)
     if isinstance(objective, ClosureSoftmax):
-        adam = partial(AngularAdam, lr=lr or objective.step(embedding.embedding_dim))
+        angle = lr or objective.step(embedding.embedding_dim)
+        adam = partial(AngularAdam, lr=angle, radius_ratio=_RADIUS_LR / angle)
         schedule = Cosine(period=objective.epochs, last=0.0)
         return Recipe(objective, optimizer or adam, objective.epochs, schedule)
     if objective is not None:

@@ -21,7 +21,7 @@ Source: [NK17] Nickel & Kiela 2017, *Poincaré Embeddings for Learning Hierarchi
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from torch.autograd.function import once_differentiable
 
 from poincare_taxa.closure import ClosurePairs
 from poincare_taxa.closure_layout import LEAF_RADIUS, direct_parents
-from poincare_taxa.kernels import count_nearer
+from poincare_taxa.closure_queries import Queries
 from poincare_taxa.layout import Layout
 from poincare_taxa.manifolds import Polar
 
@@ -42,10 +42,6 @@ _ENTRIES = 1 << 18
 
 _NEAR = 1e-3
 """Squared chord below which 2 - 2 cos θ has lost digits, and differences of coordinates count."""
-
-_SPREAD = 1e-9
-"""Turn by which leaves that share a direction stand apart: at radius 160 that is a distance of 278,
-beyond everything else."""
 
 _LATE = 5
 """Places by which the ancestors of a node must be late, on average, for the node to be moved."""
@@ -114,7 +110,7 @@ class ClosureSoftmax:
                 "temperature must be positive, epochs at least 1, rejoin between 0 and 1; got "
                 f"{temperature}, {epochs} and {rejoin}"
             )
-        self._queries = queries = _Queries.of(pairs)
+        self._queries = queries = Queries.of(pairs)
         if batch_size is None:
             batch_size = min(1024, math.ceil(len(queries.row) / 24))
         if not 1 <= batch_size <= len(queries.row):
@@ -158,20 +154,7 @@ class ClosureSoftmax:
     def _to_the_rim(self, points: Tensor, generator: torch.Generator) -> None:
         q = self._queries
         points[q.rim, 0] = LEAF_RADIUS
-        self._gather(points, generator)
-
-    def _gather(self, points: Tensor, generator: torch.Generator) -> None:
-        """Let leaves of one query share a direction, but for as little as keeps them apart."""
-        q = self._queries
-        turn = torch.randn(
-            len(q.leaf),
-            points.shape[1] - 1,
-            generator=generator,
-            dtype=points.dtype,
-            device=points.device,
-        )
-        shared = points[q.row[q.leaf_query], 1:]
-        points[q.leaf, 1:] = torch.nn.functional.normalize(shared + _SPREAD * turn, dim=1)
+        q.gather(points, generator)
 
     def _rejoin(self, points: Tensor, generator: torch.Generator) -> None:
         """Put queries whose ancestors are late beside the parent where they are least so."""
@@ -201,7 +184,7 @@ class ClosureSoftmax:
         best = order[first]
         best = best[there[best] < late[chosen[best]] / 2]
         points[q.row[chosen[best]]] = place[best]
-        self._gather(points, generator)
+        q.gather(points, generator)
 
 
 def nested_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
@@ -278,7 +261,9 @@ class AngularAdam(torch.optim.Optimizer):
     params
         `geoopt.ManifoldParameter` tables on `Polar`, or groups of them; dense gradients.
     lr
-        Step in units of distance and in radians, at least 0.
+        Step of the direction in radians, at least 0.
+    radius_ratio
+        Step of the radius, in units of distance, as a multiple of ``lr``, at least 0.
     betas
         Decay of the moments, in [0, 1).
     eps
@@ -296,12 +281,16 @@ class AngularAdam(torch.optim.Optimizer):
         lr: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-12,
+        radius_ratio: float = 1.0,
     ) -> None:
-        if not lr >= 0 or not eps >= 0 or not all(0 <= beta < 1 for beta in betas):
+        sizes = lr, eps, radius_ratio
+        if not all(size >= 0 for size in sizes) or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
-                f"lr and eps must be at least 0, betas in [0, 1); got {lr}, {eps} and {betas}"
+                "lr, eps and radius_ratio must be at least 0, betas in [0, 1); got "
+                f"{lr}, {eps}, {radius_ratio} and {betas}"
             )
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "radius_ratio": radius_ratio}
+        super().__init__(params, defaults)
         for group in self.param_groups:
             for table in group["params"]:
                 if not isinstance(manifold := getattr(table, "manifold", None), Polar):
@@ -337,127 +326,17 @@ class AngularAdam(torch.optim.Optimizer):
         square.lerp_(sizes, 1 - beta2)
         rate = group["lr"] / (1 - beta1**t)
         size = (square / (1 - beta2**t)).sqrt_().add_(group["eps"])
-        x[:, 0].sub_(rate * mean[:, 0] / size[:, 0]).clamp_(min=_INNERMOST)
+        x[:, 0].sub_(group["radius_ratio"] * rate * mean[:, 0] / size[:, 0]).clamp_(min=_INNERMOST)
         x[:, 1:] -= rate * mean[:, 1:] / size[:, 1:]
         x[:, 1:] /= torch.linalg.vector_norm(x[:, 1:], dim=1, keepdim=True)
         mean.copy_(table.manifold.proju(x, mean))
-
-
-class _Lists(NamedTuple):
-    """A list of columns for every query."""
-
-    start: Tensor
-    column: Tensor
-
-    def lists(self, queries: Tensor) -> Tensor:
-        """Join the lists of some, one after the other."""
-        number = self.start.diff()[queries]
-        shift = self.start[queries] - (number.cumsum(0) - number)
-        return self.column[
-            torch.arange(int(number.sum()), device=number.device) + shift.repeat_interleave(number)
-        ]
-
-
-class _Queries(NamedTuple):
-    """Who asks: every inner node that has ancestors, and each set of leaves with the same ones."""
-
-    nodes: int
-    """How many nodes there are."""
-    row: Tensor
-    """Row of the table, of a set of leaves the first of it [Q]."""
-    weight: Tensor
-    """How many nodes a query stands for [Q]."""
-    own: Tensor
-    """Its own column among the inner nodes, -1 for leaves [Q]."""
-    descendants: Tensor
-    """How many it has [Q]."""
-    ancestors: _Lists
-    parents: _Lists
-    inner: Tensor
-    """Rows of the nodes that have descendants, which are the columns [V]."""
-    rim: Tensor
-    """Rows of the nodes that have none."""
-    leaf: Tensor
-    """Those of them that have ancestors."""
-    leaf_query: Tensor
-    """Their queries."""
-
-    @classmethod
-    def of(cls, pairs: ClosurePairs) -> "_Queries":
-        direct, n = direct_parents(pairs), pairs.num_nodes
-        device = pairs.pairs.device
-        ancestor, descendant = pairs.pairs.cpu().unbind(1)
-        order = torch.argsort(descendant * n + ancestor)
-        ancestor, descendant = ancestor[order], descendant[order]
-        below, above = (
-            torch.bincount(ancestor, minlength=n),
-            torch.bincount(descendant, minlength=n),
-        )
-        inner = below.nonzero()[:, 0]
-        column = torch.full((n,), -1)
-        column[inner] = torch.arange(len(inner))
-        # Two sets of ancestors are the same if random numbers of theirs have the same sums.
-        keys = torch.randint(-(2**62), 2**62, (n, 2), generator=torch.Generator().manual_seed(0))
-        key = torch.zeros(n, 2, dtype=torch.int64).index_add_(0, descendant, keys[ancestor])
-        leaf = ((below == 0) & (above > 0)).nonzero()[:, 0]
-        _, group, weight = key[leaf].unique(dim=0, return_inverse=True, return_counts=True)
-        first = torch.full((len(weight),), n).scatter_reduce_(0, group, leaf, "amin")
-        asking = inner[above[inner] > 0]
-        row = torch.cat((asking, first))
-        start = torch.cat((torch.zeros(1, dtype=torch.int64), above.cumsum(0)))
-        direct_start = torch.from_numpy(direct.indptr).long()
-        made = cls(
-            nodes=n,
-            row=row,
-            weight=torch.cat((torch.ones(len(asking)), weight)).double(),
-            own=column[row],
-            descendants=below[row],
-            ancestors=_lists(start, column[ancestor], row),
-            parents=_lists(direct_start, column[torch.from_numpy(direct.indices).long()], row),
-            inner=inner,
-            rim=(below == 0).nonzero()[:, 0],
-            leaf=leaf,
-            leaf_query=len(asking) + group,
-        )
-        return made._replace(
-            **{
-                name: _Lists(*(part.to(device) for part in value))
-                if isinstance(value, _Lists)
-                else value.to(device)
-                if isinstance(value, Tensor)
-                else value
-                for name, value in made._asdict().items()
-            }
-        )
-
-    def late(self, table: Tensor, points: Tensor, queries: Tensor) -> Tensor:
-        """By how many places the ancestors of queries are late, together, seen from points."""
-        number = self.ancestors.start.diff()[queries]
-        listed = torch.arange(int(number.max()), device=number.device) < number[:, None]
-        targets = torch.full(listed.shape, -1, device=number.device)
-        targets[listed] = self.ancestors.lists(queries)
-        counts = count_nearer(
-            (table[:, 0], table[:, 1:]),
-            (points[:, 0], points[:, 1:]),
-            targets,
-            manifold="polar",
-            skip=self.own[queries],
-        )
-        before = torch.where(listed, counts.nearer, 0).sum(1)
-        return (before - number * (number - 1) // 2).double()
-
-
-def _lists(start: Tensor, column: Tensor, row: Tensor) -> _Lists:
-    number = start.diff()[row]
-    chosen = _Lists(start, column).lists(row)
-    return _Lists(torch.cat((number.new_zeros(1), number.cumsum(0))), chosen)
 
 
 class _Softmax(torch.autograd.Function):
     """Loss per pair of a batch of queries, and its gradient, computed together."""
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, queries: _Queries, batch: Tensor, power: float) -> Tensor:
+    def forward(ctx: Any, points: Tensor, queries: Queries, batch: Tensor, power: float) -> Tensor:
         points = points.detach().as_subclass(Tensor)
         gradient = torch.zeros_like(points)
         table = points[queries.inner]
@@ -487,7 +366,7 @@ class _Softmax(torch.autograd.Function):
 
 
 def _block(
-    table: Tensor, points: Tensor, q: _Queries, block: Tensor, power: float, sums: Tensor
+    table: Tensor, points: Tensor, q: Queries, block: Tensor, power: float, sums: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Loss of some queries, all leaves or all inner nodes, and its gradient by their points.
 

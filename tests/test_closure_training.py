@@ -96,7 +96,7 @@ def test_nodes_in_no_pair__are_out_of_the_way():
 def test_a_step__is_an_angle_at_every_radius():
     x = torch.tensor([[1.0, 1.0, 0.0], [9.0, 1.0, 0.0], [160.0, 1.0, 0.0]], dtype=torch.float64)
     points = geoopt.ManifoldParameter(x.clone(), manifold=Polar())
-    optimizer = AngularAdam([points], lr=1e-3)
+    optimizer = AngularAdam([points], lr=1e-3, radius_ratio=2.0)
     for _ in range(3):
         optimizer.zero_grad()
         (points * torch.tensor([1.0, 5.0, -3.0])).sum().backward()
@@ -105,7 +105,7 @@ def test_a_step__is_an_angle_at_every_radius():
     angle = torch.atan2(moved[:, 2], moved[:, 1])
     # The direction of the gradient turns with the point, by 1e-3 a step.
     torch.testing.assert_close(angle, torch.full_like(angle, 3e-3), rtol=1e-2, atol=0)
-    torch.testing.assert_close(moved[:, 0], x[:, 0] - 3e-3, rtol=0, atol=1e-9)
+    torch.testing.assert_close(moved[:, 0], x[:, 0] - 6e-3, rtol=0, atol=1e-9)
     assert (torch.linalg.vector_norm(moved[:, 1:], dim=1) - 1).abs().max() < 1e-15
 
 
@@ -113,8 +113,8 @@ def test_angular_adam__refuses_what_has_no_angles_and_no_sense():
     flat = geoopt.ManifoldParameter(torch.zeros(2, 2), manifold=PoincareBall())
     with pytest.raises(ValueError, match="AngularAdam moves points of Polar; got some of"):
         AngularAdam([flat])
-    for bad in ({"lr": -1.0}, {"betas": (0.9, 1.0)}, {"eps": -1e-3}):
-        with pytest.raises(ValueError, match="lr and eps must be at least 0"):
+    for bad in ({"lr": -1.0}, {"betas": (0.9, 1.0)}, {"eps": -1e-3}, {"radius_ratio": -1.0}):
+        with pytest.raises(ValueError, match="lr, eps and radius_ratio must be at least 0"):
             AngularAdam([torch.zeros(1)], **bad)
 
 
