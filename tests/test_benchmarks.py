@@ -312,3 +312,11 @@ def test_closure__is_every_ancestor_of_every_node():
     found = jobs.closure(tax).tolist()
     assert len(found) == len(expected)
     assert set(map(tuple, found)) == expected
+
+
+def test_nearest_ancestors__of_a_tree_are_the_parents():
+    tax = synthetic_taxonomy(100)
+    found = jobs.nearest_ancestors(jobs.synthetic(100))
+    assert found[:, 1].tolist() == list(range(1, 100))
+    sizes = tax.subtree_size[found[:, 0].numpy()]
+    assert (sizes == tax.subtree_size[tax.parent[1:]]).all()
