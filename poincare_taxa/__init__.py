@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .checks import check as check
     from .closure import ClosurePairs as ClosurePairs
     from .closure_layout import closure_layout as closure_layout
+    from .closure_model import ClosureEmbedding as ClosureEmbedding
     from .closure_ranking import ClosureRanking as ClosureRanking
     from .closure_ranking import rank_ancestors as rank_ancestors
     from .closure_training import AngularAdam as AngularAdam
@@ -93,6 +94,7 @@ _HOMES = {
     "checks": ["CheckResult", "check"],
     "closure": ["ClosurePairs"],
     "closure_layout": ["closure_layout"],
+    "closure_model": ["ClosureEmbedding"],
     "closure_ranking": ["ClosureRanking", "rank_ancestors"],
     "closure_training": ["AngularAdam", "ClosureSoftmax", "nested_start"],
     "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],

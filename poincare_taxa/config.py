@@ -59,7 +59,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from poincare_taxa import storage
 from poincare_taxa.closure import ClosurePairs
 from poincare_taxa.cones import EntailmentConeLoss
 from poincare_taxa.curriculum import Curriculum
@@ -183,19 +182,9 @@ class Config(NamedTuple):
         return fit(source, **options, resume=resume, progress=progress)
 
     def save(self, run: Run) -> None:
-        """Write the folder ``out``: the model, or the points of a DAG, and ``history``."""
-        if run.model is not None:
-            run.model.save(self.out)
-            run.history.write_csv(self.out / "history.csv")
-            return
-        pairs = ClosurePairs.read_csv(self.options["pairs_csv"])
-        assert pairs.names is not None
-        storage.write_folder(
-            self.out,
-            {"radius": run.embedding.radius.cpu(), "direction": run.embedding.direction.cpu()},
-            {"nodes": pairs.names.to_frame(), "history": run.history},
-            {"settings": dict(self.options)},
-        )
+        """Write the folder ``out``: the model and ``history.csv``."""
+        run.model.save(self.out)
+        run.history.write_csv(self.out / "history.csv")
 
     def _value(self, key: str, value: Any, source: Any) -> Any:
         """Turn what TOML says into what a constructor takes."""

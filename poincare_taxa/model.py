@@ -412,6 +412,10 @@ class TaxonEmbedding:
             raise ValueError(
                 f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
             )
+        if "taxonomy.parquet" not in meta["files"]:
+            raise ValueError(
+                f"{path} holds the points of a DAG: load it with ClosureEmbedding.load"
+            )
         tables = {
             key: storage.read_table(path, key)
             for key in ("taxonomy", "synonyms", "merged", "deleted")

@@ -25,6 +25,7 @@ from poincare_taxa._recipes import MakeOptimizer, recipe
 from poincare_taxa._settings import called, described, fingerprint, node_names
 from poincare_taxa.checkpoint import Checkpoints
 from poincare_taxa.closure import ClosurePairs
+from poincare_taxa.closure_model import ClosureEmbedding
 from poincare_taxa.closure_training import ClosureSoftmax, nested_start
 from poincare_taxa.curriculum import Curriculum
 from poincare_taxa.early_stopping import EarlyStopping
@@ -53,8 +54,8 @@ class Run:
     history
         A row per epoch. Row 0 is the start: its measures are the untrained floor. Columns: `fit`.
     model
-        The points with their taxonomy and provenance, to query and to save; None where the source
-        was no tree.
+        The points with their taxonomy and provenance, to query and to save; of a DAG, with the
+        names of its nodes.
     ceiling
         The measures of the tree's own distances.
     best_epoch
@@ -63,7 +64,7 @@ class Run:
 
     embedding: PoincareEmbedding
     history: pl.DataFrame
-    model: TaxonEmbedding | None
+    model: Any  # TaxonEmbedding of a Taxonomy, ClosureEmbedding of ClosurePairs
     ceiling: dict[str, float]
     best_epoch: int
 
@@ -283,8 +284,10 @@ def fit(
         loop.run(folder, show, log)
     _warn_of_floors(loop.history, monitor.ceiling)
     history = pl.DataFrame(loop.history, infer_schema_length=None).select(*loop.history[-1])
-    model = None
-    if isinstance(source, Taxonomy):
+    points = embedding.radius.detach().cpu().clone(), embedding.direction.detach().cpu().clone()
+    if isinstance(source, ClosurePairs):
+        model = ClosureEmbedding(names, *points, {"settings": loop.settings})
+    else:
         training = {
             "floor": _measured(loop.history[0], monitor),
             "end": _measured(loop.history[loop.best_epoch], monitor),
@@ -292,8 +295,7 @@ def fit(
         }
         model = TaxonEmbedding(
             source,
-            embedding.radius.cpu().clone(),
-            embedding.direction.cpu().clone(),
+            *points,
             {"settings": loop.settings, "training": training},
         )
     return Run(embedding, history, model, monitor.ceiling, loop.best_epoch)
