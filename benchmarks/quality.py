@@ -3,6 +3,7 @@
     python benchmarks/quality.py frontier     few dimensions and float32, complete NCBI taxonomy
     python benchmarks/quality.py ideas        what each idea of the layout buys there
     python benchmarks/quality.py refine       before and after refinement, complete NCBI taxonomy
+    python benchmarks/quality.py refine --clade 2697495       the same for a part of it: Spiralia
     python benchmarks/quality.py trees DATA   every tree of a folder of taxonomies, nothing tuned
 
 Each writes a table to benchmarks/results/quality/ and prints it. `trees` reads what it finds of the
@@ -193,9 +194,13 @@ REFINED = [
 
 
 @app.command()
-def refine(queries: Queries = 1000) -> None:
+def refine(
+    queries: Queries = 1000,
+    clade: Annotated[int | None, typer.Option(help="Taxid of a part of NCBI.")] = None,
+) -> None:
     """Measure the same taxa before and after refinement, with the error of the difference."""
-    tax = pt.read_ncbi()
+    tax = pt.read_ncbi() if clade is None else pt.read_ncbi().subtree(clade)
+    suffix = "" if clade is None else f"_{clade}"
     ranks = [at for metric, at in REFINED if metric == "separation"]
     compare = Comparison(tax, queries, ranks)
     rows, summary = [], []
@@ -222,10 +227,10 @@ def refine(queries: Queries = 1000) -> None:
                 "after": _beyond(refined),
             }
         )
-        write_tsv("quality/refine", rows)
-        write_tsv("quality/refine_passes", summary)
-        write_markdown("refine_passes", summary)
-        write_markdown("refine", _side_by_side(rows))
+        write_tsv(f"quality/refine{suffix}", rows)
+        write_tsv(f"quality/refine_passes{suffix}", summary)
+        write_markdown(f"refine_passes{suffix}", summary)
+        write_markdown(f"refine{suffix}", _side_by_side(rows))
 
 
 def _beyond(points: pt.Layout) -> int:
