@@ -134,3 +134,16 @@ def test_wordnet_mammals__are_perfect_in_four_dimensions():
     r, u, info = closure_layout(pairs, 5)
     assert info["paired"] == 1
     assert rank_ancestors(pairs, r, u)[:2] == (1, 1)
+
+
+def test_leaves_an_ulp_apart__are_farther_from_each_other_than_any_ancestor():
+    comb = [-1] + [p for i in range(0, 80, 2) for p in (i, i)]
+    r, u, info = closure_layout(Taxonomy.from_parents(comb))
+    assert info["unresolved"] == 0
+    leaf = torch.from_numpy(np.setdiff1d(np.arange(len(comb)), comb))
+    one = u[leaf]
+    turned = one + torch.stack((-one[:, 1], one[:, 0]), 1) * 2.0**-52
+    assert ((turned != one).any(1)).all()
+    inner = torch.from_numpy(np.unique(comb[1:]))
+    farthest = polar.cdist(r[leaf], one, r[inner], u[inner]).max(1).values
+    assert (polar.dist(r[leaf], one, r[leaf], turned) > farthest).all()
