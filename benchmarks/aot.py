@@ -29,7 +29,6 @@ from poincare_taxa.kernels import _gpu, _gpu_search, _gpu_tiles
 from poincare_taxa.kernels._points import Points
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-ARCHITECTURES = (80, 90)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
@@ -133,11 +132,10 @@ def page(found: list[dict[str, Any]]) -> list[dict[str, object]]:
     """One line per kernel: registers of a thread and, where there are any, bytes spilled."""
     lines: dict[tuple[object, ...], dict[str, object]] = {}
     for row in found:
-        about = {k: row[k] for k in ("kernel", "manifold", "arithmetic", "dim")}
-        line = lines.setdefault(tuple(about.values()), about | {"threads": row["threads"]})
+        about = {key: row[key] for key in ("kernel", "arithmetic", "dim")}
         spilled = f" ({row['spilled_bytes']} B spilled)" if row["spilled_bytes"] else ""
-        line[f"registers, {row['architecture']}"] = f"{row['registers']}{spilled}"
-        line["shared memory"] = f"{row['shared_bytes']} B"
+        line = lines.setdefault(tuple(about.values()), about)
+        line[f"{row['manifold']}, {row['architecture']}"] = f"{row['registers']}{spilled}"
     return list(lines.values())
 
 
@@ -151,7 +149,7 @@ def main() -> None:
         for row in rows([10], ["float32"], [90]):
             print(*row.values(), sep="\t", flush=True)
         return
-    found = list(rows([10, 64], list(DTYPES), list(ARCHITECTURES)))
+    found = list(rows([10], list(DTYPES), [80, 90]))
     write_tsv("aot", found)
     write_markdown("aot", page(found))
 

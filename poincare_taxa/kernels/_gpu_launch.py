@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from triton import knobs
+from triton import knobs  # pyright: ignore[reportMissingImports]
 
 __all__ = ["INTERPRETED", "launch", "quotient"]
 

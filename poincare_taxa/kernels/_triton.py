@@ -25,7 +25,7 @@ exponential errs by as many ulps as its argument is large, which is too much for
 arithmetic gives in Triton's interpreter what it gives on the device.
 """
 # pyright: basic, reportInvalidTypeForm=false, reportAssignmentType=false
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportGeneralTypeIssues=false, reportMissingImports=false
 
 import triton
 import triton.language as tl

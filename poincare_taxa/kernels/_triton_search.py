@@ -15,7 +15,7 @@ in the k groups whose lowest keys are lowest: were one of them in another group,
 would hold a point at least as near. Their points are few; `keys_at` computes their keys once more.
 """
 # pyright: basic, reportInvalidTypeForm=false, reportAssignmentType=false
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportGeneralTypeIssues=false, reportMissingImports=false
 
 import triton
 import triton.language as tl

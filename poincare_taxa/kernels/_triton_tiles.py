@@ -16,7 +16,7 @@ Back, the gradient of the loss by d_j is f w_j e^{−d_j/T − ℓ} or f [d_j < 
 anchor, and `pull` computes it from distances of its own.
 """
 # pyright: basic, reportInvalidTypeForm=false, reportAssignmentType=false
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportGeneralTypeIssues=false, reportMissingImports=false
 
 import triton
 import triton.language as tl
