@@ -45,14 +45,12 @@ def pairs(
     x: Tensor, i: Tensor | None, y: Tensor, j: Tensor | None, polar: bool, c: float
 ) -> Tensor:
     """Distance of row i[m] of x and row j[m] of y; of rows m, where no rows are given."""
-    first, second = _array(x), _array(y)
-    rows_x, rows_y = _rows(i, x), _rows(j, y)
-    d = np.empty(len(rows_x), first.dtype)
+    sides = _array(x), _rows(i), _array(y), _rows(j)
+    d = np.empty(len(x if i is None else i), sides[0].dtype)
     kernel = _pair_loops.pairs(d.dtype)
 
     def part(start: int, stop: int) -> None:
-        at = slice(start, stop)
-        kernel(first, rows_x[at], second, rows_y[at], polar, c, _rim(x), d[at])
+        kernel(*sides, polar, c, _rim(x), start, stop, d)
 
     _in_threads(part, len(d), _WORTH, step=_numba.TILE)
     return torch.from_numpy(d)
@@ -68,26 +66,13 @@ def pairs_backward(
     grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
-    first, second, g = _array(x), _array(y), _array(grad)
-    rows_x, rows_y = _rows(i, x), _rows(j, y)
+    sides, g = (_array(x), _rows(i), _array(y), _rows(j)), _array(grad)
     # numpy asks for large pages of memory where torch does not: half the time of filling them
-    out_x, out_y = (np.empty((len(g), x.shape[1]), first.dtype) for _ in range(2))
+    out_x, out_y = (np.empty((len(g), x.shape[1]), g.dtype) for _ in range(2))
     kernel = _pair_loops.pairs_backward(out_x.dtype)
 
     def part(start: int, stop: int) -> None:
-        at = slice(start, stop)
-        kernel(
-            first,
-            rows_x[at],
-            second,
-            rows_y[at],
-            polar,
-            c,
-            _rim(x),
-            g[at],
-            out_x[at],
-            out_y[at],
-        )
+        kernel(*sides, polar, c, _rim(x), start, stop, g, out_x, out_y)
 
     _in_threads(part, len(g), _WORTH, step=_numba.TILE)
     return torch.from_numpy(out_x), torch.from_numpy(out_y)
@@ -423,8 +408,9 @@ def _arrays(points: Points) -> tuple[Array, Array]:
     return points.radius.detach().numpy(), coordinates
 
 
-def _rows(rows: Tensor | None, table: Tensor) -> Rows:
-    return np.arange(len(table)) if rows is None else _array(rows)
+def _rows(rows: Tensor | None) -> Rows:
+    """Return rows, or none for all as they come."""
+    return np.empty(0, np.int64) if rows is None else _array(rows)
 
 
 def _array(x: Tensor) -> Array:

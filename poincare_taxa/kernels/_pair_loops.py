@@ -40,6 +40,12 @@ def _gap(square: float, c: float, rim: float) -> float:
 
 
 @_inline
+def _row(rows: Rows, m: int) -> int:
+    """Row m of a list; without one (it is empty), rows are taken as they come."""
+    return rows[m] if len(rows) > 0 else m
+
+
+@_inline
 def _sums(
     x: Array,
     i: Rows,
@@ -54,7 +60,7 @@ def _sums(
 ) -> None:
     """|x−y|² of n pairs, and their radii or, in the ball, |x|² and |y|²."""
     for m in range(n):
-        p, q = i[begin + m], j[begin + m]
+        p, q = _row(i, begin + m), _row(j, begin + m)
         between, square_x, square_y = 0.0, 0.0, 0.0
         if polar:
             for k in range(1, x.shape[1]):
@@ -71,18 +77,28 @@ def _sums(
 
 
 @_kernel(
-    "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, real[::1]",
+    "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, int64, int64, "
+    "real[::1]",
     fastmath={"contract"},
 )
 def pairs(
-    x: Array, i: Rows, y: Array, j: Rows, polar: bool, c: float, rim: float, out: Array
+    x: Array,
+    i: Rows,
+    y: Array,
+    j: Rows,
+    polar: bool,
+    c: float,
+    rim: float,
+    start: int,
+    stop: int,
+    out: Array,
 ) -> None:
-    """Distance of rows xᵢ and yⱼ; in polar tables the radius is column 0."""
+    """Distance of rows xᵢ and yⱼ, pairs start to stop; in polar tables the radius is column 0."""
     real = out.dtype.type
     one, unit = real(1), real(2 / math.sqrt(c))
     apart, of_x, of_y = np.empty(TILE), np.empty(TILE), np.empty(TILE)
-    for begin in range(0, len(out), TILE):
-        n = min(TILE, len(out) - begin)
+    for begin in range(start, stop, TILE):
+        n = min(TILE, stop - begin)
         _sums(x, i, y, j, polar, begin, n, apart, of_x, of_y)
         if polar:
             for m in range(n):
@@ -105,8 +121,8 @@ def pairs(
 
 
 @_kernel(
-    "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, real[::1], "
-    "real[:, ::1], real[:, ::1]",
+    "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, int64, int64, "
+    "real[::1], real[:, ::1], real[:, ::1]",
     fastmath={"contract"},
 )
 def pairs_backward(
@@ -117,6 +133,8 @@ def pairs_backward(
     polar: bool,
     c: float,
     rim: float,
+    start: int,
+    stop: int,
     grad: Array,
     to_x: Array,
     to_y: Array,
@@ -126,13 +144,13 @@ def pairs_backward(
     one, zero, unit = real(1), real(0), real(1 / math.sqrt(c))
     apart, of_x, of_y, turn = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE)
     pull, own_x, own_y = np.empty((3, TILE), grad.dtype)
-    for begin in range(0, len(grad), TILE):
-        n = min(TILE, len(grad) - begin)
+    for begin in range(start, stop, TILE):
+        n = min(TILE, stop - begin)
         _sums(x, i, y, j, polar, begin, n, apart, of_x, of_y)
         if polar:
             _polar_partials(grad[begin:], n, apart, of_x, of_y, turn)
             for m in range(n):
-                p, q = i[begin + m], j[begin + m]
+                p, q = _row(i, begin + m), _row(j, begin + m)
                 to_x[begin + m, 0], to_y[begin + m, 0] = of_x[m], of_y[m]
                 for k in range(1, x.shape[1]):
                     by_u = turn[m] * (np.float64(x[p, k]) - np.float64(y[q, k]))
@@ -149,7 +167,7 @@ def pairs_backward(
             by_own = real(2 * c * t) * slope
             own_x[m], own_y[m] = by_own * real(gap_x), by_own * real(gap_y)
         for m in range(n):
-            p, q = i[begin + m], j[begin + m]
+            p, q = _row(i, begin + m), _row(j, begin + m)
             by, by_x, by_y = pull[m], own_x[m], own_y[m]
             for k in range(x.shape[1]):
                 a, b = x[p, k], y[q, k]
