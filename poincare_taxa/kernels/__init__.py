@@ -11,9 +11,9 @@ r"""Fused distance kernels: what `geometry` defines, without intermediate arrays
 Points are tables: [n, dim] in the ball of curvature −c; [n, 1 + dim], the radius first, in the
 polar model (as `manifolds.Polar` holds them). Searches also take (radius, direction).
 
-``backend="auto"`` chooses the fastest that this machine has: numba's compiled loops on the CPU
-where numba is installed (``pip install 'poincare-taxa[fast]'``), else plain torch. A backend asked
-for by name runs or raises. ``docs/kernels.md`` says what each does and when which is taken.
+``backend="auto"`` chooses the fastest that is installed: numba's compiled loops on the CPU
+(``pip install 'poincare-taxa[fast]'``), Triton's kernels on a CUDA device (``[gpu]``), else plain
+torch. A backend asked for by name runs or raises. ``docs/kernels.md`` says what each does.
 """
 
 from poincare_taxa.kernels._backend import Backend
