@@ -43,10 +43,18 @@ Array = NDArray[Any]
 Rows = NDArray[np.int64]
 
 # Python's error model would put a branch on every division, and no loop with one into vectors.
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+# Fast mathematics that is not turned off would be inherited from whichever caller compiles first.
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "cache": True,
+    "error_model": "numpy",
+    "fastmath": False,
+}
 _inline: Any = njit(**OPTIONS, inline="always")
 _helper: Any = njit(**OPTIONS)
-_fusing: Any = njit(**OPTIONS, fastmath={"contract"})  # product and sum in one, rounded once
+_fusing: Any = njit(
+    **(OPTIONS | {"fastmath": {"contract"}})
+)  # product and sum in one, rounded once
 
 
 def _kernel(
@@ -62,7 +70,7 @@ def _kernel(
         @cache
         def compiled(dtype: Any) -> Any:
             types = f"void({signature.replace('real', np.dtype(dtype).name)})"
-            return njit(types, **OPTIONS, **options)(function)
+            return njit(types, **(OPTIONS | options))(function)
 
         return compiled
 

@@ -39,7 +39,7 @@ from poincare_taxa.kernels._numba import (
 
 __all__ = ["collect", "ranking", "ranking_backward"]
 
-_summing: Any = njit(**OPTIONS, fastmath={"reassoc", "contract", "nsz"})
+_summing: Any = njit(**(OPTIONS | {"fastmath": {"reassoc", "contract", "nsz"}}))
 
 
 @_helper
