@@ -43,6 +43,10 @@ _ENTRIES = 1 << 18
 _NEAR = 1e-3
 """Squared chord below which 2 - 2 cos θ has lost digits, and differences of coordinates count."""
 
+_OUTERMOST = 40.0
+"""Radius of inner nodes at the start, at most. A `closure_layout` puts those that have no child in
+its spanning tree to the rim, where e^(d / T) overflows."""
+
 _LATE = 5
 """Places by which the ancestors of a node must be late, on average, for the node to be moved."""
 
@@ -154,6 +158,7 @@ class ClosureSoftmax:
     def _to_the_rim(self, points: Tensor, generator: torch.Generator) -> None:
         q = self._queries
         points[q.rim, 0] = LEAF_RADIUS
+        points[q.inner, 0] = points[q.inner, 0].clamp(max=_OUTERMOST)
         q.gather(points, generator)
 
     def _rejoin(self, points: Tensor, generator: torch.Generator) -> None:

@@ -185,6 +185,20 @@ def test_a_resumed_run__has_the_same_bits(tmp_path):
     assert torch.equal(run.embedding.weight, whole.embedding.weight)
 
 
+def test_a_closure_layout__is_a_start_even_where_an_inner_node_is_at_the_rim():
+    pairs = pt.ClosurePairs([(0, 1), (1, 2), (0, 2), (0, 3), (3, 2), (0, 4), (0, 5)])
+    layout = pt.closure_layout(pairs, 3)
+    assert layout.radius[3] == 160  # of the parents 1 and 3 of node 2 it keeps node 1
+    start = pt.PoincareEmbedding.from_pretrained(layout.radius, layout.direction)
+    optimizer = partial(pt.RowwiseRiemannianAdam, lr=0.1)
+    objective = ClosureSoftmax(pairs, epochs=20)
+    run = pt.fit(pairs, start, objective=objective, optimizer=optimizer, progress=False)
+    before = pt.rank_ancestors(pairs, layout.radius, layout.direction)
+    after = pt.rank_ancestors(pairs, run.model.radius, run.model.direction)
+    assert run.history["loss"][-1] < run.history["loss"][1]
+    assert after.mean_rank <= before.mean_rank
+
+
 def test_faults__are_named():
     pairs = dag(0)
     for bad in ({"temperature": 0.0}, {"epochs": 0}, {"rejoin": 1.5}):
