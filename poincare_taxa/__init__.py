@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .closure_model import ClosureEmbedding as ClosureEmbedding
     from .closure_ranking import ClosureRanking as ClosureRanking
     from .closure_ranking import rank_ancestors as rank_ancestors
+    from .closure_search import refine_closure as refine_closure
     from .closure_training import AngularAdam as AngularAdam
     from .closure_training import ClosureSoftmax as ClosureSoftmax
     from .closure_training import nested_start as nested_start
@@ -96,6 +97,7 @@ _HOMES = {
     "closure_layout": ["closure_layout"],
     "closure_model": ["ClosureEmbedding"],
     "closure_ranking": ["ClosureRanking", "rank_ancestors"],
+    "closure_search": ["refine_closure"],
     "closure_training": ["AngularAdam", "ClosureSoftmax", "nested_start"],
     "cones": ["EntailmentConeLoss", "cone_energy", "entailment_cone_loss"],
     "curriculum": ["Curriculum", "balanced_depths", "join_at_parent", "lift"],
