@@ -27,9 +27,10 @@ Dims = Annotated[list[int], typer.Option("--dim", help="May be given several tim
 ALL_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 PAIRS = [10**exponent for exponent in range(3, 9)]
 COORDINATES = 10**7
+EXACT = [10**4, 3 * 10**4, 10**5, 2_600_000]
 DTYPES = (torch.float32, torch.float64)
 AUTOMATIC = "auto"
-SIZES = [10**3, 3 * 10**3, 10**4, 3 * 10**4, 10**5, 3 * 10**5, 10**6, 3 * 10**6, 10**7]
+SIZES = [10**3, 3 * 10**3, 10**4, 3 * 10**4, 6 * 10**4, 10**5, 3 * 10**5, 10**6, 3 * 10**6, 10**7]
 
 
 @app.callback()
@@ -131,6 +132,21 @@ def training_step(
         rows.write(out)
 
 
+@app.command(name="exact")
+def exact_evaluation(
+    device: Device = AUTOMATIC,
+    threads: Threads = ALL_THREADS or 1,
+    sizes: Annotated[list[int], typer.Option("--size", help="Taxa.")] = EXACT,
+    patience: Patience = 300.0,
+    out: Out = None,
+) -> None:
+    """Evaluation with every taxon as a query."""
+    rows = Rows("exact", machine_of(device, threads))
+    for taxa in sizes:
+        steps.measure_exact(rows, taxa, patience=patience)
+        rows.write(out)
+
+
 @app.command(name="scaling")
 def scaling_law(
     threads: Threads = ALL_THREADS or 1,
@@ -214,6 +230,7 @@ def commands(machine: Machine, tiny: bool, folder: Path) -> dict[str, list[str]]
     small = {
         "distance": ["--tiny"],
         "search": ["--size", "300"],
+        "exact": ["--size", "6000"],
         "step": ["--taxa", "300", "--pairs", "20"],
         "training": ["--taxa", "100"],
         "steps": ["--size", "300"],
@@ -222,7 +239,8 @@ def commands(machine: Machine, tiny: bool, folder: Path) -> dict[str, list[str]]
     whole = {
         "search": ["--queries", "1", "--queries", "1000", "--queries", "0", "--patience", "400"]
     }
-    where = {"distance": on, "search": on, "step": on, "training": [], "steps": on[2:]}
+    where = dict.fromkeys(("distance", "search", "exact", "step"), on)
+    where |= {"training": [], "steps": on[2:]}
     suites = {
         name: [
             *("benchmarks", name, *where[name], "--out", str(folder)),

@@ -1,6 +1,7 @@
 """The scaling law: every step on synthetic taxonomies of growing size, each in its own process."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from benchmarks.tables import commit
 from poincare_taxa import planning
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 
+STEPS = (*planning.STEPS, planning.EXACTLY)
 LAW = Path(planning.__file__).parent / "data" / "law.json"
 
 
@@ -27,9 +29,14 @@ PASSES = 2
 """Of the refinement: its law is of each pass, and synthetic trees are often done after two."""
 
 
-def asked(n: int) -> dict[str, int]:
+EXACT = range(5001, 60_001)
+"""Taxa of which every one is asked too: up to 5,000 it always is."""
+
+
+def asked(n: int) -> dict[str, int | bool]:
     """Queries of the evaluation and of the refinement: fewer where each takes long."""
-    return {"queries": 1000 if n <= 10**5 else 100, "compared": 256 if n <= 10**5 else 64}
+    few = n > 10**5
+    return {"queries": 100 if few else 1000, "compared": 64 if few else 256, "exactly": n in EXACT}
 
 
 def measure(n: int, rows: Rows, *, repeats: int = 1) -> None:
@@ -37,7 +44,7 @@ def measure(n: int, rows: Rows, *, repeats: int = 1) -> None:
     with TemporaryDirectory() as folder:
         write_taxdump(synthetic_taxonomy(n), folder)
         runs = [_in_a_process(folder, asked(n), rows.machine) for _ in range(repeats)]
-    for step in planning.STEPS:
+    for step in runs[0]:
         times = Times([run[step]["seconds"] for run in runs])
         work = planning.Work(*runs[0][step]["work"])
         rows.add(
@@ -51,7 +58,7 @@ def measure(n: int, rows: Rows, *, repeats: int = 1) -> None:
         )
 
 
-def _in_a_process(folder: str, asked: dict[str, int], machine: Machine) -> dict[str, Any]:
+def _in_a_process(folder: str, asked: dict[str, int | bool], machine: Machine) -> dict[str, Any]:
     return _answer("steps", folder, json.dumps(asked), str(machine.threads))
 
 
@@ -103,7 +110,8 @@ def errors(rows: list[dict[str, Any]], fitted: planning.Law) -> list[dict[str, A
         for what in ("seconds", "memory"):
             line[what] = row[what]
             for kind, a_law in (("law", fitted), ("law, held out", without)):
-                predicted = planning.predict(a_law, name, what, work)
+                known = name in a_law
+                predicted = planning.predict(a_law, name, what, work) if known else math.nan
                 line[f"{what}, {kind}"] = predicted
                 line[f"{what}, {kind}, error"] = predicted / row[what] - 1
         table.append(line)
@@ -116,7 +124,7 @@ def slopes(rows: list[dict[str, Any]], *, least: int = 10**5) -> dict[str, dict[
     Of steps that ask queries, over the sizes that were asked as many as the largest.
     """
     found = {}
-    for step in planning.STEPS:
+    for step in STEPS:
         mine = [row for row in rows if row["step"] == step and row["taxa"] >= least]
         last = max(mine, key=lambda row: row["taxa"], default={})
         alike = [row for row in mine if _asked(row) == _asked(last)]

@@ -21,6 +21,7 @@ from benchmarks.measure import (
     Rows,
     UnavailableError,
     WrongAnswerError,
+    expected_seconds,
     peak_memory,
     side_by_side,
     timing,
@@ -234,3 +235,54 @@ def check_evaluation(
             raise WrongAnswerError(
                 f"{name} mean rank is {told}, by counting {low / pairs} to {high / pairs}"
             )
+
+
+SMALL = 6000
+"""Taxa of the exact evaluation that is compared with one by sampling all of them."""
+
+
+def measure_exact(rows: Rows, taxa: int, *, patience: float = 300.0) -> None:
+    """Add a row of an evaluation whose queries are all taxa, on the device of the rows."""
+    device = rows.machine.device
+    about = {"task": "evaluation, every taxon", "implementation": "poincare_taxa", "dim": 10}
+    sized = about | {"dtype": "float64", "taxa": taxa, "queries": taxa, "items": taxa**2}
+    wait = expected_seconds(rows, about, taxa**2)
+    if wait > patience:
+        rows.add(**sized, status=f"left out: a run would take about {wait:.0f} s")
+        return
+    try:
+        check_exact(device)
+    except WrongAnswerError as error:
+        rows.add(**sized, status=f"refused: {error}")
+        return
+    taxonomy = synthetic_taxonomy(taxa)
+    radius, direction, _ = layout(taxonomy)
+    points = radius.to(device), direction.to(device)
+
+    def evaluate() -> pt.Report:
+        return pt.evaluate(points, taxonomy, exact=True, device=device, progress=False)
+
+    with peak_memory(rows.machine) as peak:
+        times = side_by_side({"": evaluate}, rows.machine, seconds=0, rounds=1)[""]
+    rows.add(**sized, **timing(times, taxa**2), peak_bytes=peak.bytes)
+
+
+def check_exact(device: torch.device) -> None:
+    """Refuse values that are not those of an evaluation that samples every taxon."""
+    taxonomy = synthetic_taxonomy(SMALL)
+    radius, direction, _ = layout(taxonomy)
+    points = radius.to(device), direction.to(device)
+    settings: dict[str, Any] = {"only": PARTS, "floor_queries": 0, "progress": False}
+    sampled = pt.evaluate(points, taxonomy, queries=SMALL, exact=False, **settings)
+    exact = pt.evaluate(points, taxonomy, exact=True, device=device, **settings)
+    compare(exact, sampled)
+
+
+PARTS = {"precision", "ancestor", "neighbour"}
+
+
+def compare(exact: pt.Report, sampled: pt.Report) -> None:
+    for name in ("precision@10", "ancestor MAP", "ancestor mean rank", "neighbour MAP"):
+        one, other = exact[name].value, sampled[name].value
+        if not abs(one - other) <= 1e-3 * abs(other):
+            raise WrongAnswerError(f"{name} is {one}, by the scan of each query {other}")

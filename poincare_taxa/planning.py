@@ -31,6 +31,7 @@ from poincare_taxa.refinement import refine
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 
 __all__ = [
+    "EXACTLY",
     "STEPS",
     "Law",
     "Step",
@@ -49,7 +50,8 @@ __all__ = [
 ]
 
 STEPS = ("read", "layout", "refine", "evaluate", "nearest")
-_CALIBRATED = 10_000  # Taxa of the calibration,
+EXACTLY = "evaluate exactly"
+_WARMING, _CALIBRATED = 100, 10_000  # Taxa of the calibration,
 _ASKED, _COMPARED = 100, 32  # and the queries of its evaluation and of its refinement.
 _CALIBRATING = ("precision", "purity", "ancestor", "neighbour")
 _PASSES, _YARDSTICK = 8, 256  # The defaults of `refine`.
@@ -132,8 +134,8 @@ def plan(taxa: int, *, queries: int = 1000, speed: dict[str, float] | None = Non
     slower = calibrate() if speed is None else speed
     fitted = law()
 
-    def step(name: str, title: str, work: Work) -> Step:
-        seconds = predict(fitted, name, "seconds", work) * slower[name]
+    def step(name: str, title: str, work: Work, like: str | None = None) -> Step:
+        seconds = predict(fitted, name, "seconds", work) * slower[like or name]
         return Step(title, seconds, predict(fitted, name, "memory", work))
 
     return [
@@ -142,7 +144,7 @@ def plan(taxa: int, *, queries: int = 1000, speed: dict[str, float] | None = Non
         step("refine", "refine, at most", Work(taxa, min(taxa, _YARDSTICK), _PASSES)),
         step("evaluate", "evaluate", Work(taxa, queries_asked(taxa, queries))),
         step("nearest", "nearest", Work(taxa)),
-        step("evaluate", "evaluate exactly", Work(taxa, taxa)),
+        step(EXACTLY, EXACTLY, Work(taxa, taxa), like="evaluate"),
     ]
 
 
@@ -159,16 +161,18 @@ def calibrate() -> dict[str, float]:
 
 def calibration(clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     """Take a small taxonomy through all steps: seconds of each, by a clock."""
-    with TemporaryDirectory() as folder:
-        write_taxdump(synthetic_taxonomy(_CALIBRATED), folder)
-        taken = measure_steps(
-            folder,
-            queries=_ASKED,
-            passes=1,
-            compared=_COMPARED,
-            parts=_CALIBRATING,
-            clock=clock,
-        )
+    taken: dict[str, Taken] = {}
+    for taxa in (_WARMING, _CALIBRATED):  # What is imported and loaded once is no step's cost.
+        with TemporaryDirectory() as folder:
+            write_taxdump(synthetic_taxonomy(taxa), folder)
+            taken = measure_steps(
+                folder,
+                queries=_ASKED,
+                passes=1,
+                compared=_COMPARED,
+                parts=_CALIBRATING,
+                clock=clock,
+            )
     return {name: one.seconds for name, one in taken.items()}
 
 
@@ -179,6 +183,7 @@ def measure_steps(
     passes: int = _PASSES,
     compared: int = _YARDSTICK,
     parts: Collection[str] | None = None,
+    exactly: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     around: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Taken]:
@@ -194,6 +199,8 @@ def measure_steps(
         Of the refinement: its passes at most, and its queries.
     parts
         Of the evaluation; all by default.
+    exactly
+        Whether to evaluate with every taxon as a query too, which takes n² distances.
     clock
         Called before and after a step: seconds since any moment.
     around
@@ -235,6 +242,9 @@ def measure_steps(
 
     with around("nearest"):
         found["nearest"] = Taken(Work(n), median(search() for _ in range(15)))
+    if exactly:
+        every = Work(n, n)
+        take(EXACTLY, lambda: evaluate(model, exact=True, progress=False), lambda _: every)
     return found
 
 
@@ -254,7 +264,7 @@ def _terms(name: str, what: str, work: Work) -> list[float]:
     if what == "memory":
         # Rows of distances that threads hold, a gigabyte at most.
         rows = min(2.0**30, 64.0 * n * torch.get_num_threads())
-        return [1.0, n, rows] if name in ("refine", "evaluate") else [1.0, n]
+        return [1.0, n, rows] if name in ("refine", "evaluate", EXACTLY) else [1.0, n]
     # Codes are made once for each size of family, of which a tree has about as many as √n; and the
     # larger the tree, the further apart in memory a taxon and its parent.
     size = [float(n), math.sqrt(n), n**1.5]
@@ -262,6 +272,8 @@ def _terms(name: str, what: str, work: Work) -> list[float]:
         return [1.0, *(passes * term for term in size), measured, *_scan(n, measured)]
     if name == "evaluate":
         return [1.0, n, measured, *_scan(n, measured)]
+    if name == EXACTLY:
+        return [1.0, n, float(n) * n]
     return [1.0, *size]
 
 
@@ -278,14 +290,18 @@ def predict(fitted: Law, name: str, what: str, work: Work) -> float:
 def fit_law(measured: Sequence[dict[str, Any]]) -> Law:
     """Fit a law: the non-negative coefficients with the least squared relative errors.
 
+    Of the steps that were measured.
+
     Parameters
     ----------
     measured
         Each with ``step``, ``taxa``, ``queries``, ``passes``, ``seconds`` and ``memory``.
     """
     found: Law = {}
-    for name in STEPS:
+    for name in (*STEPS, EXACTLY):
         rows = [row for row in measured if row["step"] == name]
+        if not rows:
+            continue
         found[name] = {}
         for what in ("seconds", "memory"):
             size = np.array([row[what] for row in rows], np.float64)

@@ -180,6 +180,29 @@ def test_steps__are_right_and_timed():
     }
 
 
+def test_exact_evaluation__is_that_of_every_row_and_what_is_wrong_is_refused():
+    tax = synthetic_taxonomy(300)
+    points = layout(tax)[:2]
+    right = pt.evaluate(points, tax, only=steps.PARTS, progress=False)
+    steps.compare(right, right)
+    wrong = (points[0], points[1].flip(0))
+    with pytest.raises(WrongAnswerError, match="by the scan of each query"):
+        steps.compare(pt.evaluate(wrong, tax, only=steps.PARTS, progress=False), right)
+
+
+def test_exact_evaluation__is_timed_or_left_out(monkeypatch):
+    monkeypatch.setattr(steps, "SMALL", 200)
+    rows = Rows("exact", CPU)
+    for taxa in (300, 10**8):
+        steps.measure_exact(rows, taxa)
+    assert [row["status"][:8] for row in rows.kept] == ["measured", "left out"]
+
+
+@pytest.mark.slow
+def test_exact_evaluation__searches_find_what_rows_of_distances_say():
+    steps.check_exact(torch.device("cpu"))  # Beyond 5,000 taxa it searches.
+
+
 def test_search__finds_what_sorting_finds_and_is_timed():
     rows = Rows("search", CPU)
     for dtype in (torch.float32, torch.float64):
@@ -261,7 +284,7 @@ def test_training_step__learns_and_is_timed():
 
 def test_all__has_every_suite_and_the_tests_of_a_gpu(tmp_path):
     suites = cli.commands(CPU, True, tmp_path)
-    assert suites.keys() == {"distance", "search", "step", "training", "steps"}
+    assert suites.keys() == {"distance", "search", "exact", "step", "training", "steps"}
     on_gpu = cli.commands(Machine(torch.device("cuda:1"), 1), False, tmp_path)
     assert on_gpu["tests"] == ["pytest", "-q", "-m", "gpu"]
     assert "cuda:1" in on_gpu["search"]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from poincare_taxa import cli, planning
-from poincare_taxa.planning import STEPS, Work, fit_law, plan, predict
+from poincare_taxa.planning import EXACTLY, STEPS, Work, fit_law, plan, predict
 from poincare_taxa.refinement import refine
 
 SIZES = [1000, 10_000, 100_000, 1_000_000]
@@ -21,7 +21,7 @@ def measurements(seconds, memory, passes=(0,)):
             "seconds": seconds(*work),
             "memory": memory(work.taxa),
         }
-        for step in STEPS
+        for step in (*STEPS, EXACTLY)
         for work in (Work(n, q, p) for n in SIZES for q in (100, 1000) for p in passes)
     ]
 
@@ -54,6 +54,12 @@ def test_fit_law__tells_queries_from_taxa():
     rows = measurements(lambda n, q, p: 0.1 + 1e-6 * n + 4e-9 * n * q, lambda n: 1e8)
     found = predict(fit_law(rows), "evaluate", "seconds", Work(2_000_000, 2_000_000))
     assert found == pytest.approx(0.1 + 2 + 16_000, rel=1e-6)
+
+
+def test_fit_law__finds_that_exact_evaluation_grows_with_the_square():
+    rows = measurements(lambda n, q, p: 3 + 1e-6 * n + 2e-8 * n * n, lambda n: 1e8)
+    found = predict(fit_law(rows), EXACTLY, "seconds", Work(2_000_000, 2_000_000))
+    assert found == pytest.approx(3 + 2 + 80_000, rel=1e-6)
 
 
 def test_plan__counts_the_passes_that_refine_makes():
