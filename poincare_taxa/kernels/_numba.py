@@ -70,7 +70,8 @@ def _kernel(
         @cache
         def compiled(dtype: Any) -> Any:
             types = f"void({signature.replace('real', np.dtype(dtype).name)})"
-            return njit(types, **(OPTIONS | options))(function)
+            chosen: dict[str, Any] = OPTIONS | options
+            return njit(types, **chosen)(function)
 
         return compiled
 

@@ -39,7 +39,8 @@ from poincare_taxa.kernels._numba import (
 
 __all__ = ["collect", "ranking", "ranking_backward"]
 
-_summing: Any = njit(**(OPTIONS | {"fastmath": {"reassoc", "contract", "nsz"}}))
+_SUMMING: dict[str, Any] = OPTIONS | {"fastmath": {"reassoc", "contract", "nsz"}}
+_summing: Any = njit(**_SUMMING)
 
 
 @_helper
