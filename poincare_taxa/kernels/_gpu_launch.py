@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+from torch import Tensor
 from triton import knobs  # pyright: ignore[reportMissingImports]
 
 __all__ = ["INTERPRETED", "launch", "quotient"]
@@ -10,10 +12,13 @@ INTERPRETED = bool(knobs.runtime.interpret)
 """Whether the kernels were made for the interpreter: decided where they are first imported."""
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: object, **settings: object) -> None:
-    """Run a program for each place of a grid; none for an empty one."""
+def launch(
+    kernel: Any, grid: tuple[int, ...], first: Tensor, *more: object, **settings: object
+) -> None:
+    """Run a program for each place of a grid, on the device of the first argument."""
     if 0 not in grid:
-        kernel[grid](*arguments, **settings)
+        with torch.cuda.device_of(first):
+            kernel[grid](first, *more, **settings)
 
 
 def quotient(total: int, size: int) -> int:

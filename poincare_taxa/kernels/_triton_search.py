@@ -38,6 +38,7 @@ def _keys(
     WIDE: tl.constexpr,
 ):
     """Keys [TALL, WIDE] of points `here` (columns of n) for queries `asked` (of asked_of)."""
+    n, asked_of = tl.cast(n, tl.int64), tl.cast(asked_of, tl.int64)  # k n may pass 2^31
     apart = tl.zeros((TALL, WIDE), tl.float64)
     for k in tl.range(0, DIM):
         difference = tl.load(points + (k * n + here)) - tl.load(queries + (k * asked_of + asked))

@@ -37,17 +37,17 @@ __all__ = ["cdist", "pull", "ranking"]
 @triton.jit
 def _meet(x, n, i, y, m, j, TALL: tl.constexpr, WIDE: tl.constexpr, COLUMNS, POLAR: tl.constexpr):
     """Radius or square of points i [TALL, 1] and j [1, WIDE], and square of their differences."""
-    first1 = tl.load(x + i, mask=i < n, other=0.0)
-    first2 = tl.load(y + j, mask=j < m, other=0.0)
+    x, y = x + i, y + j
+    first1, first2 = tl.load(x, mask=i < n, other=0.0), tl.load(y, mask=j < m, other=0.0)
     if POLAR:
         own1, own2 = first1, first2
-        square = tl.zeros((TALL, WIDE), x.dtype.element_ty)
+        square = tl.zeros((TALL, WIDE), first1.dtype)
     else:
         own1, own2 = first1 * first1, first2 * first2
         square = _square(first1 - first2, POLAR)
-    for k in tl.range(1, COLUMNS):
-        a = tl.load(x + (k * n + i), mask=i < n, other=0.0)
-        b = tl.load(y + (k * m + j), mask=j < m, other=0.0)
+    for _ in tl.range(1, COLUMNS):
+        x, y = x + n, y + m
+        a, b = tl.load(x, mask=i < n, other=0.0), tl.load(y, mask=j < m, other=0.0)
         square += _square(a - b, POLAR)
         if not POLAR:
             own1 += a * a
@@ -235,15 +235,18 @@ def pull(
                 g = tl.where(d < limit, f, 0.0)
         push += tl.sum(g * by_own, axis=1)[:, None]
         turn = g * turn
+        a_at, b_at = x + first * n + i, y + first * m + j
         for k in tl.range(first, COLUMNS):
-            a = tl.load(x + (k * n + i), mask=i < n, other=0.0)
-            b = tl.load(y + (k * m + j), mask=j < m, other=0.0)
+            a, b = tl.load(a_at, mask=i < n, other=0.0), tl.load(b_at, mask=j < m, other=0.0)
             sums = tl.sum(turn * (a - b) * other, axis=1)[:, None]
             tl.atomic_add(place + k, sums, mask=i < n, sem="relaxed")
+            a_at, b_at = a_at + n, b_at + m
         begin += WIDE
     if POLAR:
         tl.atomic_add(place, push, mask=i < n, sem="relaxed")
     else:
+        x += i
         for k in tl.range(0, COLUMNS):
-            a = tl.load(x + (k * n + i), mask=i < n, other=0.0)
+            a = tl.load(x, mask=i < n, other=0.0)
             tl.atomic_add(place + k, push * a, mask=i < n, sem="relaxed")
+            x += n
