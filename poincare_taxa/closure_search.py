@@ -389,7 +389,7 @@ class _Cost:
         for i in np.argsort(late):
             if late[i] >= self.best:
                 return
-            room = self.best - late[i] - 1e-9
+            room = self.best - float(late[i]) - 1e-9
             intrusion = self._intrusion(float(radii[i]), chord, room)
             if intrusion < room:
                 self.best, self.point = float(late[i]) + intrusion, (float(radii[i]), x)

@@ -52,9 +52,8 @@ OPTIONS: dict[str, Any] = {
 }
 _inline: Any = njit(**OPTIONS, inline="always")
 _helper: Any = njit(**OPTIONS)
-_fusing: Any = njit(
-    **(OPTIONS | {"fastmath": {"contract"}})
-)  # product and sum in one, rounded once
+_FUSING: dict[str, Any] = OPTIONS | {"fastmath": {"contract"}}  # product and sum, rounded once
+_fusing: Any = njit(**_FUSING)
 
 
 def _kernel(
