@@ -1,5 +1,6 @@
 """`kernels.cdist` and its gradient against geometry's paired distance in float64."""
 
+import numpy as np
 import pytest
 import torch
 from test_kernels import BACKENDS, DTYPES, MANIFOLDS, available, points
@@ -131,3 +132,11 @@ def test_cdist__has_the_same_gradient_with_any_number_of_threads(manifold):
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_machine_code__is_kept_under_the_state_of_all_sources():
+    """A change of a helper in another file must not leave old loops on disk in use."""
+    numba_loops = pytest.importorskip("poincare_taxa.kernels._numba")
+    matrix_loops = pytest.importorskip("poincare_taxa.kernels._matrix_loops")
+    compiled = matrix_loops.cdist(np.dtype("float32"))
+    assert compiled.py_func.__qualname__ == f"cdist_{numba_loops._STATE}"

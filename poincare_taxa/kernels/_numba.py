@@ -14,9 +14,11 @@ To *rank* by distance, t is enough: no root and no logarithm. To rank by ancesto
 the same bits wherever it is computed, so ties are found.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,10 +52,28 @@ OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": False,
 }
-_inline: Any = njit(**OPTIONS, inline="always")
-_helper: Any = njit(**OPTIONS)
-_FUSING: dict[str, Any] = OPTIONS | {"fastmath": {"contract"}}  # product and sum, rounded once
-_fusing: Any = njit(**_FUSING)
+_SOURCES = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+_STATE = hashlib.sha256(_SOURCES).hexdigest()[:12]
+
+
+def _named(function: Any) -> Any:
+    """Name a function after the state of all these sources, under which its machine code is kept.
+
+    Numba compiles anew when the file of a function changed, but not when that of a helper did.
+    """
+    function.__qualname__ += f"_{_STATE}"
+    return function
+
+
+def _compiler(**options: Any) -> Any:
+    """Return a decorator that compiles a helper with these options besides the usual ones."""
+    chosen: dict[str, Any] = OPTIONS | options
+    return lambda function: njit(**chosen)(_named(function))
+
+
+_inline = _compiler(inline="always")
+_helper = _compiler()
+_fusing = _compiler(fastmath={"contract"})  # product and sum in one, rounded once
 
 
 def _kernel(
@@ -66,6 +86,8 @@ def _kernel(
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[Any], Any]:
+        _named(function)
+
         @cache
         def compiled(dtype: Any) -> Any:
             types = f"void({signature.replace('real', np.dtype(dtype).name)})"

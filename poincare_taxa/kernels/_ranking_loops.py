@@ -21,17 +21,15 @@ the batch does so in an order that does not know of threads.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
 
 from poincare_taxa.kernels._numba import (
     FACTS,
-    OPTIONS,
     TILE,
     Array,
     Rows,
+    _compiler,
     _helper,
     _kernel,
     _prepare,
@@ -39,8 +37,7 @@ from poincare_taxa.kernels._numba import (
 
 __all__ = ["collect", "ranking", "ranking_backward"]
 
-_SUMMING: dict[str, Any] = OPTIONS | {"fastmath": {"reassoc", "contract", "nsz"}}
-_summing: Any = njit(**_SUMMING)
+_summing = _compiler(fastmath={"reassoc", "contract", "nsz"})
 
 
 @_helper
