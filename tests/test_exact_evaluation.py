@@ -50,7 +50,11 @@ def random_points(n, dim=5):
     return r, torch.nn.functional.normalize(u, dim=1)
 
 
-@pytest.mark.parametrize("parts", [PARTS, {"neighbour"}, {"closure"}, {"precision"}], ids=lambda parts: "+".join(sorted(parts)))
+@pytest.mark.parametrize(
+    "parts",
+    [PARTS, {"neighbour"}, {"closure"}, {"precision"}],
+    ids=lambda parts: "+".join(sorted(parts)),
+)
 @pytest.mark.parametrize("places", [600, 40])
 def test_scan_all__has_the_statistics_of_scan(places, parts):
     """Of points that are all different, and of many at few places, which tie."""
