@@ -87,9 +87,7 @@ def measured(name, pairs, dim, method, keep):
     for seed in seeds:
 
         def kept(made, seed=seed):
-            return (
-                Path(keep) / f"{name}-{dim}-{made.replace(', then ', '-').replace(' ', '-')}-{seed}"
-            )
+            return Path(keep) / f"{job(name, dim, made)}-{seed}"
 
         radius, direction, seconds = points_of(pairs, dim, method, seed, kept)
         found.append(pt.rank_ancestors(pairs, radius, direction)[:2])
@@ -179,13 +177,10 @@ def place(points):
 
 def chosen(options):
     for (name, dim), methods in METHODS.items():
-        jobs = [
-            f"{name}-{dim}-{method.replace(', then ', '-').replace(' ', '-')}" for method in methods
-        ]
         todo = [
             method
-            for method, job in zip(methods, jobs, strict=True)
-            if not options.jobs or {job, f"{name}-{dim}"} & set(options.jobs)
+            for method in methods
+            if not options.jobs or {job(name, dim, method), f"{name}-{dim}"} & set(options.jobs)
         ]
         if not todo:
             continue

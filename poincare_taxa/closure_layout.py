@@ -74,7 +74,7 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
     layout
         Radius [n], direction [n, dim], float64, and info: ``unresolved``, the number of nodes whose
         interval is narrower than float64 tells apart; ``missed``, the number of pairs of a DAG that
-        are not in its spanning tree.
+        are not in its spanning tree; ``paired``, the number of nodes whose cap holds two intervals.
 
     Raises
     ------
@@ -93,9 +93,10 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
     """
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}: caps lie on a circle")
+    paired = 0
     if isinstance(source, Taxonomy):
         tree = _Tree.of(source.parent.astype(np.int64))
-        missed = paired = 0
+        missed = 0
         centre, half_width, leaf = _intervals(tree)
         radius, direction = _caps(centre, half_width, leaf, 1)
     else:
@@ -107,7 +108,6 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
         if degree == 2:  # A cap of the curve is a single interval up to a third of the turn.
             centre, half_width = centre * (2 / 3), half_width * (2 / 3)
         radius, direction = _caps(centre, half_width, leaf, degree)
-        paired = 0
         if degree == 2:
             paired = _pair_intervals(source, parent, centre, half_width, leaf, radius, direction)
     if (tree.parent < 0).sum() == 1:

@@ -175,12 +175,6 @@ class _Search:
     def total_late(self) -> int:
         return int(self.weight @ self.every_late())
 
-    def _factors(self) -> None:
-        """Compute what of ρ depends on the query alone."""
-        R = self.radii()
-        self.shrunk, self.inverse = np.exp(-R), -1 / np.expm1(-R)
-        self.steep = 0.5 / np.tanh(R / 2)
-
     def _rho(self, r: Any, chord: Array, some: Any = slice(None)) -> Array:
         """Where a node at radius r stands for some queries, at squared chords from them."""
         a = np.exp(-r / 2)
@@ -189,7 +183,7 @@ class _Search:
 
     def _look(self) -> None:
         """Compute where every node stands for every query: histograms, and ancestors one by one."""
-        self._factors()
+        self.shrunk, self.inverse, self.steep = _factors(self.radii())
         edges, bins = torch.from_numpy(_EDGES), len(_EDGES) + 1
         self.histogram = np.zeros((len(self.y), bins), np.int32)
         self.standing = np.full(self.listed.shape, -1.0)
@@ -273,8 +267,7 @@ class _Search:
         self.r[v], self.x[v] = r, x
         if (q := self.own_query[v]) >= 0:
             self.y[q] = x
-            self.shrunk[q], self.inverse[q] = np.exp(-r), -1 / np.expm1(-r)
-            self.steep[q] = 0.5 / np.tanh(r / 2)
+            self.shrunk[q], self.inverse[q], self.steep[q] = _factors(r)
 
     def _pays(self, v: int, before: tuple[float, Array], gain: float) -> bool:
         """Whether v's own ancestors are not later by more than what its descendants gain."""
@@ -319,12 +312,12 @@ class _Search:
         if len(some) == 0:
             return
         best, scale = late[some], np.full(len(some), 0.3)
-        dim = self.y.shape[1]
+        first, dim = np.searchsorted(self.query, some), self.y.shape[1]
         reach = np.exp(np.minimum(self.r, 30))
         for trial in range(_PLACES):
             y = self.y[some]
             pick = (self.rng.random(len(some)) * self.count[some]).astype(np.int64)
-            one = self.column[np.searchsorted(self.query, some) + pick]
+            one = self.column[first + pick]
             if trial < 3:  # means of the ancestors, the deeper the heavier
                 towards = np.zeros((len(self.y), dim))
                 heavy = reach[self.column] ** (trial / 2)
@@ -416,3 +409,8 @@ def _chord(y: Array, x: Array) -> Array:
     """Squared chord of rows and a point: of differences, since caps may be narrow."""
     apart = y - x
     return np.einsum("ij,ij->i", apart, apart)
+
+
+def _factors(R: Any) -> tuple[Any, Any, Any]:
+    """Return what of ρ depends on the radius of the query alone."""
+    return np.exp(-R), -1 / np.expm1(-R), 0.5 / np.tanh(R / 2)

@@ -34,6 +34,7 @@ from poincare_taxa.closure_layout import LEAF_RADIUS, direct_parents
 from poincare_taxa.closure_queries import Queries
 from poincare_taxa.layout import Layout
 from poincare_taxa.manifolds import Polar
+from poincare_taxa.optimizers import step_tables
 
 __all__ = ["AngularAdam", "ClosureSoftmax", "nested_start"]
 
@@ -306,15 +307,7 @@ class AngularAdam(torch.optim.Optimizer):
         self, closure: Callable[[], float] | None = None
     ) -> float | None:
         """Take one step; returns what ``closure``, which recomputes the loss, returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for table in group["params"]:
-                if table.grad is not None:
-                    self._turn(table, group)
-        return loss
+        return step_tables(self, closure, self._turn)
 
     def _turn(self, table: Any, group: dict[str, Any]) -> None:
         x, state = table.detach().as_subclass(Tensor), self.state[table]

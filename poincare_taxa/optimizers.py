@@ -106,15 +106,7 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
         self, closure: Callable[[], float] | None = None
     ) -> float | None:
         """Take one step; returns what ``closure``, which recomputes the loss, returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for table in group["params"]:
-                if table.grad is not None:
-                    self._step_rows(table, group)
-        return loss
+        return step_tables(self, closure, self._step_rows)
 
     def _step_rows(self, table: Any, group: dict[str, Any]) -> None:
         rows, gradient = _touched(table.grad)
@@ -165,6 +157,23 @@ def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
         return rows[moving], values[moving]
     rows = (gradient != 0).any(-1).nonzero()[:, 0]
     return rows, gradient[rows]
+
+
+def step_tables(
+    optimizer: torch.optim.Optimizer,
+    closure: Callable[[], float] | None,
+    step: Callable[[Any, dict[str, Any]], None],
+) -> float | None:
+    """Step every table that has a gradient, with its group; returns what ``closure`` returns."""
+    loss = None
+    if closure is not None:
+        with torch.enable_grad():
+            loss = closure()
+    for group in optimizer.param_groups:
+        for table in group["params"]:
+            if table.grad is not None:
+                step(table, group)
+    return loss
 
 
 def _check(group: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def fit(
         ``(points, generator) -> {name: scalar}``; see `objectives`.
     pairs
         What draws positives (`AncestorPairs` by default), for `StressLoss` pairs (`LCAPairs`), for
-        `TripletLoss` triplets (`LCATriplets`).
+        `TripletLoss` triplets (`LCATriplets`); several sources with shares: `MixedPairs`.
     negatives
         What draws negatives; by default 50 `UniformNegatives`.
     loss
