@@ -27,6 +27,7 @@ from poincare_taxa.kernels._numba import (
     _inline,
     _kernel,
     _sinh,
+    _summing,
 )
 
 __all__ = ["pairs", "pairs_backward"]
@@ -45,7 +46,7 @@ def _row(rows: Rows, m: int) -> int:
     return rows[m] if len(rows) > 0 else m
 
 
-@_inline
+@_summing
 def _sums(
     x: Array,
     i: Rows,
