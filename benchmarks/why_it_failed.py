@@ -2,7 +2,7 @@
 
     python benchmarks/why_it_failed.py ablation          one thing at a time, three seeds
     python benchmarks/why_it_failed.py losses            the repaired recipe with other losses
-    python benchmarks/why_it_failed.py large             both bases on Mollusca, once
+    python benchmarks/why_it_failed.py large             both bases on Mollusca, three seeds
     python benchmarks/why_it_failed.py plots             pictures of the tables; rows of each block
 
 Echinodermata (taxid 7586) of the NCBI taxonomy, extra [ncbi]. Every run of an ablation sees the
@@ -422,13 +422,16 @@ def losses(seeds: Seeds = 3, taxid: int = ECHINODERMATA) -> None:
 
 
 @app.command()
-def large(taxid: int = MOLLUSCA) -> None:
-    """The old recipe and the repaired one on a larger clade, one seed (ours: random_start.py)."""
+def large(seeds: Seeds = 3, taxid: int = MOLLUSCA) -> None:
+    """The old recipe and the repaired one on a larger clade (ours: random_start.py)."""
     tax = pt.read_ncbi().subtree(taxid)
-    rows = references(tax, 0)
-    for origin, change, recipe in (("old", "as it was", OLD), ("repaired", "as it is", REPAIRED)):
-        found = one_run(tax, partial(train, tax, recipe, 0))
-        rows.append({"from": origin, "change": change, "seed": 0, **found})
+    bases = (("old", "as it was", OLD), ("repaired", "as it is", REPAIRED))
+    rows: list[Row] = []
+    for seed in range(seeds):
+        rows += references(tax, seed)
+        for origin, change, recipe in bases:
+            found = one_run(tax, partial(train, tax, recipe, seed))
+            rows.append({"from": origin, "change": change, "seed": seed, **found})
         save("why_it_failed_large", rows)
 
 
