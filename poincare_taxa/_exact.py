@@ -28,6 +28,7 @@ Array = NDArray[Any]
 
 _QUERIES = 256  # That pass over the points together,
 _TARGETS = 1 << 20  # and the targets that they have together.
+_WIDER = (160, 2560)  # Neighbours asked for where the last places are tied, and at most.
 _LARGEST = 350.0  # Radius up to which the searches take no detour.
 
 
@@ -69,8 +70,10 @@ def scan_all(
             queries = table[0][chosen], table[1][chosen]
             if parts & {"precision", "purity"}:
                 with clock("nearest", thread=True):
-                    near = _nearest(table, queries, chosen, query_taxa.k)
-                    keep(at, _neighbour_statistics(query_taxa, tree, points, rows, near))
+                    k = min(query_taxa.k, len(points) - 1)
+                    for near in _nearest(points, table, queries, chosen, k):
+                        mine = _neighbour_statistics(query_taxa, tree, rows[near.at], near, k)
+                        keep(at[near.at], mine)
             if "ancestor" in parts:
                 with clock("ancestor", thread=True):
                     counts = count(chosen, queries, above, "ancestor")
@@ -131,19 +134,50 @@ def _ancestors(taxonomy: Taxonomy, rows: Rows) -> Rows:
 
 
 class _Near(NamedTuple):
-    """The k nearest of each query, and which queries tie the last of them with others."""
+    """Who may be among the k nearest of some queries."""
 
+    at: Rows
+    """Of which queries [Q]."""
     rows: Rows
-    tied: NDArray[np.bool_]
+    """[Q, W]: all that are as near as the k-th nearest, or nearer; others too."""
+    chance: Floats
+    """[Q, W], of having one of the k places: those tied for the last ones draw lots."""
 
 
 def _nearest(
-    table: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor], rows: Tensor, k: int
-) -> _Near:
-    k = min(k, len(table[0]) - 1)
-    found = kernels.nearest(table, queries, k + 1, manifold="polar", skip=rows)
-    tied = found.distance[:, k] <= found.distance[:, k - 1]
-    return _Near(found.row[:, :k].cpu().numpy(), tied.cpu().numpy())
+    points: Points,
+    table: tuple[Tensor, Tensor],
+    queries: tuple[Tensor, Tensor],
+    skip: Tensor,
+    k: int,
+) -> Iterator[_Near]:
+    """Ask for one more than k; where that is as near as the k-th, for many more, then for all."""
+    at = np.arange(len(skip))
+    for width in (k + 1, *(width for width in _WIDER if width > k)):
+        left = torch.from_numpy(at).to(skip.device)
+        some = queries[0][left], queries[1][left]
+        found = kernels.nearest(table, some, width, manifold="polar", skip=skip[left])
+        distance, rows = found.distance.cpu().numpy(), found.row.cpu().numpy()
+        done = distance[:, -1] > distance[:, k - 1]  # inf where there are no more
+        yield _Near(at[done], rows[done], _chances(distance[done], k))
+        at = at[~done]
+        if len(at) == 0:
+            return
+    for place in at:
+        q = skip[place : place + 1].cpu().numpy()
+        distance = points.rows(q, np.empty((1, len(points))))
+        distance[0, q] = np.inf
+        chance = _chances(distance, k)
+        rows = np.flatnonzero(chance[0])
+        yield _Near(np.array([place]), rows[None], chance[:, rows])
+
+
+def _chances(distance: Floats, k: int) -> Floats:
+    """Of each row of distances, which need no order, who gets one of k places: [Q, W]."""
+    edge = np.partition(distance, k - 1, axis=1)[:, k - 1 : k]
+    sure, tied = distance < edge, distance == edge
+    lots = (k - sure.sum(1, keepdims=True)) / tied.sum(1, keepdims=True)
+    return np.where(sure, 1.0, np.where(tied, lots, 0.0))
 
 
 class TreeNeighbours:
@@ -194,26 +228,24 @@ class TreeNeighbours:
 
 
 def _neighbour_statistics(
-    query_taxa: QueryTaxa, tree: TreeNeighbours, points: Points, rows: Rows, near: _Near
+    query_taxa: QueryTaxa, tree: TreeNeighbours, queries: Rows, near: _Near, k: int
 ) -> dict[str, Floats]:
-    """`metrics.precision` and `metrics.purity` of a block; ties of the last place one by one."""
+    """`metrics.precision` and `metrics.purity` of a block."""
     found: dict[str, Floats] = {}
-    k = near.rows.shape[1]
+
+    def mean(value: Array) -> Floats:
+        return (value * near.chance).sum(1) / k
+
     if "precision" in query_taxa.parts:
-        edge, nearer, tied = (part[:, None] for part in tree.edge(rows, k))
-        distance = query_taxa.taxonomy.tree_distance(rows[:, None], near.rows)
-        chance = np.where(nearer + tied == k, 1.0, (k - nearer) / tied)
-        found["precision"] = (distance <= edge).mean(1)
-        shares = np.where(distance < edge, 1.0, np.where(distance == edge, chance, 0.0))
-        found |= {"plain": shares.mean(1), "by lot": np.zeros(len(rows))}
+        edge, nearer, tied = (part[:, None] for part in tree.edge(queries, k))
+        distance = query_taxa.taxonomy.tree_distance(queries[:, None], near.rows)
+        lots = np.where(distance < edge, 1.0, np.where(distance == edge, (k - nearer) / tied, 0.0))
+        found["precision"] = mean(distance <= edge)
+        found["plain"] = mean(lots)
+        found["by lot"] = 1 - (near.chance == 1).sum(1) / k
     for name, labels in query_taxa.groups.items():
-        own = labels[rows][:, None]
-        same = (labels[near.rows] == own).mean(1)
-        found[f"purity {name}"] = np.where(own[:, 0] >= 0, same, np.nan)
-    for place in np.flatnonzero(near.tied).tolist():
-        distance = points.rows(rows[place : place + 1], np.empty((1, len(points))))[0]
-        for name, value in query_taxa.near(int(rows[place]), distance).items():
-            found[name][place] = value
+        own = labels[queries][:, None]
+        found[f"purity {name}"] = np.where(own[:, 0] >= 0, mean(labels[near.rows] == own), np.nan)
     return found
 
 

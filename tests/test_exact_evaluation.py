@@ -55,9 +55,11 @@ def random_points(n, dim=5):
     [PARTS, {"neighbour"}, {"closure"}, {"precision"}],
     ids=lambda parts: "+".join(sorted(parts)),
 )
+@pytest.mark.parametrize("wider", [(160, 2560), (20,), (12,)])
 @pytest.mark.parametrize("places", [600, 40])
-def test_scan_all__has_the_statistics_of_scan(places, parts):
-    """Of points that are all different, and of many at few places, which tie."""
+def test_scan_all__has_the_statistics_of_scan(places, parts, wider, monkeypatch):
+    """Of points that are all different, and of many at few places, which tie: also for too long."""
+    monkeypatch.setattr(_exact, "_WIDER", wider)
     taxonomy = synthetic_taxonomy(600)
     radius, direction = random_points(places)
     where = torch.arange(600) % places
