@@ -43,6 +43,9 @@ __all__ = ["LevelStress", "Objective", "Ranking", "Stress", "Triplets"]
 
 Terms = dict[str, Tensor]
 
+_BATCH = 512
+"""Pairs of a step, unless said."""
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -66,7 +69,7 @@ class _Batches:
         *,
         regularizer: Regularizer | None = None,
         curriculum: Curriculum | None = None,
-        batch_size: int = 512,
+        batch_size: int | None = None,
         steps_per_epoch: int | None = None,
         sparse: bool = True,
     ) -> None:
@@ -75,15 +78,16 @@ class _Batches:
         self.loss = loss
         self.regularizer = regularizer
         self.curriculum = curriculum
-        self.batch_size = batch_size
         self.sparse = sparse
         if self.tree is None and (regularizer or curriculum):
             raise ValueError("a regularizer and a curriculum ask for depths: they need a tree")
         if curriculum and not hasattr(pairs, "limit"):
             raise ValueError(f"{type(pairs).__name__} has no limits for a curriculum to set")
+        size = len(pairs) if hasattr(pairs, "__len__") else None
+        if batch_size is None:
+            batch_size = _BATCH if size is None else min(_BATCH, size)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        size = len(pairs) if hasattr(pairs, "__len__") else None
         if size is not None and batch_size > size:
             raise ValueError(
                 f"batch_size {batch_size} is larger than the data, {size} pairs; use at most {size}"
@@ -94,7 +98,7 @@ class _Batches:
             steps_per_epoch = math.ceil(size / batch_size)
         if steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch must be at least 1; got {steps_per_epoch}")
-        self.steps_per_epoch = steps_per_epoch
+        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
         self._here, self._regularizer = pairs, regularizer
         self.open_depth: int | None = None
 
@@ -148,7 +152,7 @@ class Ranking(_Batches):
         Limits of the pairs by epoch. Where it grows down the tree, levels join at their parents'
         places, and deeper negatives stand for their ancestor on the deepest open level.
     batch_size
-        Pairs of a step.
+        Pairs of a step; by default 512, or all where there are fewer.
     steps_per_epoch
         By default as many as there are batches in ``pairs``.
     sparse

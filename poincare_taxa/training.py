@@ -152,7 +152,8 @@ def fit(
     epochs
         How many, at least 1: 20 by default; in the recommended recipe the levels of the tree.
     steps_per_epoch, batch_size
-        Of the objectives that draw batches. By default 512 pairs, as often as they fit in the data.
+        Of the objectives that draw batches. By default 512 pairs (all, where there are fewer), as
+        often as they fit in the data.
         In the recommended recipe ``batch_size`` is how many nodes of a level move at once.
     measure
         Measures of your own, called with the embedding, as columns of the history.

@@ -472,6 +472,24 @@ def test_fit__refuses_arguments_out_of_range(options, message, tmp_path, monkeyp
         pt.fit(SMALL, **options)
 
 
+@pytest.mark.parametrize(
+    ("source", "options", "pairs"),
+    [
+        (SMALL, {"pairs": pt.ParentChildPairs(SMALL)}, 39),
+        (SMALL, {"negatives": pt.UniformNegatives(SMALL, 5)}, 3 * 1 + 9 * 2 + 27 * 3),
+        (pt.ClosurePairs([[0, 1], [1, 2], [0, 2]]), {"loss": pt.SoftmaxRankingLoss()}, 3),
+    ],
+)
+def test_fit__takes_all_pairs_at_once_where_there_are_fewer_than_its_own_batch(
+    source, options, pairs
+):
+    run = quiet_fit(source, dim=3, epochs=2, progress=False, **options)
+    assert run.history["steps"].to_list() == [0, 1, 1]
+    assert run.model.meta["settings"]["objective"]["batch_size"] == pairs
+    with pytest.raises(ValueError, match=f"batch_size 512 is larger than the data, {pairs} pairs"):
+        pt.fit(source, dim=3, batch_size=512, **options)
+
+
 def test_fit__refuses_empty_pairs_and_unknown_ids():
     with pytest.raises(TaxonomyError, match="there are no pairs"):
         pt.fit(pt.ClosurePairs([]))
