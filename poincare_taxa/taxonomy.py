@@ -589,13 +589,13 @@ class Taxonomy:
         )
 
     def _suggestions(self, name: str) -> str:
-        """Names much like a misspelt one: of about its length, with its beginning or its end."""
+        """Name what a misspelt name may mean: of about its length, with its beginning or end."""
         names = pl.concat(
             [self.names] if self.synonyms is None else [self.names, self.synonyms["name"]]
         )
         lower = name.lower()
         alike = names.filter(
-            names.str.len_chars().is_between(len(name) - 3, len(name) + 3)
+            names.str.len_chars().cast(pl.Int64).is_between(len(name) - 3, len(name) + 3)
             & (
                 names.str.to_lowercase().str.starts_with(lower[:3])
                 | names.str.to_lowercase().str.ends_with(lower[-4:])
@@ -603,7 +603,9 @@ class Taxonomy:
         ).unique()
         spelt = {candidate.lower(): candidate for candidate in sorted(alike)}
         close = difflib.get_close_matches(lower, spelt, n=3, cutoff=0.75)
-        return f"; did you mean {' or '.join(repr(spelt[c]) for c in close)}?" if close else ""
+        if close:
+            return f"; did you mean {' or '.join(repr(spelt[c]) for c in close)}?"
+        return "; is it of another taxonomy, or of a newer release of this one?"
 
     # ---------------------------------------------------------------- networkx
 
