@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import rankdata
 
 from poincare_taxa import metrics
@@ -115,7 +116,7 @@ def scanned_rows(query_taxa: QueryTaxa, scanned: dict[str, dict[str, Floats]]) -
 def radius_rows(taxonomy: Taxonomy, points: Points) -> list[Row]:
     radius, depth = points.radius[points.valid], taxonomy.depth[points.valid]
     # Pearson with 1 − norm, which float64 resolves where the norm itself is 1 for all deep taxa.
-    rim = 2 / (np.exp(radius) + 1)
+    rim = 2 * expit(-radius)
     explained = metrics.radius_explained_by_depth(radius, depth)
     planted = "by construction" if explained > 1 - 1e-9 else ""
     order = metrics.spearman(radius, depth)

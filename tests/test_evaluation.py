@@ -349,6 +349,15 @@ def test_evaluate__a_learned_radius_is_not_called_planted():
     assert 0.9 < report["radius explained by depth"].value < 1
 
 
+def test_evaluate__radii_beyond_the_largest_exponential_have_a_norm_of_1():
+    tax = a_taxonomy(60)
+    _, direction = scattered(60)
+    report = evaluate((torch.tensor(1000.0 * tax.depth), direction), tax, only="radius")
+    at_root = np.arange(60) == 0
+    expected = stats.pearsonr(~at_root, tax.depth).statistic
+    assert report["depth–norm Pearson"].value == pytest.approx(expected, rel=1e-12)
+
+
 def test_evaluate__a_collapsed_embedding_earns_chance():
     tax = a_taxonomy(120)
     n = len(tax)
