@@ -3,6 +3,7 @@
     python benchmarks/random_start.py            three clades of NCBI, three seeds each
     python benchmarks/random_start.py 7586       any taxids of the NCBI taxonomy
     python benchmarks/random_start.py 7586 6447 --root-weight 2 --root-weight 4 --root-weight 8
+    python benchmarks/random_start.py --table    only the table, of the rows that are kept
 
 Needs the extra [ncbi]. The floor is the random start itself, the ceiling the tree's own distances;
 "root share" is what the distance to the root contributes to the loss, in the mean over all steps.
@@ -11,12 +12,14 @@ root_weight, the worst of the seeds.
 """
 
 import time
+from collections.abc import Iterable
 from typing import Annotated
 from unittest.mock import patch
 
+import polars as pl
 import torch
 import typer
-from tables import write_markdown, write_tsv
+from tables import RESULTS, write_markdown, write_tsv
 
 import poincare_taxa as pt
 from poincare_taxa.objectives import LevelStress
@@ -60,10 +63,24 @@ def trained(tax: pt.Taxonomy, dim: int, seed: int, queries: int) -> tuple[Row, R
 
 def write(name: str, rows: list[Row]) -> None:
     """Write rows whose columns differ."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = ranks_last(dict.fromkeys(key for row in rows for key in row))
     rows = [{column: str(row.get(column, "")) for column in columns} for row in rows]
     write_tsv(name, rows)
     write_markdown(name, rows)
+
+
+def ranks_last(columns: Iterable[str]) -> list[str]:
+    """Columns as they come, then those of the taxon ranks, from the highest down."""
+    groups = list(MEASURES.values())[-len(GROUPS) :]
+    columns = list(columns)
+    return [c for c in columns if c not in groups] + [c for c in groups if c in columns]
+
+
+def tabulate() -> None:
+    """Write the table of the kept rows."""
+    kept = pl.read_csv(RESULTS / "random_start.tsv", separator="\t", infer_schema=False)
+    kept = kept.drop("commit").fill_null("")
+    write_markdown("random_start", kept.select(ranks_last(kept.columns)).to_dicts())
 
 
 def starts(ncbi: pt.Taxonomy, taxids: list[int], seeds: int, queries: int, dim: int) -> None:
@@ -117,8 +134,12 @@ def main(
     queries: Annotated[int, typer.Option(help="Taxa compared with all taxa.")] = 300,
     dim: Annotated[int, typer.Option(help="Coordinates of a direction.")] = 10,
     root_weight: Annotated[list[float] | None, typer.Option(help="Weights to compare.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Only write the table.")] = False,
 ) -> None:
     """Train every clade from several random starts."""
+    if table:
+        tabulate()
+        return
     torch.set_num_threads(1)
     ncbi = pt.read_ncbi()
     if root_weight:
