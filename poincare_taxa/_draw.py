@@ -38,7 +38,7 @@ def integer_weights(weights: Tensor) -> Tensor:
         i = int(bad.nonzero()[0])
         raise ValueError(f"weights must be finite and at least 0; weight {i} is {weights[i]:g}")
     if not (weights > 0).any():
-        raise ValueError("all weights are zero: there is nothing to draw")
+        raise ValueError("all weights are zero: give one of them a value above 0")
     scaled = weights / weights.max()
     units = (scaled * (_TOTAL / scaled.sum())).round().to(torch.int64)
     return torch.where(weights > 0, units.clamp(min=1), 0)
@@ -89,7 +89,10 @@ def index_tensor(index: object, size: int, device: torch.device) -> Tensor:
     """
     places = torch.as_tensor(index, dtype=torch.int64, device=device)
     if places.numel() and not (-size <= int(places.min()) and int(places.max()) < size):
-        raise IndexError(f"index out of range: there are {size} pairs")
+        raise IndexError(
+            f"index out of range: {size} pairs have the indices 0 to {size - 1}, and negative ones "
+            f"from the end; got {int(places.min())}…{int(places.max())}"
+        )
     return torch.where(places < 0, places + size, places)
 
 

@@ -60,7 +60,10 @@ class Recipe:
             )
         stages = getattr(self.objective, "epochs", None)
         if stages is not None and self.epochs > stages:
-            raise ValueError(f"{self.epochs} epochs, but there are {stages} stages to train")
+            raise ValueError(
+                f"{self.epochs} epochs, but there are {stages} stages to train (levels of the tree,"
+                " or the objective's own epochs); give at most as many, or leave epochs out"
+            )
         self.lr_factor(0)
 
     def lr_factor(self, epoch: float) -> float:
@@ -99,7 +102,10 @@ def recipe(
         An optimizer, or the step of the default one.
     """
     if optimizer is not None and lr is not None:
-        raise ValueError("lr is that of the default optimizer; give yours its own step size")
+        raise ValueError(
+            "lr is that of the default optimizer; give yours its own step size, for example "
+            "optimizer=partial(torch.optim.Adam, lr=0.01)"
+        )
     if lr is not None and not lr > 0:
         raise ValueError(f"lr must be positive; got {lr}")
     sized = {name: size for name, size in sizes.items() if size is not None}
@@ -132,7 +138,8 @@ def recipe(
     else:
         if getattr(pairs, "num_nodes", len(source)) != len(source):
             raise ValueError(
-                f"the pairs are of {pairs.num_nodes:,} nodes, the taxonomy has {len(source):,}"
+                f"the pairs are of {pairs.num_nodes:,} nodes, the taxonomy has {len(source):,}; "
+                "make them from the same taxonomy"
             )
         tree = TreeIndex(source).to(device)
         made = _over_tree(tree, pairs, negatives, blocks["loss"], options)
@@ -150,7 +157,10 @@ def _over_tree(
 ) -> Objective:
     if isinstance(loss, StressLoss | TripletLoss):
         if negatives is not None:
-            raise ValueError(f"{type(loss).__name__} takes no negatives")
+            raise ValueError(
+                f"{type(loss).__name__} takes no negatives: it draws all its nodes itself; leave "
+                "them out"
+            )
         if isinstance(loss, StressLoss):
             return Stress(tree, LCAPairs(tree) if pairs is None else pairs, loss, **options)
         return Triplets(tree, LCATriplets(tree) if pairs is None else pairs, loss, **options)
@@ -168,7 +178,10 @@ def _over_closure(
     source: ClosurePairs, pairs: Any, negatives: Any, loss: Any, options: dict[str, Any]
 ) -> Objective:
     if isinstance(loss, StressLoss | TripletLoss):
-        raise ValueError(f"{type(loss).__name__} asks for tree distances: it needs a taxonomy")
+        raise ValueError(
+            f"{type(loss).__name__} asks for tree distances, and a DAG has none: give a taxonomy, "
+            "or another loss such as SoftmaxRankingLoss"
+        )
     if negatives is None:
         anchor = loss.anchor if isinstance(loss, EntailmentConeLoss) else "descendant"
         negatives = SharedNegatives(source, 1024, anchor=anchor, exclude="positives")

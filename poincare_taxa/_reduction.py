@@ -17,7 +17,10 @@ def check_negatives(d_pos: Tensor, d_neg: Tensor, mask: Tensor | None) -> None:
             f"{tuple(d_pos.shape)} and {tuple(d_neg.shape)}"
         )
     if mask is not None and mask.shape != d_neg.shape:
-        raise ValueError(f"mask {tuple(mask.shape)} does not fit negatives {tuple(d_neg.shape)}")
+        raise ValueError(
+            f"mask {tuple(mask.shape)} does not fit negatives {tuple(d_neg.shape)}: it says of "
+            "each of them whether it counts"
+        )
 
 
 def reduced(losses: Tensor, counts: Tensor | None, reduction: Reduction) -> Tensor:

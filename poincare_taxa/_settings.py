@@ -20,9 +20,19 @@ Source = Taxonomy | ClosurePairs
 
 
 def node_names(source: Source) -> pl.Series:
-    """Ids of the rows, or names; the numbers of the rows where they have none."""
+    """Ids of the rows, or names; the numbers of the rows where they have none.
+
+    Raises
+    ------
+    TypeError
+        If the source is neither a taxonomy nor pairs.
+    """
     if isinstance(source, Taxonomy):
         return source.ids
+    if not isinstance(source, ClosurePairs):
+        raise TypeError(
+            f"source is a Taxonomy (pt.read(path)) or ClosurePairs; got {type(source).__name__}"
+        )
     if source.names is not None:
         return source.names
     return pl.Series("name", np.arange(source.num_nodes))

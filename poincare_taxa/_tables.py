@@ -156,11 +156,15 @@ def edge_table(
     """Edges as a table whose ``child`` and ``parent`` have one type, Int64 or String."""
     if isinstance(edges, pl.DataFrame):
         if missing := {"child", "parent"} - set(edges.columns):
-            raise TaxonomyError(f"no column {sorted(missing)}; the table has {edges.columns}")
+            raise TaxonomyError(
+                f"no column {sorted(missing)}; the table has {edges.columns}: rename them"
+            )
         table = edges
     elif isinstance(edges, np.ndarray):
         if edges.ndim != 2 or edges.shape[1] != 2:
-            raise TaxonomyError(f"edges have the shape {edges.shape}, not [k, 2]")
+            raise TaxonomyError(
+                f"edges have the shape {edges.shape}, not [k, 2]: a row is (child, parent)"
+            )
         table = pl.DataFrame({"child": edges[:, 0], "parent": edges[:, 1]})
     else:
         pairs = list(edges)
@@ -170,7 +174,7 @@ def edge_table(
         child, parent = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         table = pl.DataFrame({"child": as_series(child), "parent": as_series(parent)})
     if len(table) == 0:
-        raise TaxonomyError("there are no edges")
+        raise TaxonomyError("there are no edges; a taxonomy has at least one (child, parent)")
     child, parent = table["child"], table["parent"]
     whole = child.dtype.is_integer() and (parent.dtype.is_integer() or parent.dtype == pl.Null)
     dtype = pl.Int64() if whole else pl.String()
@@ -258,19 +262,25 @@ def hang(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
     at = as_id(root, ids.dtype)
     start = None if at is None else find_one(index, at)
     if start is None:
-        raise TaxonomyError(f"root {root!r} is no node of these edges")
+        raise TaxonomyError(
+            f"root {root!r} is no node of these edges; it must be one of them, such as {ids[0]!r}"
+        )
     pairs = np.sort(np.column_stack([find(index, ends["child"]), find(index, ends["parent"])]))
     pairs = np.unique(pairs, axis=0)
     loops = np.flatnonzero(pairs[:, 0] == pairs[:, 1])
     if len(loops):
-        raise TaxonomyError(f"an edge joins {ids[int(pairs[loops[0], 0])]!r} to itself")
+        raise TaxonomyError(
+            f"an edge joins {ids[int(pairs[loops[0], 0])]!r} to itself; a tree has none, so leave "
+            "it out"
+        )
     graph = csr_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     graph = graph + graph.T
     parts, part = connected_components(graph, directed=False)
     if parts > 1:
         apart = int((part != part[start]).argmax())
         raise TaxonomyError(
-            f"the edges fall into {parts} parts: {ids[apart]!r} cannot be reached from {root!r}"
+            f"the edges fall into {parts} parts: {ids[apart]!r} cannot be reached from {root!r}; "
+            "are edges missing?"
         )
     if len(pairs) != n - 1:
         raise TaxonomyError(
@@ -293,7 +303,7 @@ def refuse_duplicates(ids: pl.Series) -> None:
     first = int((ids == ids[row]).arg_max() or 0)
     raise TaxonomyError(
         f"id {ids[row]!r} occurs twice, in rows {first} and {row}"
-        f"{and_more(len(ids) - distinct - 1)}",
+        f"{and_more(len(ids) - distinct - 1)}; a node stands in one row, and names may repeat",
         row=row,
     )
 
@@ -339,5 +349,7 @@ def cycle_error(
             f"{shown[0]} is its own parent; only the root may be its own parent", row=cycle[0]
         )
     return TaxonomyError(
-        f"the parents run in a cycle of {len(cycle)}: {' → '.join(shown)}", row=cycle[0]
+        f"the parents run in a cycle of {len(cycle)}: {' → '.join(shown)}; one of these links is "
+        "wrong, or child and parent are the other way round",
+        row=cycle[0],
     )

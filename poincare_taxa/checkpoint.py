@@ -159,8 +159,8 @@ class Checkpoints:
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         except (SafetensorError, ValueError) as error:
             raise ValueError(
-                f"{file} is damaged ({error}): was it cut short? Without it, the run resumes from "
-                "the checkpoint before"
+                f"{file} is damaged ({error}): was it cut short? Delete it, and the run resumes "
+                "from the checkpoint before"
             ) from None
         if header.get("format") != FORMAT:
             raise ValueError(f"{file} does not say {FORMAT!r}: another program's file?")

@@ -79,9 +79,10 @@ def check(path: str | Path) -> list[CheckResult]:
     Raises
     ------
     FileNotFoundError, ValueError
-        If `path` holds no ``meta.json`` of an embedding to start from.
+        If `path` holds no ``meta.json`` of an embedding to start from, or that of a DAG.
     """
     saved = _Saved(Path(path), storage.read_meta(path))
+    storage.refuse_dag(path, saved.meta)
     results: dict[str, CheckResult] = {}
     for name, (needs, verify) in _CHECKS.items():
         failed = [need for need in needs if results[need].status != "passed"]
@@ -204,7 +205,8 @@ def _depth(saved: _Saved) -> str:
 def _projection(saved: _Saved) -> str:
     r, u = saved.radius, saved.direction
     if not (r.isfinite().all() and u.isfinite().all()):
-        raise _FailedError("some coordinates are not finite")
+        row = int((~(r.isfinite() & u.isfinite().all(1))).long().argmax())
+        raise _FailedError(f"some coordinates are not finite, the first of {saved.name(row)}")
     if (r < 0).any():
         raise _FailedError(f"negative radius in {saved.name(int(r.argmin()))}")
     # 16 eps is what the layout allows itself; each square and each sum of them may round once more.

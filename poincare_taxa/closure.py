@@ -70,21 +70,24 @@ class ClosurePairs(Dataset[Tensor]):
         names: Sequence[Any] | pl.Series | None = None,
         weights: ArrayLike | Tensor | None = None,
     ) -> None:
-        self.pairs = tensor_of(pairs).reshape(-1, 2).to(torch.int64)
-        if len(self.pairs) == 0:
-            raise TaxonomyError("there are no pairs")
+        self.pairs = _rows(pairs)
         self.names = None if names is None else pl.Series("name", names)
         if num_nodes is None:
             num_nodes = int(self.pairs.max()) + 1 if self.names is None else len(self.names)
         self.num_nodes = num_nodes
         if self.names is not None and len(self.names) != num_nodes:
-            raise ValueError(f"{len(self.names)} names for {num_nodes} nodes")
+            raise ValueError(
+                f"{len(self.names)} names for {num_nodes} nodes; give one for each, or leave "
+                "num_nodes out"
+            )
         self._refuse_faults()
         units = None
         if weights is not None:
             weights = tensor_of(weights)
             if weights.shape != (len(self),):
-                raise ValueError(f"{tuple(weights.shape)} weights for {len(self)} pairs")
+                raise ValueError(
+                    f"{tuple(weights.shape)} weights for {len(self)} pairs; give one for each"
+                )
             units = integer_weights(weights)
         alike = units is None or bool((units == units[0]).all())
         self.weights = None if alike else units
@@ -163,15 +166,21 @@ class ClosurePairs(Dataset[Tensor]):
         ancestor, descendant = self.pairs.unbind(1)
         outside = ((self.pairs < 0) | (self.pairs >= self.num_nodes)).any(1)
         if outside.any():
-            raise self._error(f"names no node; rows run from 0 to {self.num_nodes - 1}", outside)
+            raise self._error(
+                f"names no node; rows run from 0 to {self.num_nodes - 1} (num_nodes, or as many as "
+                "there are names)",
+                outside,
+            )
         if (ancestor == descendant).any():
-            raise self._error("makes a node its own ancestor", ancestor == descendant)
+            raise self._error("makes a node its own ancestor: leave it out", ancestor == descendant)
         key = descendant * self.num_nodes + ancestor
         order = torch.argsort(key, stable=True)
         again = torch.zeros(len(key), dtype=torch.bool)
         again[order[1:]] = key[order[1:]] == key[order[:-1]]
         if again.any():
-            raise self._error("was listed before", again)
+            raise self._error(
+                "was listed before; list it once, with a weight if it counts more", again
+            )
 
     def _error(self, what: str, fault: Tensor) -> TaxonomyError:
         row = int(fault.nonzero()[0])
@@ -183,11 +192,27 @@ class ClosurePairs(Dataset[Tensor]):
         )
 
 
+def _rows(pairs: ArrayLike | Tensor) -> Tensor:
+    """Pairs as int64 [k, 2]."""
+    try:
+        rows = tensor_of(pairs)
+    except (TypeError, ValueError):  # texts, or rows of different lengths
+        rows = torch.empty(1)
+    if rows.numel() == 0:
+        raise TaxonomyError("there are no pairs; a closure has at least one (ancestor, descendant)")
+    if rows.ndim != 2 or rows.shape[1] != 2 or rows.is_floating_point():
+        raise TaxonomyError(
+            "pairs are rows [k, 2] of whole numbers, (ancestor, descendant); for names write a CSV "
+            "and use ClosurePairs.read_csv"
+        )
+    return rows.to(torch.int64)
+
+
 def _named(column: pl.Series) -> pl.Series:
     blank = _tables.is_blank(column)
     if blank.any():
         row = int(blank.argmax())
-        raise TaxonomyError(f"no {column.name}: a pair needs both", row=row)
+        raise TaxonomyError(f"{column.name} is empty: a pair needs both", row=row)
     return column.alias("name")
 
 

@@ -299,7 +299,11 @@ def direct_parents(source: ClosurePairs) -> csr_array:
     if pieces < n:
         row = int(np.flatnonzero(np.bincount(piece)[piece] > 1)[0])
         name = row if source.names is None else source.names[row]
-        raise TaxonomyError(f"node {name} is an ancestor of one of its ancestors: a cycle", row=row)
+        raise TaxonomyError(
+            f"node {name} is an ancestor of one of its ancestors: a cycle; one of these pairs is "
+            "wrong, or the other way round",
+            row=row,
+        )
     direct = (closure - closure.multiply((closure @ closure).astype(bool))).tocsr()
     direct.eliminate_zeros()
     return direct

@@ -62,7 +62,10 @@ class ClosureEmbedding:
                 f"{list(self.radius.shape)} and {list(self.direction.shape)}"
             )
         if self.names.n_unique() < n:
-            raise ValueError(f"the name {self.names.filter(self.names.is_duplicated())[0]!r} twice")
+            raise ValueError(
+                f"the name {self.names.filter(self.names.is_duplicated())[0]!r} twice: nodes are "
+                "asked for by name, so make them differ"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,7 +80,9 @@ class ClosureEmbedding:
         """
         found = (self.names == name).arg_max() if name in self.names else None
         if found is None:
-            raise TaxonomyError(f"no node is called {name!r}; there are {len(self):,} others")
+            raise TaxonomyError(
+                f"no node is called {name!r}; there are {len(self):,}, such as {self.names[0]!r}"
+            )
         return found
 
     def distance(self, a: Hashable, b: Hashable) -> float:

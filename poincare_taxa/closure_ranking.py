@@ -62,7 +62,9 @@ def rank_ancestors(pairs: ClosurePairs, radius: Tensor, direction: Tensor) -> Cl
     (1.0, 1.0)
     """
     if len(radius) != pairs.num_nodes:
-        raise ValueError(f"{len(radius)} points for {pairs.num_nodes} nodes")
+        raise ValueError(
+            f"{len(radius)} points for {pairs.num_nodes} nodes: row i must be node i of the pairs"
+        )
     table = radius.detach().double(), direction.detach().double()
     ancestor, descendant = pairs.pairs.unbind(1)
     order = torch.argsort(descendant, stable=True)

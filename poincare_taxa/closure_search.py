@@ -116,9 +116,15 @@ def refine_closure(
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}")
     if len(radius) != pairs.num_nodes or len(direction) != pairs.num_nodes:
-        raise ValueError(f"{len(radius)} points for {pairs.num_nodes} nodes")
-    if not (radius.isfinite().all() and direction.isfinite().all()):
-        raise ValueError("the start is not finite; what produced these points?")
+        raise ValueError(
+            f"{len(radius)} points for {pairs.num_nodes} nodes: row i must be node i of the pairs"
+        )
+    bad = (~(radius.isfinite() & direction.isfinite().all(1))).nonzero()
+    if len(bad):
+        raise ValueError(
+            f"the start is not finite in {len(bad)} rows, the first is {int(bad[0])}; did a "
+            "training diverge?"
+        )
     search = _Search(pairs, radius, direction, seed)
     late = [search.total_late()]
     best = search.points()

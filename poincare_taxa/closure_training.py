@@ -136,7 +136,8 @@ class ClosureSoftmax:
         """Put leaves at the rim, and late in the run what is stuck beside a parent."""
         if not isinstance(points.manifold, Polar) or points.dtype != torch.float64:
             raise ValueError(
-                "closure training needs polar coordinates in float64, which hold its radii; got "
+                "closure training needs polar coordinates in float64, which hold its radii, as "
+                "PoincareEmbedding has them by default; got "
                 f"{type(points.manifold).__name__} and {points.dtype}"
             )
         if epoch == 0:

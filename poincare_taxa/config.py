@@ -89,6 +89,7 @@ from poincare_taxa.training import Run, fit
 __all__ = ["Config", "read_config"]
 
 _OWN = ("source", "pairs_csv", "subtree", "out", "embedding")
+_TEXTS = {"source": str, "pairs_csv": str, "out": str}
 _PLAIN: dict[str, type] = {
     "dim": int,
     "seed": int,
@@ -225,7 +226,11 @@ class Config(NamedTuple):
                 raise ValueError(f"{self.path}: {where}it takes a taxonomy, and pairs_csv is none")
         try:
             return make(**options)
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
+            raise ValueError(
+                f"{self.path}: {where}a value is missing or of another type: {error}"
+            ) from None
+        except ValueError as error:
             raise ValueError(f"{self.path}: {where}{error}") from None
 
     def _embedding(self, table: Any, source: Any, options: dict[str, Any]) -> PoincareEmbedding:
@@ -279,16 +284,25 @@ def read_config(path: str | Path) -> Config:
     path = Path(path)
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be read ({error.strerror}): is the path right?"
+        ) from error
+    except ValueError as error:  # of TOML, or of UTF-8
         raise ValueError(f"{path} is not TOML: {error}") from None
     config = Config(path, options)
     config._only(options, (*_OWN, *_PLAIN, *_BLOCKS), "")
-    for key, kind in _PLAIN.items():
+    for key, kind in (_PLAIN | _TEXTS).items():
         if key in options and not _is(options[key], kind):
             raise ValueError(f"{path}: {key} must be {_KINDS[kind]}; got {options[key]!r}")
     if "out" not in options or ("source" in options) == ("pairs_csv" in options):
         raise ValueError(
             f"{path} must say out, and either source (a taxonomy) or pairs_csv (a DAG's pairs)"
+        )
+    if "subtree" in options and ("source" not in options or not _is_key(options["subtree"])):
+        raise ValueError(
+            f"{path}: subtree is an id or a name in the taxonomy of source; got "
+            f"{options['subtree']!r}"
         )
     return config
 
@@ -297,6 +311,10 @@ def _is(value: Any, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, int | float if kind is float else kind)
+
+
+def _is_key(value: Any) -> bool:
+    return _is(value, str) or _is(value, int)
 
 
 def _stratum(name: str) -> str | int | tuple[int, int | None]:

@@ -182,7 +182,9 @@ def join_at_parent(
     if not step > 0:
         raise ValueError(f"step must be positive; got {step}")
     if len(points) != len(tree):
-        raise ValueError(f"{len(points)} points for {len(tree)} nodes")
+        raise ValueError(
+            f"{len(points)} points for {len(tree)} nodes: row i must be node i of the tree"
+        )
     to_polar, from_polar = convert.ball_to_polar, convert.polar_to_ball
     if (manifold := getattr(points, "manifold", None)) is not None:
         if not hasattr(manifold, "to_polar"):

@@ -167,7 +167,9 @@ class PoincareEmbedding(torch.nn.Module):
             )
         finite = radius.isfinite() & direction.isfinite().all(-1)
         if not finite.all():
-            raise ValueError(f"row {int((~finite).nonzero()[0])} is not finite")
+            raise ValueError(
+                f"row {int((~finite).nonzero()[0])} is not finite; did a training diverge?"
+            )
         Polar().assert_check_point_on_manifold(Polar.join(radius, direction))
         embedding = cls.__new__(cls)
         torch.nn.Module.__init__(embedding)

@@ -132,8 +132,8 @@ class TaxonEmbedding:
             )
         if r.dtype != u.dtype or r.dtype not in (torch.float32, torch.float64):
             raise ValueError(
-                "radius and direction must both be float32 or both float64; "
-                f"got {_dtype_name(r.dtype)} and {_dtype_name(u.dtype)}"
+                "radius and direction must be tensors, both float32 or both float64; got "
+                f"{r.dtype} and {u.dtype} (of an array: torch.from_numpy)"
             )
 
     # ---------------------------------------------------------------- what it is
@@ -404,17 +404,15 @@ class TaxonEmbedding:
         FileNotFoundError
             If `path` is not the folder of an embedding.
         ValueError
-            If a file is missing, was changed since it was written, or does not fit the others.
+            If a file is missing, was changed since it was written, or does not fit the others, or
+            if it is the folder of a `ClosureEmbedding`.
         """
         meta = storage.read_meta(path)
+        storage.refuse_dag(path, meta)
         problems = storage.file_problems(path, meta)
         if problems:
             raise ValueError(
                 f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
-            )
-        if "taxonomy.parquet" not in meta["files"]:
-            raise ValueError(
-                f"{path} holds the points of a DAG: load it with ClosureEmbedding.load"
             )
         tables = {
             key: storage.read_table(path, key)
@@ -430,7 +428,10 @@ class TaxonEmbedding:
             source=meta["source"],
         )
         if not taxonomy.ids.equals(frame["id"]):
-            raise ValueError(f"{path}: the rows of taxonomy.parquet are not in preorder")
+            raise ValueError(
+                f"{path}: the rows of taxonomy.parquet are not in preorder; was it sorted after it "
+                "was written? Copy the embedding anew"
+            )
         points = storage.read_points(path)
         about = {key: value for key, value in meta.items() if key not in _WRITTEN_BY_SAVE}
         return cls(taxonomy, points["radius"], points["direction"], about)

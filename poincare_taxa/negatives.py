@@ -296,7 +296,9 @@ class MixedNegatives:
 
     def __init__(self, samplers: Sequence[NegativeSampler]) -> None:
         if not samplers:
-            raise ValueError("MixedNegatives needs at least one sampler")
+            raise ValueError(
+                "MixedNegatives needs at least one sampler, such as UniformNegatives(tax, 50)"
+            )
         anchors = {s.anchor for s in samplers if hasattr(s, "anchor")}  # pyright: ignore
         if len(anchors) > 1:
             raise ValueError("the samplers have different anchors; give all the same `anchor`")

@@ -80,9 +80,15 @@ class _Batches:
         self.curriculum = curriculum
         self.sparse = sparse
         if self.tree is None and (regularizer or curriculum):
-            raise ValueError("a regularizer and a curriculum ask for depths: they need a tree")
+            raise ValueError(
+                "a regularizer and a curriculum ask for depths, and a DAG has none: give a "
+                "taxonomy, or leave them out"
+            )
         if curriculum and not hasattr(pairs, "limit"):
-            raise ValueError(f"{type(pairs).__name__} has no limits for a curriculum to set")
+            raise ValueError(
+                f"{type(pairs).__name__} has no limits for a curriculum to set; AncestorPairs and "
+                "its kin have"
+            )
         size = len(pairs) if hasattr(pairs, "__len__") else None
         if batch_size is None:
             batch_size = _BATCH if size is None else min(_BATCH, size)
@@ -193,7 +199,10 @@ class Ranking(_Batches):
         self._anchor = column_of(getattr(negatives, "anchor", "descendant"))
         self._asked = set(inspect.signature(loss).parameters)
         if self.tree is None and self._asked & {"near", "far"}:
-            raise ValueError("this loss asks for tree distances, and a DAG has none")
+            raise ValueError(
+                "this loss asks for tree distances, and a DAG has none: take SoftmaxRankingLoss, "
+                "or a ConstantMargin"
+            )
         if isinstance(loss, EntailmentConeLoss) and column_of(loss.anchor) != self._anchor:
             raise ValueError("negatives and loss have different anchors; give both the same")
 
@@ -424,7 +433,9 @@ class LevelStress:
                 f"got {tau}, {root_weight}, {passes} and {batch_size}"
             )
         if self.tree.max_depth < 1:
-            raise ValueError("a taxonomy of one taxon has no levels to learn")
+            raise ValueError(
+                "a taxonomy of one taxon has no levels to learn; is it the clade that you mean?"
+            )
         self.tau, self.root_weight = tau, root_weight
         self.passes, self.batch_size = passes, batch_size
         self.epochs = self.tree.max_depth

@@ -133,7 +133,7 @@ class AncestorPairs(Dataset[Tensor]):
             count = torch.minimum(count, max_gap - low + 1)
         keep = count > 0 if max_depth is None else (count > 0) & (depth <= max_depth)
         if not keep.any():
-            raise _EmptyError(f"no pairs are left with max_gap={max_gap}, max_depth={max_depth}")
+            raise _EmptyError(max_gap, max_depth)
         fewer = copy.copy(self)
         left, stratum = stratum[keep].unique(return_inverse=True)
         fewer._shares = self._shares[left.to(self._shares.device)]
@@ -255,7 +255,9 @@ class StratifiedPairs(AncestorPairs):
         ordered = sorted(strata, key=lambda interval: interval[0])
         for low, high in pairwise(ordered):
             if low[1] is None or low[1] >= high[0]:
-                raise ValueError(f"strata {_shown(low)} and {_shown(high)} overlap")
+                raise ValueError(
+                    f"strata {_shown(low)} and {_shown(high)} overlap; a pair belongs to one only"
+                )
         if not shares or len(strata) < len(shares) or not all(s > 0 for s in shares.values()):
             raise ValueError(f"shares must be positive, one for each stratum; got {dict(shares)}")
         self._stratify(TreeIndex.of(taxonomy), strata, by)
@@ -294,12 +296,17 @@ class MixedPairs(Dataset[Tensor]):
     def __init__(self, sources: Sequence[Any], shares: Sequence[float]) -> None:
         self.sources, self.shares = list(sources), [float(share) for share in shares]
         if not self.sources or len(self.shares) != len(self.sources):
-            raise ValueError(f"{len(self.shares)} shares for {len(self.sources)} sources of pairs")
+            raise ValueError(
+                f"{len(self.shares)} shares for {len(self.sources)} sources of pairs; give at "
+                "least one source, and a share for each"
+            )
         if not all(0 < share < math.inf for share in self.shares):
             raise ValueError(f"shares must be positive; got {self.shares}")
         nodes = sorted({source.num_nodes for source in self.sources})
         if len(nodes) > 1:
-            raise ValueError(f"the sources are of different nodes: {nodes}")
+            raise ValueError(
+                f"the sources are of different nodes: {nodes}; make them from the same taxonomy"
+            )
         self.num_nodes = nodes[0]
         self._share = torch.tensor(self.shares, dtype=torch.float64)
         self._share = self._share.to(self.sources[0][0].device)
@@ -315,14 +322,17 @@ class MixedPairs(Dataset[Tensor]):
         left, shares = [], []
         for source, share in zip(self.sources, self.shares, strict=True):
             if not hasattr(source, "limit"):
-                raise ValueError(f"{type(source).__name__} knows no depths: it has no limits")
+                raise ValueError(
+                    f"{type(source).__name__} knows no depths: it has no limits, so leave it or "
+                    "the curriculum out"
+                )
             try:
                 left.append(source.limit(max_gap=max_gap, max_depth=max_depth))
             except _EmptyError:
                 continue
             shares.append(share)
         if not left:
-            raise _EmptyError(f"no pairs are left with max_gap={max_gap}, max_depth={max_depth}")
+            raise _EmptyError(max_gap, max_depth)
         return type(self)(left, shares)
 
     def to(self, device: torch.device | str) -> Self:
@@ -355,6 +365,11 @@ class MixedPairs(Dataset[Tensor]):
 
 class _EmptyError(ValueError):
     """Nothing is left within limits."""
+
+    def __init__(self, max_gap: int | None, max_depth: int | None) -> None:
+        super().__init__(
+            f"no pairs are left with max_gap={max_gap}, max_depth={max_depth}: raise these limits"
+        )
 
 
 def _interval(key: str | int | Interval, by: str) -> Interval:

@@ -111,9 +111,9 @@ def project_after_step(
     if not listed or strangers:
         shapes = [tuple(table.shape) for table in strangers]
         raise ValueError(
-            f"the optimizer does not step the parameters {shapes}; it was made with others"
+            f"the optimizer does not step the parameters of shape {shapes}: make it with them"
             if listed
-            else "there are no parameters to project"
+            else "there are no parameters to project; give a module, a parameter, or a list of them"
         )
     return ProjectionHandle(optimizer, listed, project)
 

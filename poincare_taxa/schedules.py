@@ -23,7 +23,10 @@ def value_at(schedule: Schedule, epoch: int) -> Any:
     >>> [value_at([(0, 0.1), (2, 0.01)], epoch) for epoch in range(4)]
     [0.1, 0.1, 0.01, 0.01]
     """
-    epochs = [start for start, _ in schedule]
+    try:
+        epochs = [start for start, _ in schedule]
+    except (TypeError, ValueError):
+        epochs = []  # no pairs at all
     if not epochs or epochs[0] != 0 or sorted(set(epochs)) != epochs:
         raise ValueError(
             f"a schedule is [(0, value), (epoch, value), …] with ascending epochs; got {schedule!r}"

@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ __all__ = [
     "read_meta",
     "read_points",
     "read_table",
+    "refuse_dag",
     "update_meta",
     "write_folder",
 ]
@@ -128,6 +130,21 @@ def read_meta(path: str | Path) -> dict[str, Any]:
     return meta
 
 
+def refuse_dag(path: str | Path, meta: Mapping[str, Any]) -> None:
+    """Refuse the folder of a `ClosureEmbedding`, which has no taxonomy.
+
+    Raises
+    ------
+    ValueError
+        If `meta` lists its table of names.
+    """
+    if "nodes.parquet" in (meta.get("files") or {}):
+        raise ValueError(
+            f"{path} holds the points of a DAG, which have no taxonomy: in Python, load it with "
+            "ClosureEmbedding.load"
+        )
+
+
 def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
     """Compare the files with what ``meta.json`` recorded when they were written.
 
@@ -167,7 +184,9 @@ def read_points(path: str | Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is not a readable safetensors file ({error})") from None
+        raise ValueError(
+            f"{file} is not a readable safetensors file ({error}): was it cut short?"
+        ) from None
 
 
 def read_table(path: str | Path, key: str) -> pl.DataFrame:
@@ -182,16 +201,20 @@ def read_table(path: str | Path, key: str) -> pl.DataFrame:
     try:
         return pl.read_parquet(file, glob=False)
     except pl.exceptions.ComputeError as error:
-        raise ValueError(f"{file} is not a readable parquet file ({error})") from None
+        raise ValueError(
+            f"{file} is not a readable parquet file ({error}): was it cut short?"
+        ) from None
 
 
 def ensure_writable(path: str | Path) -> None:
-    """Refuse a place where saving would destroy something.
+    """Refuse a place where saving would fail or destroy something, before the work is done.
 
     Raises
     ------
     FileExistsError
         If `path` is a file, or a folder that holds anything but an embedding.
+    OSError
+        If nothing can be written beside it.
     """
     path = Path(path)
     if path.is_dir():
@@ -201,6 +224,14 @@ def ensure_writable(path: str | Path) -> None:
             )
     elif path.exists():
         raise FileExistsError(f"{path} is a file; an embedding is a folder: name a new one")
+    beside = next(folder for folder in path.resolve().parents if folder.exists())
+    try:
+        tempfile.TemporaryDirectory(prefix=".probe-", dir=beside).cleanup()
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({beside}: {error.strerror}): name a folder in a place that "
+            "can"
+        ) from error
 
 
 def _is_embedding(path: Path) -> bool:

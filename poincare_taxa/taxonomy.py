@@ -102,7 +102,10 @@ class Taxonomy:
     def __post_init__(self) -> None:
         columns = (self.parent, self.end, self.depth, self.ids, self.names, self.taxon_ranks)
         if len({len(column) for column in columns}) != 1:
-            raise ValueError(f"columns differ in length: {[len(column) for column in columns]}")
+            raise ValueError(
+                f"columns differ in length: {[len(column) for column in columns]}; each has an "
+                "entry for every node (from_parents makes them all)"
+            )
         for array in (self.parent, self.end, self.depth, self.branch_lengths):
             if array is not None:
                 array.flags.writeable = False
@@ -145,7 +148,7 @@ class Taxonomy:
         ------
         TaxonomyError
             Where there is no node, no root or more than one, a cycle, a parent that is no node,
-            or an id twice.
+            an id twice, or a column of another length.
 
         Examples
         --------
@@ -157,6 +160,16 @@ class Taxonomy:
         n = len(above)
         if n == 0:
             raise TaxonomyError("there are no nodes; a taxonomy has at least a root")
+        if above.dtype.kind not in "iu":
+            raise TaxonomyError(
+                f"parents are positions of nodes, whole numbers, -1 at the root; got {above.dtype}"
+                " (for pairs of ids, use from_edges)"
+            )
+        columns: dict[str, Any] = {"ids": ids, "names": names, "taxon_ranks": taxon_ranks}
+        columns["branch_lengths"] = branch_lengths
+        for what, column in columns.items():
+            if column is not None and len(column) != n:
+                raise TaxonomyError(f"{len(column)} {what} for {n} nodes; give one for each")
         ids = _tables.id_column(np.arange(n) if ids is None else ids)
         names = _tables.string_column("name", names, n)
         taxon_ranks = _tables.rank_column(taxon_ranks, n)
@@ -221,7 +234,9 @@ class Taxonomy:
         """
         missing = {"id", "parent"} - set(frame.columns)
         if missing:
-            raise TaxonomyError(f"no column {sorted(missing)}; the table has {frame.columns}")
+            raise TaxonomyError(
+                f"no column {sorted(missing)}; the table has {frame.columns}: rename them"
+            )
         ids = _tables.id_column(frame["id"])
         _tables.refuse_duplicates(ids)
         parents = _tables.parent_column(frame["parent"], ids.dtype)
@@ -297,7 +312,9 @@ class Taxonomy:
             key = key if key in nodes["id"] else None
             nodes, num_roots = _tables.put_root_above(nodes, root)
         if num_roots == 1 and key is None:
-            raise TaxonomyError(f"root {root!r} is no node, and the edges already form one tree")
+            raise TaxonomyError(
+                f"root {root!r} is no node, and the edges already form one tree: leave root out"
+            )
         try:
             tax = cls.from_frame(nodes, **extra)
         except TaxonomyError as error:
@@ -461,7 +478,9 @@ class Taxonomy:
         if rows.size == 0:
             return rows.astype(np.int32)
         if not np.issubdtype(rows.dtype, np.integer):
-            raise ValueError(f"rows are whole numbers; got {rows.dtype}")
+            raise ValueError(
+                f"rows are whole numbers; got {rows.dtype} (for ids or names, use tax.node(…))"
+            )
         if rows.min() < 0 or rows.max() >= len(self):
             raise ValueError(
                 f"rows run from 0 to {len(self) - 1}; got {rows.min()}…{rows.max()}"
@@ -492,7 +511,10 @@ class Taxonomy:
         if status.node is not None:
             return status.node
         if status.state == "deleted":
-            raise TaxonomyError(f"taxon {key} was deleted from the taxonomy; it has no successor")
+            raise TaxonomyError(
+                f"taxon {key} was deleted from the taxonomy and has no successor: leave it out, or "
+                "take its parent of an older release"
+            )
         if status.into is not None:
             raise TaxonomyError(f"taxon {key} is {status}")
         rows = self._named(str(key))

@@ -69,7 +69,10 @@ class SharedNegatives:
         if num_negatives is not None and num_negatives < 1:
             raise ValueError(f"num_negatives must be at least 1, or None; got {num_negatives}")
         if num_negatives is None and weights is not None:
-            raise ValueError("weights choose which nodes are drawn; with all of them nothing is")
+            raise ValueError(
+                "weights choose which nodes are drawn, and without num_negatives all are: give a "
+                "number, or leave weights out"
+            )
         self.num_negatives = num_negatives
         self.anchor: Anchor = anchor
         self.exclude: Exclude = exclude

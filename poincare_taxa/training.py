@@ -196,9 +196,11 @@ def fit(
 
     Raises
     ------
+    TypeError
+        If ``source`` is neither a taxonomy nor pairs.
     ValueError
-        If an argument is out of its range or does not fit the others, the start is not finite, or a
-        checkpoint belongs to another run.
+        If an argument is out of its range or does not fit the others, the start is not finite, the
+        device cannot be used, or a checkpoint belongs to another run.
     FloatingPointError
         If a loss or a gradient is not finite; the message names rows. Checkpoints stay.
     OSError
@@ -228,7 +230,7 @@ def fit(
             embedding = PoincareEmbedding.from_pretrained(start.radius, start.direction)
     embedding = _start(embedding, dim, seed, names)
     if device is not None:
-        embedding.to(device)
+        _move(embedding, device)
     if measure_every < 1 or (max_grad_norm is not None and not max_grad_norm > 0):
         raise ValueError(
             "measure_every must be at least 1, max_grad_norm positive; "
@@ -309,7 +311,9 @@ def _start(
         generator = torch.Generator().manual_seed(seed)
         return PoincareEmbedding(len(names), 10 if dim is None else dim, generator=generator)
     if dim not in (None, embedding.embedding_dim):
-        raise ValueError(f"dim is {dim}, but the embedding has {embedding.embedding_dim}")
+        raise ValueError(
+            f"dim is {dim}, but the embedding has {embedding.embedding_dim}; leave dim out"
+        )
     if embedding.num_embeddings != len(names):
         raise ValueError(
             f"the embedding has {embedding.num_embeddings:,} rows for {len(names):,} nodes: row i "
@@ -317,8 +321,18 @@ def _start(
         )
     bad = (~embedding.weight.detach().isfinite().all(-1)).nonzero()[:, 0]
     if len(bad):
-        raise ValueError(f"the start is not finite in {called(bad, names)}")
+        raise ValueError(
+            f"the start is not finite in {called(bad, names)}; did an earlier training diverge?"
+        )
     return embedding
+
+
+def _move(embedding: PoincareEmbedding, device: torch.device | str) -> None:
+    try:
+        embedding.to(device)
+    except (RuntimeError, AssertionError) as error:  # what torch says depends on how it was built
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used ({why}); 'cpu' can") from error
 
 
 def _batch_seed(seed: int) -> int:
@@ -331,8 +345,8 @@ def _enter(folder: Checkpoints, loop: Loop, resume: bool) -> None:
     epochs = folder.epochs()
     if epochs and not resume:
         raise ValueError(
-            f"{folder.path} holds checkpoints of a run (up to epoch {epochs[-1]}): resume=True "
-            "goes on with it; for a new run name another folder"
+            f"{folder.path} holds checkpoints of a run (up to epoch {epochs[-1]}): resume=True, or "
+            "--resume, goes on with it; for a new run name another folder"
         )
     folder.ensure_writable()
     if epochs:

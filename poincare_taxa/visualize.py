@@ -154,7 +154,7 @@ def _positions(model: TaxonEmbedding) -> Tensor:
     """Disk coordinates [n, 2] as drawn."""
     u = model.direction.double()
     if model.dim < 2:
-        raise ValueError("a disk needs two dimensions; the model has one")
+        raise ValueError("a disk needs two dimensions; the model has one: embed with dim=2 or more")
     if model.dim > 2:
         u = u - u.mean(0)
         u = u @ torch.linalg.eigh(u.T @ u).eigenvectors[:, [-1, -2]]

@@ -191,6 +191,13 @@ def test_train__runs_the_example_of_the_documentation(train):
         (HEAD + "seed = true", "seed must be a whole number; got True"),
         (HEAD + "lr = '0.1'", "lr must be a number"),
         (HEAD + "[embedding]\ndtype = 'int'", "embedding: 'int' is none of Polar"),
+        (HEAD + "device = 'gpu'", "device 'gpu' cannot be used"),
+        (HEAD + "[negatives]\nclass = 'UniformNegatives'\nnum_negatives = '5'", "of another type"),
+        ('source = "demo"\nout = 5', "out must be a text; got 5"),
+        ('source = ["demo"]\nout = "out"', "source must be a text"),
+        ('source = "demo"\nout = "out"\nsubtree = 1.5', "subtree is an id or a name .* got 1.5"),
+        ('pairs_csv = "p.csv"\nout = "out"\nsubtree = "Felidae"', "in the taxonomy of source"),
+        ('pairs_csv = "p.csv"\nout = "out"', "p.csv cannot be read .* is the path right"),
         ('source = "demo"', "must say out, and either source"),
         ("source = ", "is not TOML"),
     ],
@@ -203,8 +210,11 @@ def test_train__says_what_is_wrong_with_a_file(train, text, message):
 
 
 def test_read_config__of_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"none.toml cannot be read .* is the path right"):
         read_config(tmp_path / "none.toml")
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"run.toml is not TOML: 'utf-8'"):
+        read_config(tmp_path / "run.toml")
 
 
 TREE_RUN = 'source = "demo"\nsubtree = "Felidae"\nout = "out"\n'

@@ -320,7 +320,7 @@ def test_ball__refuses_a_curvature_that_is_not_hyperbolic(function, c):
 
 @pytest.mark.parametrize("function", [ball.dist0, ball.expmap0, ball.logmap0, ball.project])
 def test_ball__refuses_wrong_tensors(function):
-    with pytest.raises(ValueError, match=r"float32 or float64; got torch\.int64"):
+    with pytest.raises(ValueError, match=r"float32 or float64; got Tensor of torch\.int64"):
         function(torch.zeros(2, 3, dtype=torch.int64))
     with pytest.raises(ValueError, match="c must be positive"):
         function(torch.zeros(2, 3), c=0.0)

@@ -78,7 +78,11 @@ def test_to_frame__rows_are_taxa_in_the_order_of_the_vectors():
     [
         (torch.zeros(3), torch.zeros(12, 2), r"\[3\]"),
         (torch.zeros(12), torch.zeros(12), r"\[12\]"),
-        (torch.zeros(12), torch.zeros(12, 2, dtype=torch.float64), "float32 and float64"),
+        (
+            torch.zeros(12),
+            torch.zeros(12, 2, dtype=torch.float64),
+            "torch.float32 and torch.float64",
+        ),
         (torch.zeros(12).half(), torch.zeros(12, 2).half(), "float16"),
     ],
 )
@@ -316,6 +320,14 @@ def test_save__refuses_to_overwrite_anything_else(tmp_path):
     (tmp_path / "empty").mkdir()
     model.save(tmp_path / "empty")
     assert len(TaxonEmbedding.load(tmp_path / "empty")) == len(model)
+
+
+def test_ensure_writable__refuses_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/new/out cannot be written .* name a folder"):
+        storage.ensure_writable(tmp_path / "file" / "new" / "out")
+    storage.ensure_writable(tmp_path / "new" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("culprit", ["save_file", "_write_json"])

@@ -300,7 +300,7 @@ def test_objectives__fit_their_seam():
                 None, pt.ClosurePairs([[0, 1]]), lambda p, g: p, pt.SoftmaxRankingLoss(),
                 batch_size=1, regularizer=pt.NormRegularizer(),
             ),
-            "they need a tree",
+            "a DAG has none",
         ),
         (lambda: Stress(TREE, pt.LCAPairs(TREE), pt.StressLoss()), "say steps_per_epoch"),
         (

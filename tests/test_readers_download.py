@@ -141,7 +141,7 @@ def test_download_ncbi__leaves_nothing_behind_and_what_was_there_alone(
 def test_download_ncbi__no_server_and_no_date(cache):
     with pytest.raises(OSError, match=r"md5: the transfer broke off"):
         download_ncbi(base_url="http://127.0.0.1:9", cache_dir=cache)
-    with pytest.raises(ValueError, match="Invalid isoformat string: 'yesterday'"):
+    with pytest.raises(ValueError, match=r"date must be YYYY-MM-DD, .* got 'yesterday'"):
         download_ncbi("yesterday", cache_dir=cache)
 
 

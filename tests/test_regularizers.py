@@ -74,7 +74,7 @@ def test_value_at__is_that_of_the_last_step_begun(starts, epoch):
 
 
 @pytest.mark.parametrize(
-    "schedule", [[], [(1, "a")], [(0, "a"), (0, "b")], [(0, 1), (5, 2), (3, 3)]]
+    "schedule", [[], [(1, "a")], [(0, "a"), (0, "b")], [(0, 1), (5, 2), (3, 3)], "cosine", 0.5]
 )
 def test_value_at__refuses_what_is_no_schedule(schedule):
     with pytest.raises(ValueError, match="ascending epochs"):

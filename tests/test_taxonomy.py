@@ -333,6 +333,18 @@ def test_from_parents__says_what_is_no_tree(parent, why, row):
     assert error.value.row == row
 
 
+@pytest.mark.parametrize("parent", [[-1.0, 0.0, np.nan], [None, 0, 0], ["", "a", "a"]])
+def test_from_parents__asks_for_whole_numbers(parent):
+    with pytest.raises(TaxonomyError, match="positions of nodes, whole numbers, -1 at the root"):
+        Taxonomy.from_parents(parent)
+
+
+@pytest.mark.parametrize("column", ["ids", "names", "taxon_ranks", "branch_lengths"])
+def test_from_parents__asks_for_an_entry_of_each_node(column):
+    with pytest.raises(TaxonomyError, match=f"1 {column} for 2 nodes; give one for each"):
+        Taxonomy.from_parents([-1, 0], **{column: [1]})
+
+
 def test_from_parents__accepts_a_root_that_is_its_own_parent():
     assert Taxonomy.from_parents([1, 1, 0]).ids.to_list() == [1, 0, 2]
 

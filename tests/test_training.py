@@ -490,6 +490,11 @@ def test_fit__takes_all_pairs_at_once_where_there_are_fewer_than_its_own_batch(
         pt.fit(source, dim=3, batch_size=512, **options)
 
 
+def test_fit__refuses_what_is_no_source():
+    with pytest.raises(TypeError, match=r"a Taxonomy \(pt.read.* or ClosurePairs; got str"):
+        pt.fit("taxdump.tar.gz")
+
+
 def test_fit__refuses_empty_pairs_and_unknown_ids():
     with pytest.raises(TaxonomyError, match="there are no pairs"):
         pt.fit(pt.ClosurePairs([]))

@@ -18,9 +18,14 @@ def check_points(*points: Tensor) -> None:
     """Raise ValueError unless all are float32 or float64 with the same last dimension."""
     for x in points:
         if x.dtype not in _FLOATS:
-            raise ValueError(f"points must be float32 or float64; got {x.dtype}. Use .double()")
+            raise ValueError(
+                f"points must be tensors of float32 or float64; got {type(x).__name__} of "
+                f"{x.dtype}. Use torch.as_tensor(x).double()"
+            )
         if x.ndim == 0:
-            raise ValueError("points need a last dimension of coordinates; got a scalar")
+            raise ValueError(
+                "points need a last dimension of coordinates, [..., dim]; got a scalar"
+            )
         if x.shape[-1] != points[0].shape[-1]:
             raise ValueError(
                 f"points must have the same number of coordinates; got shapes "
@@ -34,7 +39,10 @@ def check_polar(*pairs: Tensor) -> None:
     check_points(*directions)
     for r, u in zip(radii, directions, strict=True):
         if r.dtype not in _FLOATS:
-            raise ValueError(f"radii must be float32 or float64; got {r.dtype}. Use .double()")
+            raise ValueError(
+                f"radii must be tensors of float32 or float64; got {type(r).__name__} of "
+                f"{r.dtype}. Use torch.as_tensor(r).double()"
+            )
         try:
             torch.broadcast_shapes(r.shape, u.shape[:-1])
         except RuntimeError:

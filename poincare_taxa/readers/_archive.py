@@ -34,7 +34,9 @@ def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
         members = _zip_members if zipfile.is_zipfile(path) else _tar_members
         for name, data, date in members(path, wanted):
             if name in found:
-                raise TaxonomyError(f"{path}: holds {name} twice; which one is meant?")
+                raise TaxonomyError(
+                    f"{path}: holds {name} twice; unpack it and name the folder that is meant"
+                )
             found.add(name)
             yield name, data, date if date and date > _EARLIEST else None
             if found == wanted:  # what follows in a stream may be large

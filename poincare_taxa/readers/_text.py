@@ -50,8 +50,15 @@ class Text:
         ------
         TaxonomyError
             Where it is empty, not text, or broken gzip.
+        OSError
+            Where it cannot be read; FileNotFoundError where it is not there.
         """
-        data = Path(path).read_bytes()
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise type(error)(
+                f"{path} cannot be read ({error.strerror}): is the path right?"
+            ) from error
         if data.startswith(_GZIP):
             try:
                 data = gzip.decompress(data)
@@ -71,7 +78,7 @@ class Text:
         if data[257:262] == b"ustar":
             raise TaxonomyError(f"{name}: this is a tar archive; read_ncbi reads taxdumps in those")
         if not data[:10_000].strip() and not data.strip():
-            raise TaxonomyError(f"{name}: the file is empty")
+            raise TaxonomyError(f"{name}: the file is empty; was a download cut short?")
         return cls(name, data)
 
     def decode(self) -> str:
@@ -111,7 +118,7 @@ class Text:
         """Return the first lines, at least one, that are neither blank nor comments."""
         lines, start, end = self._rows
         if len(lines) == 0:
-            raise self.error("nothing but comments")
+            raise self.error("nothing but comments (lines with # in front) and blank lines")
         spans = zip(start[:count], end[:count], strict=True)
         return [self.data[i:j].decode(errors="replace").rstrip("\r") for i, j in spans]
 

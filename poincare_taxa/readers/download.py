@@ -66,7 +66,10 @@ def download_ncbi(
         url = f"{base_url}/new_taxdump/new_taxdump.tar.gz"
         expected = {"md5": _published_md5(f"{url}.md5")}
     else:
-        day = datetime.date.fromisoformat(str(date)).isoformat()
+        try:
+            day = datetime.date.fromisoformat(str(date)).isoformat()
+        except ValueError:
+            raise ValueError(f"date must be YYYY-MM-DD, such as 2024-09-01; got {date!r}") from None
         url = f"{base_url}/taxdump_archive/new_taxdump_{day}.zip"
         expected = {}
     if sha256 is not None:
@@ -102,7 +105,9 @@ def _published_md5(url: str) -> str:
     _receive(url, parts.append, None)
     words = b"".join(parts).decode(errors="replace").split()
     if not words or len(words[0]) != 32:
-        raise OSError(f"{url}: expected an MD5 sum, got {' '.join(words)[:60]!r}")
+        raise OSError(
+            f"{url}: expected an MD5 sum, got {' '.join(words)[:60]!r}; is a proxy answering?"
+        )
     return words[0].lower()
 
 
@@ -139,6 +144,8 @@ def _receive(url: str, write: Callable[[bytes], object], progress: Progress | No
         hint = "; dumps of the first of each month are archived" if error.code == 404 else ""
         raise OSError(f"{url}: the server says {error.code} {error.reason}{hint}") from error
     except (HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise OSError(f"{url}: the transfer broke off ({error}); nothing was kept") from error
+        raise OSError(
+            f"{url}: the transfer broke off ({error}); nothing was kept, try again"
+        ) from error
     if total is not None and received != total:
         raise OSError(f"{url}: got {received} of {total} bytes; nothing was kept, try again")

@@ -92,7 +92,9 @@ def read_parents(path: str | Path) -> Taxonomy:
     numbers = text.table("\t").to_series().cast(pl.Int64, strict=False)
     if numbers.null_count():
         row = int(numbers.is_null().arg_max() or 0)
-        raise text.error("expected the number of a node", line=text.line_of_row(row))
+        raise text.error(
+            "expected the number of a node, or -1 at the root", line=text.line_of_row(row)
+        )
     try:
         return Taxonomy.from_parents(numbers.to_numpy(), source=provenance(path, "parents"))
     except TaxonomyError as error:
@@ -144,7 +146,7 @@ def headed_table(
     if not _is_header(table, headings, expected):
         return table, False
     if len(table) == 1:
-        raise text.error("a header, and nothing below it")
+        raise text.error("a header, and nothing below it; was the file cut short?")
     unique = [h if headings.index(h) == i else f"{h} ({i})" for i, h in enumerate(headings)]
     return table[1:].rename(dict(zip(table.columns, unique, strict=True))), True
 

@@ -109,7 +109,10 @@ def _levels(
     lineages = _lineage_column(text, table, column).str.split(";")
     depth = int(lineages.list.len().max() or 0)  # pyright: ignore
     if ranks and len(ranks) != depth:
-        raise text.error(f"lineages have up to {depth} names, but {len(ranks)} ranks were given")
+        raise text.error(
+            f"lineages have up to {depth} names, but {len(ranks)} ranks were given; give one for "
+            "each place"
+        )
     levels = [lineages.list.get(place, null_on_oob=True) for place in range(depth)]
     return levels, list(ranks) if ranks else [None] * depth
 
@@ -161,7 +164,10 @@ def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) ->
         above = path.zip_with(level.is_not_null(), above)
     nodes = pl.concat(tables)
     if len(nodes) == 0:
-        raise TaxonomyError("there is no name in any lineage")
+        raise TaxonomyError(
+            "there is no name in any lineage; is column= or ranks= the right one, or missing= too "
+            "wide?"
+        )
     if nodes["above"].null_count() > 1:
         top = pl.DataFrame({"path": [root], "label": [root]})
         nodes = pl.concat([top, nodes.with_columns(nodes["above"].fill_null(root))], how="diagonal")

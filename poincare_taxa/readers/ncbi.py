@@ -60,7 +60,9 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
     if path.name in _TABLES:
         path = path.parent
     if not path.exists():
-        raise FileNotFoundError(f"no taxdump at {path}")
+        raise FileNotFoundError(
+            f"no taxdump at {path}: is the path right? `poincare-taxa download ncbi` fetches one"
+        )
     texts: dict[str, Text] = {}
     tables: dict[str, pl.DataFrame] = {}
     date = None
@@ -75,7 +77,9 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
         else:
             texts[name] = Text(place, b"")  # its rows have been checked
     if "nodes.dmp" not in tables:
-        raise TaxonomyError(f"{path}: there is no nodes.dmp, so this is not a taxdump")
+        raise TaxonomyError(
+            f"{path}: there is no nodes.dmp, so this is not a taxdump, or not all of it"
+        )
     source = provenance(path / "nodes.dmp" if path.is_dir() else path, "taxdump")
     source["path"] = str(path)
     if date is not None:

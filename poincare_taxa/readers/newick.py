@@ -83,7 +83,9 @@ class _Parser:
         for token in tokens:
             mark, quoted, plain, bad = token.groups()
             if end is not None:
-                raise self._error(token, "there is a second tree; this reads files with one")
+                raise self._error(
+                    token, "there is a second tree; this reads files with one, so split it"
+                )
             if mark == "(":
                 if state != _FRESH:
                     raise self._error(token, "'(' behind a label or ')'; is a comma missing?")
@@ -91,15 +93,15 @@ class _Parser:
                 node = self._new_node(node)
             elif mark == ",":
                 if not open_nodes:
-                    raise self._error(token, "',' outside of all brackets")
+                    raise self._error(token, "',' outside of all brackets; is a '(' missing?")
                 node, state = self._new_node(open_nodes[-1][0]), _FRESH
             elif mark == ")":
                 if not open_nodes:
-                    raise self._error(token, "')' without a '('")
+                    raise self._error(token, "')' without a '('; is one ')' too many?")
                 (node, _), state = open_nodes.pop(), _CLOSED
             elif mark == ":":
                 if state == _MEASURED:
-                    raise self._error(token, "a second length")
+                    raise self._error(token, "a second length; a comma or ')' is missing before it")
                 self.lengths[node], state = self._length(next(tokens, token)), _MEASURED
             elif mark == ";":
                 end = token
@@ -130,7 +132,9 @@ class _Parser:
         except ValueError:
             length = math.nan
         if not math.isfinite(length):
-            raise self._error(token, f"{token[0].strip()!r} is not a branch length")
+            raise self._error(
+                token, f"{token[0].strip()!r} is not a branch length; quote a label that has a ':'"
+            )
         return length
 
     def _error(self, at: re.Match[str] | int, message: str) -> TaxonomyError:

@@ -38,8 +38,12 @@ def read(path: str | Path) -> Taxonomy:
     ------
     TaxonomyError
         As the reader of that format, with a note saying what the file was taken for.
+    FileNotFoundError
+        Where there is nothing at the path.
     """
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is no file or folder: is the path right?")
     reader = _reader(path)
     try:
         return reader(path)
