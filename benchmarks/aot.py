@@ -26,7 +26,7 @@ from triton.runtime import driver
 
 from benchmarks.tables import write_markdown, write_tsv
 from poincare_taxa.kernels import _gpu, _gpu_search, _gpu_tiles
-from poincare_taxa.kernels._points import Points
+from poincare_taxa.kernels._points import Comparison, Points
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -42,7 +42,7 @@ def launches(polar: bool, dtype: torch.dtype, dim: int) -> list[Launch]:
 
     x = torch.rand(301, dim + polar, dtype=dtype) / dim
     i, j = torch.arange(200), torch.arange(1, 201)
-    valid, weights, grad = torch.ones(200, 99, dtype=torch.bool), x.new_zeros(99), x.new_ones(200)
+    valid, ones = torch.ones(200, 99, dtype=torch.bool), x.new_ones(200)
     points = Points(x[:, 0], x[:, 1:], 1.0) if polar else Points(None, x, 1.0)
     with (
         patch.object(_gpu, "launch", record),
@@ -50,14 +50,13 @@ def launches(polar: bool, dtype: torch.dtype, dim: int) -> list[Launch]:
         patch.object(_gpu_tiles, "launch", record),
     ):
         _gpu.pairs(x, i, x, j, polar, 1.0)
-        _gpu.pairs_backward(x, i, x, j, polar, 1.0, grad)
+        _gpu.pairs_backward(x, i, x, j, polar, 1.0, ones)
         _gpu.cdist(x, x, polar, 1.0)
         _gpu.cdist_backward(x, x[:200], polar, 1.0, x.new_ones(301, 200))
-        for kind in ("softmax", "margin"):
-            about = (i, j, torch.arange(99), valid)
-            about += (weights, kind, None) if kind == "softmax" else (None, kind, grad)
-            _, saved = _gpu.ranking(x, *about, 1.0, polar, 1.0)
-            _gpu.ranking_backward(x, *about, 1.0, polar, 1.0, saved, grad)
+        for about in ((valid, x.new_zeros(1, 99)), (valid, None, ones)):
+            compared = x, i, j, torch.arange(99), Comparison(*about, polar=polar)
+            _, saved = _gpu.ranking(*compared)
+            _gpu.ranking_backward(*compared, saved, ones)
         for ancestor in (False, True):
             rows = points, points.at(i)
             _gpu.nearest(*rows, 5, ancestor, i, None)
@@ -98,9 +97,10 @@ def compiled(launch: Launch, architecture: int) -> dict[str, Any]:
 
 def name_of(launch: Launch) -> str:
     kernel, arguments, settings = launch
-    turned = kernel.__name__ == "pull" and 1 in (arguments[7], arguments[11])  # steps of matrices
+    kind = settings.get("KIND")
+    turned = kernel.__name__ == "pull" and arguments[7 if kind == "given" else 8] == 1  # a step
     variants = {
-        "KIND": f"{settings.get('KIND')}{', transposed' if turned else ''}",
+        "KIND": f"{kind}{', transposed' if turned else ''}",
         "SOFTMAX": "softmax" if settings.get("SOFTMAX") else "margin",
         "ANCESTOR": "ancestor" if settings.get("ANCESTOR") else "distance",
     }

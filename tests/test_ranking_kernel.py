@@ -116,6 +116,7 @@ def test_ranking_loss__is_the_loss_of_the_distances(
     wide = table.detach().double().requires_grad_()
     if k == 0:
         assert (found == 0).all()
+        assert (torch.autograd.grad(found.sum(), table)[0] == 0).all()
         return
     expected = reference(wide, anchor, positive, negatives, manifold, **settings)
     assert found.dtype == dtype

@@ -16,7 +16,7 @@ from torch import Tensor
 from poincare_taxa import geometry
 from poincare_taxa.geometry._polar_distance import largest_exponent
 from poincare_taxa.kernels import _adam_loops, _matrix_loops, _numba, _pair_loops, _ranking_loops
-from poincare_taxa.kernels._points import Points
+from poincare_taxa.kernels._points import LARGEST, Comparison, Points
 
 __all__ = [
     "adam",
@@ -32,7 +32,6 @@ __all__ = [
     "scatter",
 ]
 
-_LARGEST = _numba.LARGEST
 _LONGEST = 4096  # Neighbours up to which an insertion costs less than the search.
 _WORTH = 20_000  # Pairs below which starting a thread costs more than it saves.
 _PIECES = 16  # Parts of a sum: a fixed number, so that no sum depends on the number of threads.
@@ -103,11 +102,11 @@ def merge(rows: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def ranking(
-    table: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, *settings: Any
+    table: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, how: Comparison
 ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     """Loss of each anchor, and its normaliser; None where t would overflow."""
-    points, columns, *rest = _ranking_arguments(table, anchor, positive, negatives, *settings)
-    if len(points[0]) > 0 and any((points[0][at] > _LARGEST).any() for at in columns):
+    points, columns, *rest = _ranking_arguments(table, anchor, positive, negatives, how)
+    if len(points[0]) > 0 and any((points[0][at] > LARGEST).any() for at in columns):
         return None
     kernel = _ranking_loops.ranking(points[1].dtype)
     loss, level = torch.empty(len(anchor), dtype=table.dtype), torch.empty(len(anchor)).double()
@@ -125,19 +124,20 @@ def ranking_backward(
     anchor: Tensor,
     positive: Tensor,
     negatives: Tensor,
-    *settings: Any,
+    how: Comparison,
+    saved: tuple[Tensor, ...],
+    grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Rows, each once and ascending, and their gradients."""
-    *about, (level,), grad = settings
-    points, columns, *rest = _ranking_arguments(table, anchor, positive, negatives, *about)
+    points, columns, *rest = _ranking_arguments(table, anchor, positive, negatives, how)
     kernel = _ranking_loops.ranking_backward(points[1].dtype)
     (b, k), width = (len(anchor), negatives.shape[-1]), table.shape[1]
     shared = len(columns[2]) == 1
     rows = torch.cat((anchor, positive, negatives.flatten()))
     values = torch.empty(len(rows), width, dtype=table.dtype)
     ends, lists = values.numpy()[: 2 * b].reshape(2, b, width), values.numpy()[2 * b :]
-    own = lists.reshape(-1, k, width) if not shared else np.empty((0, k, width), lists.dtype)
-    into, given = level.numpy(), _array(grad)
+    own = lists.reshape(b, k, width) if not shared else np.empty((0, k, width), lists.dtype)
+    level, given = saved[0].numpy(), _array(grad)
     # Either the batch or the list is cut into pieces, and what all of them add to has a copy each.
     over_batch = b >= k or not shared
     pieces = min(_PIECES, max(1, b * k // _WORTH))
@@ -151,7 +151,7 @@ def ranking_backward(
             to_anchor, to_positive = to_ends[0 if over_batch else piece]
             sums = to_list[piece if over_batch else 0]
             kernel(
-                *points, *columns, *rest, into, given, *bounds, to_anchor, to_positive, own, sums
+                *points, *columns, *rest, level, given, *bounds, to_anchor, to_positive, own, sums
             )
 
     _in_threads(part, pieces, 1)
@@ -162,36 +162,26 @@ def ranking_backward(
 
 
 def _ranking_arguments(
-    table: Tensor,
-    anchor: Tensor,
-    positive: Tensor,
-    negatives: Tensor,
-    valid: Tensor | None,
-    log_weights: Tensor | None,
-    kind: str,
-    margin: Tensor | None,
-    temperature: float,
-    polar: bool,
-    c: float,
+    table: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, how: Comparison
 ) -> tuple[Any, ...]:
     """Turn the arguments of `ranking` into those of its loops."""
     lists = negatives if negatives.ndim == 2 else negatives[None]
     columns = tuple(_array(rows) for rows in (anchor, positive, lists))
-    masks = np.empty((0, 0), bool) if valid is None else _array(valid)
+    valid = np.empty((0, 0), bool) if how.valid is None else _array(how.valid)
     weights, shift = np.empty((0, 0)), 0.0
-    if log_weights is not None and log_weights.numel() > 0:
-        given = np.atleast_2d(_array(log_weights).astype(np.float64))
+    if how.log_weights is not None and how.log_weights.numel() > 0:
+        given = _array(how.log_weights).astype(np.float64)
         shift = float(given.max()) if given.max() > -np.inf else 0.0
         weights = np.exp(given - shift)
-    margins = np.zeros(len(anchor)) if margin is None else _array(margin).astype(np.float64)
-    facts = kind == "softmax", margins, float(temperature), shift, float(c), _rim(table)
-    return _arrays(_points(table, polar, c)), columns, masks, weights, *facts
+    margin = np.zeros(len(anchor)) if how.margin is None else _array(how.margin).astype(float)
+    facts = how.margin is None, margin, float(how.temperature), shift, float(how.c), _rim(table)
+    return _arrays(_points(table, how.polar, how.c)), columns, valid, weights, *facts
 
 
 def cdist(x: Tensor, y: Tensor, polar: bool, c: float) -> Tensor:
     """Distance of every row of x to every row of y [n, m]."""
     sides = [_points(x, polar, c), _points(y, polar, c)]
-    if _too_far(*sides):
+    if any(side.too_far for side in sides):
         return geometry.polar.cdist(*_apart(x), *_apart(y))
     arrays = [array for side in sides for array in _arrays(side)]
     out = np.empty((len(x), len(y)), arrays[1].dtype)
@@ -209,7 +199,7 @@ def cdist_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `cdist` with respect to x and to y."""
     sides = [_points(x, polar, c), _points(y, polar, c)]
-    if _too_far(*sides):
+    if any(side.too_far for side in sides):
         both = x.detach().requires_grad_(), y.detach().requires_grad_()
         with torch.enable_grad():
             far = geometry.polar.cdist(*_apart(both[0]), *_apart(both[1]))
@@ -237,34 +227,18 @@ def nearest(
     points: Points, queries: Points, k: int, ancestor: bool, skip: Tensor, rows: Tensor | None
 ) -> Tensor | None:
     """Rows [Q, k] of the nearest, −1 where there are fewer; None where the keys would overflow."""
-    if k > _LONGEST or _too_far(points, queries):
+    if k > _LONGEST or points.too_far or queries.too_far:
         return None
-    radius, coordinates = _arrays(points)
-    asked = _prepared(queries)
-    some = np.empty(0, np.int64) if rows is None else _array(rows)
-    without = _array(skip)
-    kernel = _numba.search(coordinates.dtype)
-    rim = _rim(points.coordinates)
+    arrays, some = _arrays(points), _rows(rows)
+    about = points.c, _rim(points.coordinates), _prepared(queries), _array(skip), ancestor
+    kernel = _numba.search(arrays[1].dtype)
     total = len(points) if rows is None else len(rows)
     found: list[tuple[Array, Array]] = []
 
     def part(start: int, stop: int) -> None:
         best = np.full((len(queries), k), np.inf)
         at = np.full((len(queries), k), -1)
-        kernel(
-            radius,
-            coordinates,
-            some,
-            start,
-            stop,
-            points.c,
-            rim,
-            asked,
-            without,
-            ancestor,
-            best,
-            at,
-        )
+        kernel(*arrays, some, start, stop, *about, best, at)
         found.append((best, at))
 
     _in_threads(part, total, _WORTH // max(1, len(queries)))
@@ -279,41 +253,26 @@ def count_nearer(
     points: Points, queries: Points, targets: Tensor, ancestor: bool, skip: Tensor
 ) -> tuple[Tensor, Tensor] | None:
     """Nearer and tied rows of each target [Q, T]; None where the keys would overflow."""
-    if _too_far(points, queries):
+    if points.too_far or queries.too_far:
         return None
-    radius, coordinates = _arrays(points)
-    asked, without, sought = _prepared(queries), _array(skip), _array(targets)
-    rim = _rim(points.coordinates)
+    arrays, sought = _arrays(points), _array(targets)
+    about = points.c, _rim(points.coordinates), _prepared(queries)
     keys = np.empty(sought.shape)
-    kernel = _numba.target_keys(coordinates.dtype)
+    kernel = _numba.target_keys(arrays[1].dtype)
 
     def rank(start: int, stop: int) -> None:
-        kernel(radius, coordinates, sought, points.c, rim, asked, start, stop, ancestor, keys)
+        kernel(*arrays, sought, *about, start, stop, ancestor, keys)
 
     _in_threads(rank, len(queries), max(1, _WORTH // max(1, sought.shape[1])))
     order = np.argsort(keys, axis=1, kind="stable")
     levels = np.take_along_axis(keys, order, axis=1)
     last = (levels < np.inf).sum(axis=1)
     counted: list[tuple[Array, Array]] = []
-    counting = _numba.count(coordinates.dtype)
+    counting, without = _numba.count(arrays[1].dtype), _array(skip)
 
     def part(start: int, stop: int) -> None:
         below, equal = (np.zeros(levels.shape, np.int64) for _ in range(2))
-        counting(
-            radius,
-            coordinates,
-            start,
-            stop,
-            points.c,
-            rim,
-            asked,
-            without,
-            ancestor,
-            levels,
-            last,
-            below,
-            equal,
-        )
+        counting(*arrays, start, stop, *about, without, ancestor, levels, last, below, equal)
         counted.append((below, equal))
 
     _in_threads(part, len(points), _WORTH // max(1, len(queries)))
@@ -391,13 +350,6 @@ def _prepared(queries: Points) -> Array:
     rim = _rim(queries.coordinates)
     _numba.prepare(coordinates.dtype)(radius, coordinates, queries.c, rim, out)
     return out
-
-
-def _too_far(*sets: Points) -> bool:
-    return any(
-        points.radius is not None and len(points) > 0 and points.radius.max().item() > _LARGEST
-        for points in sets
-    )
 
 
 def _arrays(points: Points) -> tuple[Array, Array]:

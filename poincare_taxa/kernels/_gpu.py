@@ -13,6 +13,7 @@ from poincare_taxa.kernels import _triton
 from poincare_taxa.kernels._gpu_launch import INTERPRETED, launch, quotient
 from poincare_taxa.kernels._gpu_search import count_nearer, nearest
 from poincare_taxa.kernels._gpu_tiles import cdist, pull, ranking_sums
+from poincare_taxa.kernels._points import Comparison
 
 __all__ = [
     "INTERPRETED",
@@ -64,22 +65,12 @@ def cdist_backward(
     x: Tensor, y: Tensor, polar: bool, c: float, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `cdist` with respect to x and y."""
-    to_x = pull(x, y, "given", polar, c, given=grad)
-    return to_x, pull(y, x, "given", polar, c, given=grad.T)
+    how = Comparison(polar=polar, c=c)
+    return pull(x, y, grad, None, how), pull(y, x, grad.T, None, how)
 
 
 def ranking(
-    table: Tensor,
-    anchor: Tensor,
-    positive: Tensor,
-    negatives: Tensor,
-    valid: Tensor | None,
-    log_weights: Tensor | None,
-    kind: str,
-    margin: Tensor | None,
-    temperature: float,
-    polar: bool,
-    c: float,
+    table: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, how: Comparison
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Loss of each anchor; distances from the positive, and what sums the backward pass wants.
 
@@ -87,22 +78,18 @@ def ranking(
     which each has a gradient of its own: there a matrix of distances is small beside the result.
     """
     table = table.detach()
-    near = pairs(table, anchor, table, positive, polar, c)
-    reach = None if margin is None else near + margin
+    near = pairs(table, anchor, table, positive, how.polar, how.c)
+    reach = None if how.margin is None else near + how.margin
     if negatives.ndim == 1:
-        x, y = table[anchor], table[negatives]
-        shape = len(anchor), len(negatives)
-        weights = None if log_weights is None else log_weights.expand(shape)
-        sums = ranking_sums(x, y, reach, weights, valid, temperature, polar, c)
+        sums = ranking_sums(table[anchor], table[negatives], reach, how)
     else:
-        far = _own_distances(table, anchor, negatives, polar, c)
-        sums = _sums(far, reach, log_weights, valid, temperature)
+        sums = _sums(_own_distances(table, anchor, negatives, how), reach, how)
     if reach is None:
-        loss = torch.logaddexp(sums[0] + near / temperature, torch.zeros_like(near))
+        loss = torch.logaddexp(sums[0] + near / how.temperature, torch.zeros_like(near))
         return loss, (near, sums[0])
     total, number, active = sums
     number = number.clamp(min=1)
-    return total / number, (near, reach, number, active)
+    return total / number, (reach, number, active)
 
 
 def ranking_backward(
@@ -110,89 +97,60 @@ def ranking_backward(
     anchor: Tensor,
     positive: Tensor,
     negatives: Tensor,
-    valid: Tensor | None,
-    log_weights: Tensor | None,
-    kind: str,
-    margin: Tensor | None,
-    temperature: float,
-    polar: bool,
-    c: float,
+    how: Comparison,
     saved: tuple[Tensor, ...],
     grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Rows (anchors, positives, negatives) and their gradients."""
     table = table.detach()
-    if kind == "softmax":
+    if how.margin is None:
         near, level = saved
-        by_near = grad * torch.sigmoid(level + near / temperature) / temperature
+        by_near = grad * torch.sigmoid(level + near / how.temperature) / how.temperature
         factor, level = -by_near, level.clamp(min=torch.finfo(level.dtype).min)
     else:
-        _, level, number, active = saved
+        level, number, active = saved
         factor = -grad / number
         by_near = -factor * active
-    to_anchor, to_positive = pairs_backward(table, anchor, table, positive, polar, c, by_near)
-    shape = len(anchor), negatives.shape[-1]
-    matrices = {
-        "factor": factor[:, None].expand(shape),
-        "level": level[:, None].expand(shape),
-        "log_weights": None if log_weights is None else log_weights.expand(shape),
-        "valid": valid,
-    }
+    model = how.polar, how.c
+    to_anchor, to_positive = pairs_backward(table, anchor, table, positive, *model, by_near)
+    factor, level = factor[:, None], level[:, None]
     if negatives.ndim == 1:
         x, y = table[anchor], table[negatives]
-        turned = {name: None if m is None else m.T for name, m in matrices.items()}
-        to_anchor += pull(x, y, kind, polar, c, **matrices, temperature=temperature)
-        to_negatives = pull(y, x, kind, polar, c, **turned, temperature=temperature)
+        to_anchor += pull(x, y, factor, level, how)
+        to_negatives = pull(y, x, factor.T, level.T, how.transposed)
     else:
-        far = _own_distances(table, anchor, negatives, polar, c)
-        weight = _weights(far, kind, **matrices, temperature=temperature).flatten()
-        each, flat = anchor.repeat_interleave(shape[1]), negatives.flatten()
-        by_pair, to_negatives = pairs_backward(table, each, table, flat, polar, c, weight)
-        to_anchor += by_pair.view(*shape, table.shape[1]).sum(1)
+        far = _own_distances(table, anchor, negatives, how)
+        weight = _weights(far, factor, level, how).flatten()
+        each, flat = anchor.repeat_interleave(far.shape[1]), negatives.flatten()
+        by_pair, to_negatives = pairs_backward(table, each, table, flat, *model, weight)
+        to_anchor += by_pair.view(*far.shape, table.shape[1]).sum(1)
     rows = torch.cat((anchor, positive, negatives.flatten()))
     return rows, torch.cat((to_anchor, to_positive, to_negatives))
 
 
-def _own_distances(
-    table: Tensor, anchor: Tensor, negatives: Tensor, polar: bool, c: float
-) -> Tensor:
+def _own_distances(table: Tensor, anchor: Tensor, negatives: Tensor, how: Comparison) -> Tensor:
     """Distance of each anchor from its own list of negatives [B, K]."""
     each = anchor.repeat_interleave(negatives.shape[1])
-    return pairs(table, each, table, negatives.flatten(), polar, c).view(negatives.shape)
+    far = pairs(table, each, table, negatives.flatten(), how.polar, how.c)
+    return far.view(negatives.shape)
 
 
-def _sums(
-    far: Tensor,
-    reach: Tensor | None,
-    log_weights: Tensor | None,
-    valid: Tensor | None,
-    temperature: float,
-) -> Tensor:
+def _sums(far: Tensor, reach: Tensor | None, how: Comparison) -> Tensor:
     """Reduce a matrix of distances as `ranking_sums` does."""
-    counts = torch.ones_like(far, dtype=torch.bool) if valid is None else valid
+    counts = torch.ones_like(far, dtype=torch.bool) if how.valid is None else how.valid
     if reach is None:
-        logits = -far / temperature if log_weights is None else log_weights - far / temperature
-        return torch.logsumexp(logits.masked_fill(~counts, -torch.inf), 1)[None]
+        return torch.logsumexp(how.logits(far).masked_fill(~counts, -torch.inf), 1)[None]
     hinge = torch.where(counts, reach[:, None] - far, 0)
     return torch.stack((hinge.clamp(min=0).sum(1), counts.sum(1), (hinge > 0).sum(1)))
 
 
-def _weights(
-    far: Tensor,
-    kind: str,
-    factor: Tensor,
-    level: Tensor,
-    log_weights: Tensor | None,
-    valid: Tensor | None,
-    temperature: float,
-) -> Tensor:
+def _weights(far: Tensor, factor: Tensor, level: Tensor, how: Comparison) -> Tensor:
     """Gradient of the loss by a matrix of distances, as `pull` has it of each."""
-    if kind == "softmax":
-        logits = -far / temperature if log_weights is None else log_weights - far / temperature
-        weight = factor * torch.exp((logits - level).clamp(max=0))
+    if how.margin is None:
+        weight = factor * torch.exp((how.logits(far) - level).clamp(max=0))
     else:
         weight = torch.where(far < level, factor, 0)
-    return weight if valid is None else weight.masked_fill(~valid, 0)
+    return weight if how.valid is None else weight.masked_fill(~how.valid, 0)
 
 
 def _each_pair(

@@ -12,7 +12,6 @@ from poincare_taxa.kernels._points import Points
 
 __all__ = ["count_nearer", "nearest"]
 
-_LARGEST = 350.0  # Radius up to which the keys of a search are finite.
 _TILE = {"TALL": 16 if INTERPRETED else 8, "WIDE": 128}  # Queries and points of a tile,
 _WARPS = 2  # two points for each thread: with 16 sums, it loads less than it computes.
 _MANY = 1 << 17  # Points from which a program goes through several tiles.
@@ -23,7 +22,7 @@ def nearest(
     points: Points, queries: Points, k: int, ancestor: bool, skip: Tensor, rows: Tensor | None
 ) -> Tensor | None:
     """Rows [Q, k] of the nearest, −1 where there are fewer; None where the keys would overflow."""
-    if _too_far(points, queries):
+    if points.too_far or queries.too_far:
         return None
     if rows is None:
         rows = torch.arange(len(points), device=points.device)
@@ -75,7 +74,7 @@ def count_nearer(
     points: Points, queries: Points, targets: Tensor, ancestor: bool, skip: Tensor
 ) -> tuple[Tensor, Tensor] | None:
     """Nearer and tied rows of each target [Q, T]; None where the keys would overflow."""
-    if _too_far(points, queries):
+    if points.too_far or queries.too_far:
         return None
     tiles, about = _tiles(points), _about(points, ancestor)
     columns, asked = _columns(points, tiles * _TILE["WIDE"]), _columns(queries)
@@ -166,10 +165,3 @@ def _tiles(points: Points) -> int:
 
 def _rounds(queries: int) -> int:
     return quotient(queries, _TILE["TALL"])
-
-
-def _too_far(*sets: Points) -> bool:
-    return any(
-        points.radius is not None and len(points) > 0 and points.radius.max().item() > _LARGEST
-        for points in sets
-    )

@@ -1,16 +1,18 @@
 """The kernels of `_triton_tiles` on tensors: all pairs of two sets of points.
 
-What belongs to pairs is a matrix [n, m] or a view expanded to one; its transpose belongs to the
-sets in the other order.
+What belongs to pairs is a matrix [n, m], [n, 1] or [1, m]; its transpose belongs to the sets in the
+other order.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from poincare_taxa.kernels import _triton_tiles
 from poincare_taxa.kernels._gpu_launch import INTERPRETED, launch, quotient
+from poincare_taxa.kernels._points import Comparison
 
 __all__ = ["cdist", "pull", "ranking_sums"]
 
@@ -37,82 +39,60 @@ def cdist(x: Tensor, y: Tensor, polar: bool, c: float) -> Tensor:
     return out
 
 
-def ranking_sums(
-    x: Tensor,
-    y: Tensor,
-    reach: Tensor | None,
-    log_weights: Tensor | None,
-    valid: Tensor | None,
-    temperature: float,
-    polar: bool,
-    c: float,
-) -> Tensor:
+def ranking_sums(x: Tensor, y: Tensor, reach: Tensor | None, how: Comparison) -> Tensor:
     """Reduce distances [n, m] to what a loss needs: [3, n] with a reach [n], else [1, n]."""
-    n, (splits, span) = len(x), _splits(x, y)
-    out = x.new_empty(1 if reach is None else 3, splits, n)
-    launch(
-        _triton_tiles.ranking,
-        (quotient(n, _THREADS), splits),
-        *_columns(x, y),
-        span,
-        x if reach is None else reach.contiguous(),
-        out,
-        *_steps(log_weights, x),
-        *_steps(valid, x),
-        c,
-        1 / math.sqrt(c),
-        1 / temperature,
-        COLUMNS=x.shape[1],
-        POLAR=polar,
-        SOFTMAX=reach is None,
-        WEIGHTED=log_weights is not None,
-        MASKED=valid is not None,
-        TALL=_THREADS,
-        WIDE=_few(x),
-    )
+    splits, span = _splits(x, y)
+    out = x.new_empty(1 if reach is None else 3, splits, len(x))
+    limit = x if reach is None else reach.contiguous()
+    _sum(_triton_tiles.ranking, x, y, splits, span, out, limit, how=how, SOFTMAX=reach is None)
     return out.sum(1) if reach is not None else torch.logsumexp(out, 1)
 
 
-def pull(
+def pull(x: Tensor, y: Tensor, factor: Tensor, level: Tensor | None, how: Comparison) -> Tensor:
+    """Gradient [n, columns] of x by the distances to y, whose own gradient is the factor.
+
+    With a level, the factor is multiplied by what the loss has for each distance.
+    """
+    splits, span = _splits(x, y)
+    out = x.new_zeros(splits, *x.shape)
+    kind = "given" if level is None else "softmax" if how.margin is None else "margin"
+    matrices = *_steps(factor, x, y), *_steps(level, x, y)
+    _sum(_triton_tiles.pull, x, y, splits, span, out, *matrices, how=how, KIND=kind)
+    return out.sum(0)
+
+
+def _sum(
+    kernel: Any,
     x: Tensor,
     y: Tensor,
-    kind: str,
-    polar: bool,
-    c: float,
-    *,
-    given: Tensor | None = None,
-    factor: Tensor | None = None,
-    level: Tensor | None = None,
-    log_weights: Tensor | None = None,
-    valid: Tensor | None = None,
-    temperature: float = 1.0,
-) -> Tensor:
-    """Gradient [n, columns] of x by the distances to y, whose own gradient is given or follows."""
-    n, (splits, span) = len(x), _splits(x, y)
-    out = x.new_zeros(splits, n, x.shape[1])
+    splits: int,
+    span: int,
+    out: Tensor,
+    *more: Tensor | int,
+    how: Comparison,
+    **settings: object,
+) -> None:
+    """Start a kernel that sums over stretches of y."""
     launch(
-        _triton_tiles.pull,
-        (quotient(n, _THREADS), splits),
+        kernel,
+        (quotient(len(x), _THREADS), splits),
         *_columns(x, y),
         span,
         out,
-        *_steps(given, x),
-        *_steps(factor, x),
-        *_steps(level, x),
-        *_steps(log_weights, x),
-        *_steps(valid, x),
-        c,
-        1 / math.sqrt(c),
-        1 / temperature,
+        *more,
+        *_steps(how.log_weights, x, y),
+        *_steps(how.valid, x, y),
+        how.c,
+        1 / math.sqrt(how.c),
+        1 / how.temperature,
         COLUMNS=x.shape[1],
-        POLAR=polar,
-        KIND=kind,
-        WEIGHTED=log_weights is not None,
-        MASKED=valid is not None,
+        POLAR=how.polar,
+        WEIGHTED=how.log_weights is not None,
+        MASKED=how.valid is not None,
         TALL=_THREADS,
         WIDE=_few(x),
+        **settings,
     )
-    return out.sum(0)
 
 
 def _columns(x: Tensor, y: Tensor) -> tuple[Tensor, int, Tensor, int]:
@@ -120,11 +100,11 @@ def _columns(x: Tensor, y: Tensor) -> tuple[Tensor, int, Tensor, int]:
     return x.detach().T.contiguous(), len(x), y.detach().T.contiguous(), len(y)
 
 
-def _steps(matrix: Tensor | None, x: Tensor) -> tuple[Tensor, int, int]:
+def _steps(matrix: Tensor | None, x: Tensor, y: Tensor) -> tuple[Tensor, int, int]:
     """Pointer to a matrix and its steps down and across; to anything, where there is none."""
     if matrix is None:
         return x, 0, 0
-    down, across = matrix.stride()
+    down, across = matrix.expand(len(x), len(y)).stride()
     return matrix.detach(), down, across
 
 

@@ -39,7 +39,6 @@ __all__ = [
 
 TILE = 256  # Points transposed at once: 10 coordinates and 4 facts of them fill 28 KiB of cache.
 FACTS = 4  # Of a point, after its coordinates: e^{r/2}, e^{−r/2}, its factor of w, e^{r/2} again.
-LARGEST = 350.0  # Radius up to which (1) is finite.
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]

@@ -19,7 +19,6 @@ import numpy as np
 
 from poincare_taxa.kernels._elementary import exp, log1p
 from poincare_taxa.kernels._numba import (
-    LARGEST,
     TILE,
     Array,
     Rows,
@@ -29,6 +28,7 @@ from poincare_taxa.kernels._numba import (
     _sinh,
     _summing,
 )
+from poincare_taxa.kernels._points import LARGEST
 
 __all__ = ["pairs", "pairs_backward"]
 

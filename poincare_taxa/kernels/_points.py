@@ -1,4 +1,4 @@
-"""Points as the kernels take them, and what is asked of the arguments."""
+"""Points and losses as the kernels take them, and what is asked of the arguments."""
 
 from typing import Literal, NamedTuple
 
@@ -7,11 +7,21 @@ from torch import Tensor
 
 from poincare_taxa.geometry._arguments import check_curvature, check_points, check_polar
 
-__all__ = ["By", "Manifold", "Points", "PointsLike", "check_rows", "table_of"]
+__all__ = [
+    "LARGEST",
+    "By",
+    "Comparison",
+    "Manifold",
+    "Points",
+    "PointsLike",
+    "check_rows",
+    "table_of",
+]
 
 Manifold = Literal["ball", "polar"]
 By = Literal["distance", "ancestor"]
 PointsLike = Tensor | tuple[Tensor, Tensor]
+LARGEST = 350.0  # Radius up to which (1) of `_numba` is finite.
 
 
 class Points(NamedTuple):
@@ -51,6 +61,11 @@ class Points(NamedTuple):
     def dim(self) -> int:
         return self.coordinates.shape[1]
 
+    @property
+    def too_far(self) -> bool:
+        """Whether a radius is past `LARGEST`."""
+        return self.radius is not None and len(self) > 0 and self.radius.max().item() > LARGEST
+
     def __len__(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         return len(self.coordinates)
 
@@ -63,6 +78,34 @@ class Points(NamedTuple):
         """Widen to float64, where differences of stored float32 values are exact."""
         radius = None if self.radius is None else self.radius.double()
         return Points(radius, self.coordinates.double(), self.c)
+
+
+class Comparison(NamedTuple):
+    """How `ranking_loss` measures and compares B anchors, their positives and K negatives."""
+
+    valid: Tensor | None = None
+    """Bool [B, K], which negatives count; None: all."""
+    log_weights: Tensor | None = None
+    """[1 or B, K], of the softmax; None: 0."""
+    margin: Tensor | None = None
+    """[B], of the margin loss; None: the loss is the softmax."""
+    temperature: float = 1.0
+    """Of the softmax."""
+    polar: bool = False
+    """Whether the points are of the polar model, else of the ball."""
+    c: float = 1.0
+    """Of the ball; 1 in the polar model."""
+
+    @property
+    def transposed(self) -> "Comparison":
+        """The same, of matrices with negatives down and anchors across."""
+        valid, log_weights = (None if x is None else x.T for x in self[:2])
+        return self._replace(valid=valid, log_weights=log_weights)
+
+    def logits(self, distances: Tensor) -> Tensor:
+        """Log w − d/T [B, K]."""
+        scaled = distances / self.temperature
+        return -scaled if self.log_weights is None else self.log_weights - scaled
 
 
 def table_of(x: Tensor, manifold: Manifold, c: float) -> Tensor:

@@ -7,14 +7,13 @@ With d₊ the distance to the positive, d_k to the negatives, w_k their weights 
 
 sums over the valid negatives. A backend (see `_backend`) fuses all of it in two functions,
 
-    ranking(table, anchor, positive, negatives, valid, log_weights, kind, margin, temperature,
-            polar, c) -> (loss [B], saved)
-    ranking_backward(table, …, c, saved, grad [B]) -> (rows [R], values [R, columns])
+    ranking(table, anchor, positive, negatives, how) -> (loss [B], saved)
+    ranking_backward(table, …, how, saved, grad [B]) -> (rows [R], values [R, columns])
 
-with ``margin`` a tensor [B] (None for the softmax), ``saved`` a tuple of tensors, None instead of
-both where the first cannot (radii beyond what it is for), and a gradient
-that is the sum over entries (rows[i], values[i]); a negative that all anchors share is one entry,
-and where each row is there once and they ascend, nothing is left to add up.
+with ``how`` a `Comparison`, ``saved`` a tuple of tensors, None instead of both where the first
+cannot (radii beyond what it is for), and a gradient that is the sum over entries (rows[i],
+values[i]); a negative that all anchors share is one entry, and where each row is there once and
+they ascend, nothing is left to add up.
 """
 
 from types import ModuleType
@@ -26,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.kernels._backend import Backend, choose
-from poincare_taxa.kernels._points import Manifold, check_rows, table_of
+from poincare_taxa.kernels._points import Comparison, Manifold, check_rows, table_of
 
 __all__ = ["RankingKind", "ranking_loss"]
 
@@ -119,14 +118,13 @@ def ranking_loss(
     if log_weights is not None:
         if log_weights.shape not in ((k,), (b, k)):
             raise ValueError(f"log_weights are [{k}] or [{b}, {k}]; got {log_weights.shape}")
-        log_weights = log_weights.detach().to(table.dtype)
+        log_weights = torch.atleast_2d(log_weights.detach().to(table.dtype))
     module = choose(backend, table.device)
-    settings = valid, log_weights, loss, margins, temperature
-    about = (*settings, manifold == "polar", c)
-    found = None if module is None else module.ranking(table, anchor, positive, negatives, *about)
+    how = Comparison(valid, log_weights, margins, temperature, manifold == "polar", c)
+    found = None if module is None else module.ranking(table, anchor, positive, negatives, how)
     if found is None:
-        return _by_geometry(table, anchor, positive, negatives, *settings, manifold, c, sparse)
-    return _Ranking.apply(table, anchor, positive, negatives, about, found, module, sparse)
+        return _by_geometry(table, anchor, positive, negatives, how, sparse)
+    return _Ranking.apply(table, anchor, positive, negatives, how, found, module, sparse)
 
 
 class _Ranking(torch.autograd.Function):
@@ -139,14 +137,14 @@ class _Ranking(torch.autograd.Function):
         anchor: Tensor,
         positive: Tensor,
         negatives: Tensor,
-        about: tuple[Any, ...],
+        how: Comparison,
         found: tuple[Tensor, tuple[Tensor, ...]],
         module: ModuleType,
         sparse: bool,
     ) -> Tensor:
         loss, saved = found
         ctx.save_for_backward(table, anchor, positive, negatives, *saved)
-        ctx.settings = about, module, sparse
+        ctx.settings = how, module, sparse
         return loss
 
     @staticmethod
@@ -154,10 +152,10 @@ class _Ranking(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
-        about, module, sparse = ctx.settings
+        how, module, sparse = ctx.settings
         table, anchor, positive, negatives, *saved = ctx.saved_tensors
         rows, values = module.ranking_backward(
-            table, anchor, positive, negatives, *about, tuple(saved), grad
+            table, anchor, positive, negatives, how, tuple(saved), grad
         )
         if sparse:
             once = not rows.is_cuda and bool((rows.diff() > 0).all())
@@ -200,13 +198,7 @@ def _by_geometry(
     anchor: Tensor,
     positive: Tensor,
     negatives: Tensor,
-    valid: Tensor | None,
-    log_weights: Tensor | None,
-    kind: str,
-    margin: Tensor | None,
-    temperature: float,
-    manifold: Manifold,
-    c: float,
+    how: Comparison,
     sparse: bool,
 ) -> Tensor:
     """Leave the gradient to autograd: rows gathered once, and all distances stored."""
@@ -215,22 +207,21 @@ def _by_geometry(
     a, p, n = x.tensor_split([len(anchor), 2 * len(anchor)])
     shared = negatives.ndim == 1
     n = n if shared else n.view(*negatives.shape, x.shape[1])
-    if manifold == "ball":
-        near = ball.dist(a, p, c=c)
-        far = ball.cdist(a, n, c=c) if shared else ball.dist(a[:, None], n, c=c)
-    else:
+    if how.polar:
         (r, u), (s, v), (t, w) = ((x[..., 0], x[..., 1:]) for x in (a, p, n))
         near = polar.dist(r, u, s, v)
         far = polar.cdist(r, u, t, w) if shared else polar.dist(r[:, None], u[:, None], t, w)
-    valid = torch.ones_like(far, dtype=torch.bool) if valid is None else valid
-    if kind == "margin":
-        assert margin is not None
-        hinge = (near[:, None] - far + margin[:, None]).clamp(min=0)
+    else:
+        near = ball.dist(a, p, c=how.c)
+        far = ball.cdist(a, n, c=how.c) if shared else ball.dist(a[:, None], n, c=how.c)
+    valid = torch.ones_like(far, dtype=torch.bool) if how.valid is None else how.valid
+    if how.margin is not None:
+        hinge = (near[:, None] - far + how.margin[:, None]).clamp(min=0)
         return torch.where(valid, hinge, 0).sum(1) / valid.sum(1).clamp(min=1)
-    logits = -far / temperature if log_weights is None else log_weights - far / temperature
     # not −inf: where a whole row is masked, the gradient of logsumexp would pass through nan
-    logits = logits.masked_fill(~valid, torch.finfo(logits.dtype).min / 2)
+    logits = how.logits(far).masked_fill(~valid, torch.finfo(far.dtype).min / 2)
     if logits.shape[1] == 0:
         return 0 * near
+    level = torch.logsumexp(logits, 1)
     # not softplus, which torch rounds to its argument from 20 on
-    return torch.logaddexp(torch.logsumexp(logits, 1) + near / temperature, torch.zeros_like(near))
+    return torch.logaddexp(level + near / how.temperature, torch.zeros_like(near))

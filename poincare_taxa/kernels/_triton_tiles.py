@@ -13,7 +13,7 @@ needs, over the valid ones:
           \sum_j 1, \quad \sum_j [d_j < \ell].
 
 Back, the gradient of the loss by d_j is f w_j e^{−d_j/T − ℓ} or f [d_j < ℓ], with f a factor of the
-anchor, and `pull` computes it from distances of its own.
+anchor, and `pull` computes it from distances of its own, or is given it as f.
 """
 # pyright: basic, reportInvalidTypeForm=false, reportAssignmentType=false
 # pyright: reportGeneralTypeIssues=false, reportMissingImports=false
@@ -104,8 +104,8 @@ def ranking(
     y,
     m,
     span,
-    reach,
     out,
+    reach,
     log_weights,
     weights_down,
     weights_across,
@@ -175,9 +175,6 @@ def pull(
     m,
     span,
     out,
-    given,
-    given_down,
-    given_across,
     factor,
     factor_down,
     factor_across,
@@ -203,8 +200,8 @@ def pull(
 ):
     """Add to out [splits, n, columns] the gradients of x, by stretches of `span` points of y.
 
-    That by the distances is given (KIND "given"), or follows from factor and level. In every matrix
-    the next i is so many numbers down, the next j across: none, where a vector stands for one.
+    That by the distances is the factor (KIND "given"), or follows from factor and level. In every
+    matrix the next i is so many numbers down, the next j across: none, if a vector stands for it.
     """
     i = tl.program_id(0).to(tl.int64) * TALL + tl.arange(0, TALL)[:, None]
     split = tl.program_id(1).to(tl.int64)
@@ -220,19 +217,19 @@ def pull(
         fact1, fact2 = _fact(own1, c, POLAR), _fact(own2, c, POLAR)
         by_own, _, turn, other = _slopes(own1, fact1, own2, fact2, square, c, unit, POLAR)
         counts = _counts(valid, valid_down, valid_across, i, n, j, m, MASKED)
-        if KIND == "given":
-            g = tl.load(given + (i * given_down + j * given_across), mask=counts, other=0.0)
-        else:
+        if KIND != "given":
             d = _distance(own1, fact1, own2, fact2, square, c, unit, POLAR)
-            f = tl.load(factor + (i * factor_down + j * factor_across), mask=counts, other=0.0)
+        # after the distance: loaded before it, g would take registers from it
+        g = tl.load(factor + (i * factor_down + j * factor_across), mask=counts, other=0.0)
+        if KIND != "given":
             limit = tl.load(level + (i * level_down + j * level_across), mask=counts, other=0.0)
             if KIND == "softmax":
                 logit = _logit(
                     d, rate, log_weights, weights_down, weights_across, i, j, counts, WEIGHTED
                 )
-                g = f * tl.where(counts, _exp(logit - limit), 0.0)
+                g *= tl.where(counts, _exp(logit - limit), 0.0)
             else:
-                g = tl.where(d < limit, f, 0.0)
+                g = tl.where(d < limit, g, 0.0)
         push += tl.sum(g * by_own, axis=1)[:, None]
         turn = g * turn
         a_at, b_at = x + first * n + i, y + first * m + j
