@@ -157,8 +157,8 @@ def _nearest(
         left = torch.from_numpy(at).to(skip.device)
         some = queries[0][left], queries[1][left]
         found = kernels.nearest(table, some, width, manifold="polar", skip=skip[left])
-        distance, rows = found.distance.cpu().numpy(), found.row.cpu().numpy()
-        done = distance[:, -1] > distance[:, k - 1]  # inf where there are no more
+        distance, rows = found.distance.cpu().numpy(), found.row.clamp(min=0).cpu().numpy()
+        done = distance[:, -1] > distance[:, k - 1]  # infinitely far where there are no more
         yield _Near(at[done], rows[done], _chances(distance[done], k))
         at = at[~done]
         if len(at) == 0:

@@ -70,6 +70,15 @@ def test_scan_all__has_the_statistics_of_scan(places, parts, wider, monkeypatch)
         assert (np.nanmean(slow["by lot"]) > 0.2) == (places < 600)
 
 
+def test_scan_all__asks_for_more_neighbours_than_there_are():
+    taxonomy = synthetic_taxonomy(100)
+    radius, direction = random_points(5)
+    where = torch.arange(100) % 5
+    slow, fast = both(taxonomy, Points(radius[where], direction[where]))
+    for name, values in slow.items():
+        assert np.allclose(fast[name], values, rtol=1e-9, equal_nan=True), name
+
+
 def test_scan_all__of_a_layout_breaks_ties_one_way_or_another():
     """Siblings of a layout are equally far but for rounding, which these two round differently."""
     taxonomy = synthetic_taxonomy(600)
