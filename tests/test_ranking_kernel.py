@@ -1,6 +1,9 @@
 """`kernels.ranking_loss` against the losses and geometry, in float64, through autograd."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -321,3 +324,34 @@ def test_ranking_loss__refuses_what_does_not_fit(backend):
     ):
         with pytest.raises(ValueError, match=message):
             call(**changes)
+
+
+GRADIENT = """
+import torch
+from poincare_taxa import kernels
+
+x = torch.randn(700, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+table = (0.9 * x / (1 + x.norm(dim=1, keepdim=True))).requires_grad_()
+rows = torch.arange(700).reshape(7, 100)
+loss = kernels.ranking_loss(table, rows[0], rows[1], rows[2], backend="numba").sum()
+loss.backward()
+print(loss.item().hex(), table.grad.numpy().tobytes().hex())
+"""
+
+
+def test_ranking_loss__has_the_bits_of_its_first_run_in_later_ones(tmp_path):
+    """Whether the code was just compiled or kept by another process: a resumed run needs it."""
+    pytest.importorskip("numba", reason="numba is not installed (extra: fast)")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, later = (
+        subprocess.run(
+            [sys.executable, "-c", GRADIENT],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    )
+    assert any(tmp_path.rglob("*.nbi"))
+    assert first == later

@@ -65,8 +65,12 @@ def _named(function: Any) -> Any:
 
 
 def _compiler(**options: Any) -> Any:
-    """Return a decorator that compiles a helper with these options besides the usual ones."""
-    chosen: dict[str, Any] = OPTIONS | options
+    """Return a decorator that compiles a helper with these options besides the usual ones.
+
+    Inlined, not called: a call in code that was just compiled finds the helper's own machine code,
+    in code from the disk the copy that was kept with it, and these may round differently.
+    """
+    chosen: dict[str, Any] = OPTIONS | {"forceinline": True} | options
     return lambda function: njit(**chosen)(_named(function))
 
 
