@@ -7,7 +7,6 @@ which share of this device's own measured limits that is, the peak memory, and t
 
 import gc
 import json
-import math
 import os
 import platform
 import re
@@ -319,14 +318,13 @@ def load(path: Path) -> list[dict[str, Any]]:
 
 
 def expected_seconds(rows: Rows, about: dict[str, Any], items: int) -> float:
-    """What a call would take at the rate of the last row about the same: 0 if there is none."""
-    alike = [row for row in rows.kept if about.items() <= row.items()]
-    if not alike:
-        return 0.0
-    last = alike[-1]
-    if last["status"].startswith("left out"):
-        return math.inf
-    return items / last.get("items_per_second", math.inf)
+    """What a call would take at the rate last measured of the same: 0 if there is none."""
+    rates = [
+        row["items_per_second"]
+        for row in rows.kept
+        if about.items() <= row.items() and "items_per_second" in row
+    ]
+    return items / rates[-1] if rates else 0.0
 
 
 def timing(times: Times, items: int) -> dict[str, Any]:
