@@ -15,6 +15,7 @@ from strategies import taxonomies
 from tolerance import eps
 
 from poincare_taxa import _scan, _subjects, evaluation, metrics
+from poincare_taxa import report as report_module
 from poincare_taxa._scan import Points
 from poincare_taxa.evaluation import evaluate
 from poincare_taxa.geometry import convert, polar
@@ -676,6 +677,21 @@ def test_estimate__is_the_mean_with_its_standard_error(n, seed):
     assert found.count == n
     assert found.low <= found.value <= found.high
     # 400 resamples know the width 2 · 1.96 · σ/√n within a fifth or so.
+    assert found.high - found.low == pytest.approx(3.92 * x.std() / math.sqrt(n), rel=0.35)
+
+
+@pytest.mark.parametrize("n", [2000, 2057])
+def test_estimate__of_many_taxa_draws_groups_of_them(n, monkeypatch):
+    """As wide an interval, from a table of drawings that does not grow with the taxa."""
+    monkeypatch.setattr(report_module, "_GROUPS", 200)
+    drawn, original = [], report_module._resamples
+    monkeypatch.setattr(report_module, "_resamples", lambda k: drawn.append(k) or original(k))
+    x = np.sort(np.random.default_rng(0).exponential(size=n))
+    table = np.stack([x, np.ones(n)], axis=1)
+    found = Estimate.of(table, lambda sums: sums[..., 0] / sums[..., 1])
+    assert drawn == [200]
+    assert (found.value, found.count) == (pytest.approx(x.mean()), n)
+    assert found.low <= found.value <= found.high
     assert found.high - found.low == pytest.approx(3.92 * x.std() / math.sqrt(n), rel=0.35)
 
 
