@@ -140,7 +140,7 @@ def plan(taxa: int, *, queries: int = 1000, speed: dict[str, float] | None = Non
 
     sampled = step("evaluate", "evaluate", Work(taxa, queries_asked(taxa, queries)))
     exactly = step(EXACTLY, EXACTLY, Work(taxa, taxa), like="evaluate")
-    # Small trees, of which alone every taxon was asked, do not show what the points themselves take.
+    # Every taxon was asked of small trees alone, which do not show what the points take.
     exactly = replace(exactly, memory=max(exactly.memory, sampled.memory))
     return [
         step("read", "read", Work(taxa)),
