@@ -563,8 +563,8 @@ def test_project__makes_points_valid_and_keeps_valid_ones_to_the_bit(dtype, dim,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((torch.ones(2).int(), torch.ones(2, 3)) * 2, "radii must be tensors of float32 or .* torch.int32"),
-        ((torch.ones(2), torch.ones(2, 3).int()) * 2, "points must be tensors of float32 or .* torch.int32"),
+        ((torch.ones(2).int(), torch.ones(2, 3)) * 2, "radii must be .* torch.int32"),
+        ((torch.ones(2), torch.ones(2, 3).int()) * 2, "points must be .* torch.int32"),
         ((torch.ones(2), torch.ones(2, 3), torch.ones(2), torch.ones(2, 4)), r"3\) and \(2, 4\)"),
         ((torch.ones(5), torch.ones(2, 3)) * 2, r"got radius \(5,\) and direction \(2, 3\)"),
         ((torch.ones(2), torch.tensor(1.0)) * 2, "need a last dimension"),
