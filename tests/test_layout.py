@@ -13,6 +13,9 @@ from poincare_taxa.layout import layout
 from poincare_taxa.readers import load_sample
 from poincare_taxa.taxonomy import Taxonomy
 
+# float32 in two dimensions is soon full; what that costs is said, and tested on its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.* share their siblings' direction")
+
 DTYPES = [torch.float64, torch.float32]
 
 
