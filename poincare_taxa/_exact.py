@@ -18,6 +18,7 @@ from poincare_taxa import kernels
 from poincare_taxa._scan import Points
 from poincare_taxa._subjects import Clock, QueryTaxa
 from poincare_taxa.kernels import By
+from poincare_taxa.kernels._points import LARGEST
 from poincare_taxa.taxonomy import Taxonomy
 
 __all__ = ["TreeNeighbours", "rank_statistics", "scan_all", "suits"]
@@ -29,12 +30,11 @@ Array = NDArray[Any]
 _QUERIES = 256  # That pass over the points together,
 _TARGETS = 1 << 20  # and the targets that they have together.
 _WIDER = (160, 2560)  # Neighbours asked for where the last places are tied, and at most.
-_LARGEST = 350.0  # Radius up to which the searches take no detour.
 
 
 def suits(points: Points) -> bool:
     """Whether these points can be searched: all are valid, none is beyond reach."""
-    return bool(points.valid.all()) and bool((points.radius <= _LARGEST).all())
+    return bool(points.valid.all()) and bool((points.radius <= LARGEST).all())
 
 
 def scan_all(

@@ -77,7 +77,7 @@ def _compiler(**options: Any) -> Any:
 _inline = _compiler(inline="always")
 _helper = _compiler()
 _fusing = _compiler(fastmath={"contract"})  # product and sum in one, rounded once
-_summing = _compiler(fastmath={"contract", "reassoc"})  # and sums in whatever order is fastest
+_summing = _compiler(fastmath={"contract", "nsz", "reassoc"})  # and sums in any order
 
 
 def _kernel(

@@ -29,15 +29,13 @@ from poincare_taxa.kernels._numba import (
     TILE,
     Array,
     Rows,
-    _compiler,
     _helper,
     _kernel,
     _prepare,
+    _summing,
 )
 
 __all__ = ["collect", "ranking", "ranking_backward"]
-
-_summing = _compiler(fastmath={"reassoc", "contract", "nsz"})
 
 
 @_helper
