@@ -25,8 +25,10 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from benchmarks.tables import write_markdown, write_tsv
-from poincare_taxa.kernels import _gpu, _gpu_search, _gpu_tiles
-from poincare_taxa.kernels._points import Comparison, Points
+from poincare_taxa.kernels import triton as _gpu
+from poincare_taxa.kernels.arguments import Comparison, Points
+from poincare_taxa.kernels.triton import search_calls as _gpu_search
+from poincare_taxa.kernels.triton import tile_calls as _gpu_tiles
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

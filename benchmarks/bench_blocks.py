@@ -23,7 +23,7 @@ SECONDS = 0.5
 Blocks = dict[str, Callable[[], Any]]
 
 TAX = pt.load_sample("mammals")
-TREE = pt.TreeIndex(TAX)
+TREE = pt.blocks.TreeIndex(TAX)
 GENERATOR = torch.Generator().manual_seed(0)
 
 
@@ -48,8 +48,8 @@ def pairs() -> Blocks:
         "StratifiedPairs": pt.StratifiedPairs(TREE, shares),
         "ClosurePairs": closure,
         "MixedPairs of the first two": pt.MixedPairs([near, every], [0.5, 0.5]),
-        "LCAPairs": pt.LCAPairs(TREE),
-        "LCATriplets": pt.LCATriplets(TREE),
+        "LCAPairs": pt.blocks.LCAPairs(TREE),
+        "LCATriplets": pt.blocks.LCATriplets(TREE),
     }
     return {
         name: lambda draw=sampler: draw.sample(BATCH, generator=GENERATOR)
@@ -101,27 +101,31 @@ class Batch:
 
 def losses() -> Blocks:
     b = Batch()
-    u, v = pt.LCAPairs(TREE).sample(BATCH, generator=GENERATOR).unbind(1)
-    three = pt.LCATriplets(TREE).sample(BATCH, generator=GENERATOR)
+    u, v = pt.blocks.LCAPairs(TREE).sample(BATCH, generator=GENERATOR).unbind(1)
+    three = pt.blocks.LCATriplets(TREE).sample(BATCH, generator=GENERATOR)
 
     def stress() -> torch.Tensor:
-        return pt.stress_loss(pt.dist(b.points(u), b.points(v)), TREE.distance(u, v), tau=1.6)
+        return pt.blocks.stress_loss(
+            pt.dist(b.points(u), b.points(v)), TREE.distance(u, v), tau=1.6
+        )
 
     def triplets() -> torch.Tensor:
         x = b.points(three)
         a, n, f = x.unbind(1)
         d = torch.stack((pt.dist(a, n), pt.dist(a, f), pt.dist(n, f)), dim=1)
-        return pt.triplet_loss(d, pt.ball.dist0(x))
+        return pt.blocks.triplet_loss(d, pt.ball.dist0(x))
 
     def tile() -> torch.Tensor:
         a, p, n = (b.points(x) for x in (b.pairs[:, 1], b.pairs[:, 0], b.tile.nodes))
         found = pt.dist(a, p), pt.cdist(a, n)
-        return pt.softmax_ranking_loss(*found, mask=b.tile.mask, log_weights=b.tile.log_weights)
+        return pt.blocks.softmax_ranking_loss(
+            *found, mask=b.tile.mask, log_weights=b.tile.log_weights
+        )
 
     found = {
         "distances alone": lambda: sum(d.sum() for d in b.distances()),
-        "margin_ranking_loss": lambda: pt.margin_ranking_loss(*b.distances(), 0.2),
-        "softmax_ranking_loss": lambda: pt.softmax_ranking_loss(*b.distances()),
+        "margin_ranking_loss": lambda: pt.blocks.margin_ranking_loss(*b.distances(), 0.2),
+        "softmax_ranking_loss": lambda: pt.blocks.softmax_ranking_loss(*b.distances()),
         "softmax_ranking_loss, tile of 4,096": tile,
         "stress_loss, 512 pairs": stress,
         "triplet_loss, 512 triplets": triplets,
@@ -179,8 +183,12 @@ def projection() -> Blocks:
         plain = milliseconds(optimizer.step)
         pt.project_after_step(optimizer, b.table)
         found[f"step with project_after_step, {name} (without it {plain:.2f} ms)"] = optimizer.step
-        found[f"clip_gradients, {name}"] = lambda table=b.table: pt.clip_gradients(table, 1.0)
-    return found | {f"project_all, {len(TAX):,} rows": lambda: pt.project_all(b.table.detach())}
+        found[f"clip_gradients, {name}"] = lambda table=b.table: pt.blocks.clip_gradients(
+            table, 1.0
+        )
+    return found | {
+        f"project_all, {len(TAX):,} rows": lambda: pt.blocks.project_all(b.table.detach())
+    }
 
 
 def curriculum() -> Blocks:
@@ -192,10 +200,10 @@ def curriculum() -> Blocks:
     widest = int(width.argmax())
     return {
         "limit": lambda: every.limit(max_gap=3, max_depth=5),
-        f"join_at_parent, a level of {int(width.max()):,}": lambda: pt.join_at_parent(
+        f"join_at_parent, a level of {int(width.max()):,}": lambda: pt.blocks.join_at_parent(
             points, TREE, widest, generator=GENERATOR
         ),
-        "lift, 512 × 50": lambda: pt.lift(nodes, TREE, 5),
+        "lift, 512 × 50": lambda: pt.blocks.lift(nodes, TREE, 5),
     }
 
 

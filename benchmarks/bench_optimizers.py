@@ -61,30 +61,30 @@ def step_time(rows: int, name: str) -> tuple[float, float]:
     return statistics.median(seconds[1:]), state / rows
 
 
-def final_stress(tree: pt.TreeIndex, name: str, lr: float, seed: int) -> float:
+def final_stress(tree: pt.blocks.TreeIndex, name: str, lr: float, seed: int) -> float:
     """Stress at fresh pairs after training a random start."""
     sparse, _, make = OPTIMIZERS[name]
     emb = table(len(tree), sparse, seed)
     optimizer = make(emb.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(seed)
-    pairs = pt.LCAPairs(tree)
+    pairs = pt.blocks.LCAPairs(tree)
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = lr * (1 - step / STEPS)
         u, v = pairs.sample(BATCH, generator=generator).unbind(1)
         optimizer.zero_grad()
-        pt.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0).backward()
+        pt.blocks.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0).backward()
         optimizer.step()
     with torch.no_grad():
         u, v = pairs.sample(20_000, generator=generator).unbind(1)
-        return float(pt.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0))
+        return float(pt.blocks.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0))
 
 
 def main(rows: int) -> None:
-    tree = pt.TreeIndex(pt.load_sample("mammals").subtree("Carnivora"))
+    tree = pt.blocks.TreeIndex(pt.load_sample("mammals").subtree("Carnivora"))
     with torch.no_grad():
         emb = table(len(tree), False, 0)
-        u, v = pt.LCAPairs(tree).sample(20_000).unbind(1)
-        floor = float(pt.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0))
+        u, v = pt.blocks.LCAPairs(tree).sample(20_000).unbind(1)
+        floor = float(pt.blocks.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0))
     out: list[dict[str, object]] = []
     for name in OPTIMIZERS:
         seconds, state = step_time(rows, name)

@@ -29,7 +29,7 @@ def row(name: str, draw: Callable[[], torch.Tensor], items: int) -> None:
     print(f"{name:44} {1e3 * seconds:9.2f} ms {items / seconds / 1e6:9.2f} M/s")
 
 
-def assert_unrelated(nodes: torch.Tensor, anchor: torch.Tensor, tree: pt.TreeIndex) -> None:
+def assert_unrelated(nodes: torch.Tensor, anchor: torch.Tensor, tree: pt.blocks.TreeIndex) -> None:
     related = tree.is_ancestor(nodes, anchor) | tree.is_ancestor(anchor, nodes)
     assert not related[nodes >= 0].any()
 
@@ -37,14 +37,14 @@ def assert_unrelated(nodes: torch.Tensor, anchor: torch.Tensor, tree: pt.TreeInd
 def tree_samplers(generator: torch.Generator) -> None:
     tax = pt.read_ncbi()
     start = time.process_time()
-    tree = pt.TreeIndex(tax)
+    tree = pt.blocks.TreeIndex(tax)
     print(f"{len(tax):,} taxa; TreeIndex built in {time.process_time() - start:.2f} s")
     for pairs in (
         pt.ParentChildPairs(tree),
         pt.AncestorPairs(tree),
         pt.StratifiedPairs(tree, SHARES),
-        pt.LCAPairs(tree),
-        pt.LCATriplets(tree),
+        pt.blocks.LCAPairs(tree),
+        pt.blocks.LCATriplets(tree),
     ):
         drawn = pairs.sample(100_000, generator=generator)
         if isinstance(pairs, pt.AncestorPairs):

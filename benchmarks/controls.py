@@ -26,8 +26,8 @@ from tables import write_markdown, write_tsv
 from why_it_failed import ECHINODERMATA, MEASURES, Row, mean_and_deviation, measured, start
 
 import poincare_taxa as pt
-from poincare_taxa.objectives import LevelStress
-from poincare_taxa.schedules import Cosine
+from poincare_taxa.blocks.schedules import Cosine
+from poincare_taxa.training.objectives import LevelStress
 
 CURVATURE = 1e-8
 STEPS = [0.1, 0.4, 0.8, 1.6, 3.2, 6.4]

@@ -198,7 +198,7 @@ def average_precision(pairs: pt.ClosurePairs, radius: Tensor, direction: Tensor)
     """MAP of the ancestors, ranked by distance; nan where there are too many nodes."""
     if pairs.num_nodes > SMALL:
         return math.nan
-    return pt.rank_ancestors(pairs, radius, direction).mean_average_precision
+    return pt.closure.rank_ancestors(pairs, radius, direction).mean_average_precision
 
 
 def _ensure_above(start: float, end: float) -> None:

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 import poincare_taxa as pt
-from poincare_taxa import _sections, metrics
-from poincare_taxa._exact import scan_all
-from poincare_taxa._scan import Points
-from poincare_taxa._subjects import Clock, Embedding, QueryTaxa, Tree, scan, stream
-from poincare_taxa.report import _resamples  # pyright: ignore[reportPrivateUsage]
+from poincare_taxa.evaluation import metrics
+from poincare_taxa.evaluation import rows as _sections
+from poincare_taxa.evaluation._scan import Points
+from poincare_taxa.evaluation.rank_counts import scan_all
+from poincare_taxa.evaluation.report import _resamples  # pyright: ignore[reportPrivateUsage]
+from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, Tree, scan, stream
 
 __all__ = ["Comparison"]
 
@@ -38,7 +39,7 @@ class Comparison:
         )
         self.tree = self._scanned(Tree(tax), self.asked)
 
-    def __call__(self, before: pt.Layout, after: pt.Layout) -> list[Row]:
+    def __call__(self, before: pt.layouts.Layout, after: pt.layouts.Layout) -> list[Row]:
         """Return a row for each measure: its values, gain, and the standard error of the gain."""
         rng = torch.Generator().manual_seed(self.seed)
         random = torch.randn(before.direction.shape, generator=rng, dtype=torch.float64)

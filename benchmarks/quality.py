@@ -27,12 +27,12 @@ from paired import Comparison
 from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
-from poincare_taxa.codes import sparse_code, tight_code
 from poincare_taxa.geometry import ball
+from poincare_taxa.layouts.codes import sparse_code, tight_code
 from poincare_taxa.readers import read_parents
 
-# `poincare_taxa.layout` names the function; its module is patched to take ideas away.
-layout_module = importlib.import_module("poincare_taxa.layout")
+# `poincare_taxa.layouts.tree` names the function; its module is patched to take ideas away.
+layout_module = importlib.import_module("poincare_taxa.layouts.tree")
 MEASURES = ["precision@10", "ancestor MAP", "ancestor mean rank", "Spearman", "mean distortion"]
 PARTS = {"precision", "ancestor", "correlation", "distortion"}
 
@@ -154,7 +154,7 @@ IDEAS = {
     "tight codes also in tall subtrees": {"sparse_code": lambda k, m, centred: tight_code(k, m)},
     "the root not at a pole: no untouched coordinates": {"_pole": everywhere},
 }
-"""Parts of `poincare_taxa.layout` to take away, one at a time."""
+"""Parts of `poincare_taxa.layouts.tree` to take away, one at a time."""
 
 
 @app.command()
@@ -233,7 +233,7 @@ def refine(
         write_markdown(f"refine{suffix}", _side_by_side(rows))
 
 
-def _beyond(points: pt.Layout) -> int:
+def _beyond(points: pt.layouts.Layout) -> int:
     """Count the taxa that a view in a float64 ball pulls in to its rim."""
     return int((points.radius > ball.max_radius(torch.float64)).sum())
 

@@ -22,7 +22,7 @@ import typer
 from tables import RESULTS, write_markdown, write_tsv
 
 import poincare_taxa as pt
-from poincare_taxa.objectives import LevelStress
+from poincare_taxa.training.objectives import LevelStress
 
 CLADES = [7586, 6447, 2697495]  # Echinodermata, Mollusca, Spiralia
 GROUPS = ["phylum", "class", "order", "family"]

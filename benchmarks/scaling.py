@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.measure import Machine, Rows, Times, timing
 from benchmarks.tables import commit
-from poincare_taxa import planning
+from poincare_taxa.model import planning
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 
 STEPS = (*planning.STEPS, planning.EXACTLY)

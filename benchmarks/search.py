@@ -25,7 +25,7 @@ from benchmarks.measure import (
 )
 from poincare_taxa import kernels
 from poincare_taxa.geometry import polar
-from poincare_taxa.layout import layout
+from poincare_taxa.layouts.tree import layout
 from poincare_taxa.testing import synthetic_taxonomy
 
 K, DIM = 10, 10

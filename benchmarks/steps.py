@@ -26,10 +26,10 @@ from benchmarks.measure import (
     side_by_side,
     timing,
 )
-from poincare_taxa import planning
 from poincare_taxa.geometry import polar
-from poincare_taxa.layout import Layout, layout
-from poincare_taxa.refinement import refine
+from poincare_taxa.layouts.refinement import refine
+from poincare_taxa.layouts.tree import Layout, layout
+from poincare_taxa.model import planning
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 
 QUERIES = 100
@@ -211,7 +211,7 @@ def check_refinement(taxonomy: pt.Taxonomy, points: Layout) -> None:
 
 
 def check_evaluation(
-    taxonomy: pt.Taxonomy, points: Layout, report: pt.Report, queries: int
+    taxonomy: pt.Taxonomy, points: Layout, report: pt.evaluation.Report, queries: int
 ) -> None:
     """Refuse mean ranks of ancestors that counting, one query after another, does not give.
 
@@ -259,7 +259,7 @@ def measure_exact(rows: Rows, taxa: int, *, patience: float = 300.0) -> None:
     radius, direction, _ = layout(taxonomy)
     points = radius.to(device), direction.to(device)
 
-    def evaluate() -> pt.Report:
+    def evaluate() -> pt.evaluation.Report:
         return pt.evaluate(points, taxonomy, exact=True, device=device, progress=False)
 
     with peak_memory(rows.machine) as peak:
@@ -281,7 +281,7 @@ def check_exact(device: torch.device) -> None:
 PARTS = {"precision", "ancestor", "neighbour"}
 
 
-def compare(exact: pt.Report, sampled: pt.Report) -> None:
+def compare(exact: pt.evaluation.Report, sampled: pt.evaluation.Report) -> None:
     for name in ("precision@10", "ancestor MAP", "ancestor mean rank", "neighbour MAP"):
         one, other = exact[name].value, sampled[name].value
         if not abs(one - other) <= 1e-3 * abs(other):

@@ -180,7 +180,7 @@ def measure_step(rows: Rows, *, taxa: int, pairs: int, seconds: float = 1.0) -> 
         "taxa": taxa,
         "items": pairs,
     }
-    tree = pt.TreeIndex(synthetic_taxonomy(taxa)).to(device)
+    tree = pt.blocks.TreeIndex(synthetic_taxonomy(taxa)).to(device)
     generator = torch.Generator(device).manual_seed(0)
     source, tile = pt.AncestorPairs(tree), pt.SharedNegatives(tree, NEGATIVES)
     embedding = pt.PoincareEmbedding(

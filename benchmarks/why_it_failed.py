@@ -28,8 +28,8 @@ import typer
 from tables import RESULTS, write_markdown, write_tsv
 
 import poincare_taxa as pt
-from poincare_taxa.schedules import Cosine
-from poincare_taxa.tree_index import TreeIndex
+from poincare_taxa.blocks.schedules import Cosine
+from poincare_taxa.blocks.tree_index import TreeIndex
 
 ECHINODERMATA, MOLLUSCA = 7586, 6447
 PICTURES = Path(__file__).parents[1] / "docs"
@@ -182,7 +182,7 @@ def make_pairs(tree: TreeIndex, name: str) -> pt.AncestorPairs:
     if name == "parents":
         return pt.ParentChildPairs(tree)
     if name == "depths balanced":
-        return pt.StratifiedPairs(tree, pt.balanced_depths(tree), by="depth")
+        return pt.StratifiedPairs(tree, pt.blocks.balanced_depths(tree), by="depth")
     if name == "all":
         return pt.AncestorPairs(tree)
     return pt.StratifiedPairs(tree, {"parent": 0.1, "grandparent": 0.1, "deeper": 0.8})
@@ -212,9 +212,9 @@ def make_margin(tree: TreeIndex, name: str) -> Any:
 def make_blocks(tree: TreeIndex, recipe: Recipe) -> dict[str, Any]:
     """Loss, and what it draws; stress and triplets draw evenly over the depth of the LCA."""
     if recipe.loss == "stress":
-        return {"loss": pt.StressLoss(), "pairs": pt.LCAPairs(tree)}
+        return {"loss": pt.StressLoss(), "pairs": pt.blocks.LCAPairs(tree)}
     if recipe.loss == "triplets":
-        return {"loss": pt.TripletLoss(), "pairs": pt.LCATriplets(tree)}
+        return {"loss": pt.TripletLoss(), "pairs": pt.blocks.LCATriplets(tree)}
     loss = pt.SoftmaxRankingLoss()
     if recipe.loss == "hinge":
         loss = pt.DepthMarginRankingLoss(margin=make_margin(tree, recipe.margin))
@@ -242,7 +242,7 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-def train(tax: pt.Taxonomy, recipe: Recipe, seed: int) -> pt.Run:
+def train(tax: pt.Taxonomy, recipe: Recipe, seed: int) -> pt.training.Run:
     """Run a recipe through `fit`."""
     tree = TreeIndex(tax)
     total = recipe.epochs_of_data * len(pt.AncestorPairs(tree))
@@ -300,7 +300,9 @@ def measured(points: Any, tax: pt.Taxonomy, *, c: float = 1.0) -> tuple[Row, Row
     return value, tree
 
 
-def one_run(tax: pt.Taxonomy, make: Callable[[], pt.Run], epochs: int | None = None) -> Row:
+def one_run(
+    tax: pt.Taxonomy, make: Callable[[], pt.training.Run], epochs: int | None = None
+) -> Row:
     """Train and measure."""
     begin = time.process_time()
     with warnings.catch_warnings(record=True) as caught:
@@ -333,13 +335,13 @@ def references(tax: pt.Taxonomy, seed: int) -> list[Row]:
     ]
 
 
-def recommended(tax: pt.Taxonomy, seed: int) -> pt.Run:
+def recommended(tax: pt.Taxonomy, seed: int) -> pt.training.Run:
     return pt.fit(tax, seed=seed, progress=False)
 
 
-def all_runs(tax: pt.Taxonomy, seed: int) -> list[tuple[str, str, Callable[[], pt.Run]]]:
+def all_runs(tax: pt.Taxonomy, seed: int) -> list[tuple[str, str, Callable[[], pt.training.Run]]]:
     """(from, change, run) of every row of the ablation."""
-    runs: list[tuple[str, str, Callable[[], pt.Run]]] = [
+    runs: list[tuple[str, str, Callable[[], pt.training.Run]]] = [
         ("ours", "recommended", partial(recommended, tax, seed))
     ]
     for name, base, changes in (

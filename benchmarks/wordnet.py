@@ -72,7 +72,7 @@ def points_of(pairs, dim, method, seed, kept):
         if method == "random start":
             generator = torch.Generator().manual_seed(seed)
             embedding = pt.PoincareEmbedding(pairs.num_nodes, dim, generator=generator)
-            objective = pt.ClosureSoftmax(pairs, epochs=100, batch_size=141)
+            objective = pt.closure.ClosureSoftmax(pairs, epochs=100, batch_size=141)
             options = {"objective": objective, "lr": 0.15}
         run = pt.fit(pairs, embedding, seed=seed, measure_every=1000, progress=False, **options)
         radius, direction = run.model.radius, run.model.direction
@@ -91,7 +91,7 @@ def measured(name, pairs, dim, method, keep):
             return Path(keep) / f"{job(name, dim, made)}-{seed}"
 
         radius, direction, seconds = points_of(pairs, dim, method, seed, kept)
-        found.append(pt.rank_ancestors(pairs, radius, direction)[:2])
+        found.append(pt.closure.rank_ancestors(pairs, radius, direction)[:2])
         taken.append(seconds)
         print(name, dim, method, seed, found[-1], seconds, flush=True)
     value, rank = np.mean(found, axis=0)

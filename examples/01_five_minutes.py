@@ -81,7 +81,7 @@ with tempfile.TemporaryDirectory() as folder:
 # disk. (`pt.plot_disk(model)` shows the ten dimensions, as far as a projection can.)
 
 # %%
-pt.plot_disk(pt.disk_layout(tax))
+pt.plot_disk(pt.pictures.disk_layout(tax))
 
 # %% [markdown]
 # What this page claims:

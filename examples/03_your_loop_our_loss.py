@@ -39,7 +39,7 @@ tax
 # anchor's own surroundings. None is ever the anchor's ancestor or descendant.
 
 # %%
-tree = pt.TreeIndex(tax)  # the tree as tensors, shared by the blocks
+tree = pt.blocks.TreeIndex(tax)  # the tree as tensors, shared by the blocks
 pairs = pt.AncestorPairs(tree)
 negatives = pt.MixedNegatives(
     [pt.UniformNegatives(tree, 10), pt.CousinNegatives(tree, 10, levels=2)]
@@ -63,7 +63,7 @@ for _ in range(250):
     nodes = negatives(batch)
     d_pos = space.dist(x[descendant], x[ancestor])
     d_neg = space.dist(x[descendant][:, None], x[nodes.clamp(min=0)])
-    loss = pt.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
+    loss = pt.blocks.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -107,10 +107,10 @@ for _ in range(250):
     nodes = negatives(batch)
     anchor = y[batch[:, 1]]
     d_pos, d_neg = pt.dist(anchor, y[batch[:, 0]]), pt.dist(anchor[:, None], y[nodes.clamp(min=0)])
-    loss = pt.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
+    loss = pt.blocks.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
     optimizer.zero_grad()
     loss.backward()
-    pt.clip_gradients(y, 1.0)
+    pt.blocks.clip_gradients(y, 1.0)
     optimizer.step()
 
 in_ball = accuracy(y.detach(), pt.dist, tests["from anywhere"])

@@ -23,7 +23,7 @@ import poincare_taxa as pt
 
 torch.set_num_threads(1)  # small batches: threads would only wait for each other
 tax = pt.load_sample("mammals").subtree("Carnivora")
-tree = pt.TreeIndex(tax)
+tree = pt.blocks.TreeIndex(tax)
 generator = torch.Generator().manual_seed(0)
 tax
 
@@ -130,7 +130,7 @@ for _ in range(200):
     nodes = negatives(batch, generator)
     d_pos = pt.dist(x[batch[:, 1]], x[batch[:, 0]])
     d_neg = pt.dist(x[batch[:, 1:]], x[nodes.clamp(min=0)])
-    loss = pt.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
+    loss = pt.blocks.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -49,7 +49,7 @@ len(tax), len(pairs)
 # %%
 for dim in (2, 4):
     radius, direction, info = pt.closure_layout(pairs, dim)
-    print(dim, info, pt.rank_ancestors(pairs, radius, direction)[:2])
+    print(dim, info, pt.closure.rank_ancestors(pairs, radius, direction)[:2])
 
 # %% [markdown]
 # By training, in five dimensions. Row 0 of the history is the start; the last, the end.
@@ -64,7 +64,7 @@ run = pt.fit(
     measure=lambda points: dict(
         zip(
             ("MAP", "mean rank"),
-            pt.rank_ancestors(pairs, points.radius, points.direction)[:2],
+            pt.closure.rank_ancestors(pairs, points.radius, points.direction)[:2],
             strict=True,
         )
     ),

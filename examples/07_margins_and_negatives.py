@@ -23,7 +23,7 @@ import poincare_taxa as pt
 
 torch.set_num_threads(1)  # small batches: threads would only wait for each other
 tax = pt.load_sample("mammals").subtree("Felidae")
-tree = pt.TreeIndex(tax)
+tree = pt.blocks.TreeIndex(tax)
 pairs = pt.AncestorPairs(tree)
 EPOCHS, STEPS, LR = 16, 20, 0.1
 
@@ -63,14 +63,21 @@ def train(**changes):
         depth = stage.max_depth or tree.max_depth
         if curriculum.max_depth != ((0, None),):  # levels join one by one
             for level in range(open_depth + 1, depth + 1):
-                pt.join_at_parent(x.weight, tree, level, step=0.3, generator=generator)
+                pt.blocks.join_at_parent(x.weight, tree, level, step=0.3, generator=generator)
             open_depth = depth
         here = pairs.limit(**stage._asdict())
         for _ in range(STEPS):
             batch = here.sample(128, generator=generator)
             nodes = negatives(batch, generator)
             # a negative below the open levels stands for its ancestor there
-            step(x, optimizer, batch, loss, pt.lift(nodes.clamp(min=0), tree, depth), nodes >= 0)
+            step(
+                x,
+                optimizer,
+                batch,
+                loss,
+                pt.blocks.lift(nodes.clamp(min=0), tree, depth),
+                nodes >= 0,
+            )
     return x
 
 
@@ -152,12 +159,12 @@ def plain(weight):
             nodes = BLOCKS["negatives"](batch, generator)
             d_pos = pt.dist(y[batch[:, 1]], y[batch[:, 0]])
             d_neg = pt.dist(y[batch[:, 1:]], y[nodes.clamp(min=0)])
-            ranking = pt.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
+            ranking = pt.blocks.softmax_ranking_loss(d_pos, d_neg, mask=nodes >= 0)
             rows = batch.flatten()
             held = penalty(pt.ball.dist0(y[rows]), tree.depth[rows])
             optimizer.zero_grad()
             (ranking + held).backward()
-            pt.clip_gradients(y, 1.0)
+            pt.blocks.clip_gradients(y, 1.0)
             optimizer.step()
             share += float((held / (ranking + held)).detach()) / (EPOCHS * STEPS)
     print(f"(share of the penalty {share:.2f}; {hook.moved} of {hook.touched} rows brought back)")

@@ -20,11 +20,11 @@
 import torch
 
 import poincare_taxa as pt
-from poincare_taxa.cones import cone_energy
+from poincare_taxa.blocks.cones import cone_energy
 
 torch.set_num_threads(1)  # small batches: threads would only wait for each other
 tax = pt.load_sample("mammals").subtree("Felidae")
-tree = pt.TreeIndex(tax)
+tree = pt.blocks.TreeIndex(tax)
 generator = torch.Generator().manual_seed(0)
 
 # %% [markdown]
@@ -88,7 +88,7 @@ for name, floor, end in zip(("random start", "layout"), before, after, strict=Tr
 # about the species of one genus. Guessing is right in a third of the cases.
 
 # %%
-triplets = pt.LCATriplets(tree)
+triplets = pt.blocks.LCATriplets(tree)
 loss = pt.TripletLoss(temperature=1.0)
 
 

@@ -22,8 +22,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     import polars as pl
 
-    from poincare_taxa.model import TaxonEmbedding
-    from poincare_taxa.taxonomy import Taxonomy
+    from poincare_taxa.model.model import TaxonEmbedding
+    from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["app", "main"]
 
@@ -66,9 +66,9 @@ def _say(kind: str, message: Warning | Exception | str, style: str) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from poincare_taxa import __version__
+        from poincare_taxa.files.records import library_version
 
-        typer.echo(__version__)
+        typer.echo(library_version())
         raise typer.Exit
 
 
@@ -104,7 +104,7 @@ def embed(
     ] = False,
 ) -> None:
     """Embed a taxonomy and save vectors, taxonomy and provenance as a folder."""
-    from poincare_taxa import storage
+    from poincare_taxa.model import storage
 
     storage.ensure_writable(out)
     taxonomy = _read(source)
@@ -127,8 +127,8 @@ def train(
     ] = False,
 ) -> None:
     """Train an embedding; saves it with the history of the run."""
-    from poincare_taxa import storage
-    from poincare_taxa.config import read_config
+    from poincare_taxa.model import storage
+    from poincare_taxa.training.config import read_config
 
     settings = read_config(config)
     storage.ensure_writable(settings.out)
@@ -156,8 +156,8 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure an embedding: every value with its floor and its ceiling."""
-    from poincare_taxa import storage
-    from poincare_taxa.evaluation import evaluate as measure
+    from poincare_taxa.evaluation.measure import evaluate as measure
+    from poincare_taxa.model import storage
 
     model = _load(saved)
     report = measure(model, queries=queries, seed=seed, exact=exact or None)
@@ -180,7 +180,7 @@ def plan(
     """Predict time and memory of a taxonomy on this machine, in 10 dimensions of float64."""
     taxa = int(source) if source.isdigit() and not Path(source).exists() else len(_read(source))
     with _step("calibrate"):
-        from poincare_taxa.planning import plan as predict
+        from poincare_taxa.model.planning import plan as predict
 
         steps = predict(taxa, queries=queries)
     if json:
@@ -195,7 +195,7 @@ def plan(
 @app.command()
 def check(saved: Saved, json: Json = False) -> None:
     """Verify a saved embedding and its taxonomy; exit status 1 if a check fails."""
-    from poincare_taxa.checks import check as verify
+    from poincare_taxa.model.checks import check as verify
 
     results = verify(saved)
     if json:
@@ -244,7 +244,7 @@ def plot(
     ] = False,
 ) -> None:
     """Draw an embedding in the Poincaré disk; of more than two dimensions, a projection."""
-    from poincare_taxa.visualize import disk_layout
+    from poincare_taxa.pictures.disk import disk_layout
 
     model = _load(saved)
     picture = picture or saved.with_name(f"{saved.name}.png")
@@ -256,8 +256,8 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("demo"),
 ) -> None:
     """Embed the shipped sample, print its report, draw it."""
-    from poincare_taxa.evaluation import evaluate as measure
-    from poincare_taxa.visualize import disk_layout
+    from poincare_taxa.evaluation.measure import evaluate as measure
+    from poincare_taxa.pictures.disk import disk_layout
 
     taxonomy = _read("demo")
     model = _embed(taxonomy, 10, "float64", 0)
@@ -328,13 +328,13 @@ def _embed(
     with _step(f"embed {len(taxonomy):,} taxa"):
         import torch
 
-        from poincare_taxa.model import embed
+        from poincare_taxa.model.model import embed
 
         return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine)
 
 
 def _draw(model: "TaxonEmbedding", color_by: str | None, picture: Path) -> None:
-    from poincare_taxa.visualize import plot_disk, save_figure
+    from poincare_taxa.pictures.disk import plot_disk, save_figure
 
     with _step(f"draw {picture}"):
         save_figure(plot_disk(model, color_by=color_by), picture)
@@ -342,7 +342,7 @@ def _draw(model: "TaxonEmbedding", color_by: str | None, picture: Path) -> None:
 
 def _load(saved: Path) -> "TaxonEmbedding":
     with _step(f"load {saved}"):
-        from poincare_taxa.model import TaxonEmbedding
+        from poincare_taxa.model.model import TaxonEmbedding
 
         return TaxonEmbedding.load(saved)
 

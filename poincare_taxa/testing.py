@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from poincare_taxa.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["synthetic_taxonomy", "write_taxdump"]
 

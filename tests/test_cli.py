@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo import zoo
+from support.zoo import zoo
 
 import poincare_taxa
-from poincare_taxa import cli, readers, storage
-from poincare_taxa.model import TaxonEmbedding, embed
+from poincare_taxa import cli, readers
+from poincare_taxa.model import storage
+from poincare_taxa.model.model import TaxonEmbedding, embed
 from poincare_taxa.readers import download
 
 

@@ -2,7 +2,10 @@
 
 import ast
 import functools
+import importlib
+import importlib.util
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -16,20 +19,41 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(pt.__file__).parent
 
 
+ROOMS = [module.name for module in pkgutil.iter_modules(pt.__path__) if module.ispkg]
+
+
+def stub(path):
+    """Names of a stub → the module that each comes from."""
+    nodes = ast.parse(path.read_text()).body
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {alias.asname: node.module for node in imports for alias in node.names}
+
+
 def test_all__is_sorted_and_is_the_namespace():
     assert pt.__all__ == sorted(pt.__all__)
-    assert [name for name in dir(pt) if not name.startswith("_")] == pt.__all__
+    assert dir(pt) == pt.__all__ == sorted(stub(PACKAGE / "__init__.pyi"))
     for name in pt.__all__:
         assert getattr(pt, name) is not None
 
 
-def test_all__is_what_type_checkers_see():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    (typed,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.asname for node in typed.body for alias in node.names}
-    assert seen == set(pt.__all__)
-    homes = {alias.name: node.module for node in typed.body for alias in node.names}
-    assert homes == pt._HOME
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "files"])
+def test_room__holds_the_names_of_its_stub(room):
+    module = getattr(pt, room)
+    names = stub(PACKAGE / room / "__init__.pyi")
+    assert module.__all__ == sorted(names)
+    for name, file in names.items():
+        value = getattr(module, name)
+        home = importlib.import_module(f"poincare_taxa.{room}.{file}" if file else module.__name__)
+        assert value is getattr(home, name)
+        assert not inspect.ismodule(value) or file is None, "no file bears the name of a function"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room__its_docstring_names_each_of_its_files(room):
+    text = importlib.import_module(f"poincare_taxa.{room}").__doc__ or ""
+    for module in pkgutil.iter_modules([PACKAGE / room]):
+        if not module.name.startswith("_"):
+            assert re.search(rf"`{module.name}/?`", text), module.name
 
 
 def test_namespace__has_no_other_names():
@@ -37,19 +61,24 @@ def test_namespace__has_no_other_names():
         _ = pt.no_such_name
 
 
-@pytest.mark.parametrize("name", pt.__all__)
+def test_moved_name__says_where_it_is_now():
+    for room, names in pt._MOVED.items():
+        for name in names.split():
+            with pytest.raises(AttributeError, match=rf"is poincare_taxa\.{room}\.{name} now"):
+                getattr(pt, name)
+            assert hasattr(getattr(pt, room), name) or importlib.util.find_spec(
+                f"poincare_taxa.{room}.{name}"
+            )
+
+
+@pytest.mark.parametrize("name", [name for name in pt.__all__ if name not in ROOMS])
 def test_public_name__has_a_docstring_and_a_place_in_the_documentation(name):
     value = getattr(pt, name)
     assert inspect.getdoc(value)
     module = value.__name__ if inspect.ismodule(value) else value.__module__
     pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
     documented = [line.split()[-1] for line in pages.splitlines() if "automodule::" in line]
-    assert any(module == page or module.startswith(f"{page}.") for page in documented), module
-
-
-def test_layout__is_the_function_whatever_was_imported_before():
-    code = "import poincare_taxa.layout, poincare_taxa as pt; assert callable(pt.layout), pt.layout"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert any(module == page or page.startswith(f"{module}.") for page in documented), module
 
 
 def test_import__loads_nothing_heavy_before_it_is_used():

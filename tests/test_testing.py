@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 import poincare_taxa as pt
-from poincare_taxa import metrics
+from poincare_taxa.evaluation import metrics
 from poincare_taxa.testing import _levels, synthetic_taxonomy
 
 

@@ -1,12 +1,16 @@
 """Hyperbolic geometry in three models, as functions of tensors.
 
-`polar` (radius and direction) is where points live: it holds any radius. `ball` and `lorentz` are
-views of it for use in other people's models; `convert` goes between them.
+| file | what it holds |
+|---|---|
+| `polar` | radius and direction: where points live, since it holds any radius |
+| `ball`, `lorentz` | the Poincaré ball and the hyperboloid: views for other people's models |
+| `convert` | between the three models |
+| `polar_distance`, `polar_maps` | the stable forms and gradients that `polar` is made of |
+| `arguments`, `numerics` | checks of shapes and dtypes; norms and unit vectors |
+
+`kernels` computes the distances of `ball` and `polar` fused; everything else builds on both.
 """
 
-from poincare_taxa.geometry import ball as ball
-from poincare_taxa.geometry import convert as convert
-from poincare_taxa.geometry import lorentz as lorentz
-from poincare_taxa.geometry import polar as polar
+import lazy_loader
 
-__all__ = ["ball", "convert", "lorentz", "polar"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,8 +16,8 @@ import math
 import torch
 from torch import Tensor
 
-from poincare_taxa.geometry._arguments import check_curvature, check_points
-from poincare_taxa.geometry._numerics import pairwise_norm
+from poincare_taxa.geometry.arguments import check_curvature, check_points
+from poincare_taxa.geometry.numerics import pairwise_norm
 
 __all__ = [
     "all_ancestor_scores",

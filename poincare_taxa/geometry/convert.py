@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.geometry import ball, lorentz
-from poincare_taxa.geometry._arguments import check_curvature, check_points, check_polar
-from poincare_taxa.geometry._numerics import unit
+from poincare_taxa.geometry.arguments import check_curvature, check_points, check_polar
+from poincare_taxa.geometry.numerics import unit
 
 __all__ = [
     "ball_to_lorentz",

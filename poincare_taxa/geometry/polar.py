@@ -19,10 +19,10 @@ Source: [R19] Ratcliffe, *Foundations of Hyperbolic Manifolds*, 3rd ed. 2019.
 
 from torch import Tensor
 
-from poincare_taxa.geometry._arguments import check_points, check_polar
-from poincare_taxa.geometry._numerics import renormalised, unit
-from poincare_taxa.geometry._polar_distance import AllPairs, paired
-from poincare_taxa.geometry._polar_maps import expmap, logmap, translate, transport
+from poincare_taxa.geometry.arguments import check_points, check_polar
+from poincare_taxa.geometry.numerics import renormalised, unit
+from poincare_taxa.geometry.polar_distance import AllPairs, paired
+from poincare_taxa.geometry.polar_maps import expmap, logmap, translate, transport
 
 __all__ = [
     "all_ancestor_scores",

@@ -1,19 +1,17 @@
-"""Files and packages → `Taxonomy`."""
+"""Files and packages → `Taxonomy`.
 
-from poincare_taxa.readers.edges import read_edges as read_edges
-from poincare_taxa.readers.edges import read_parents as read_parents
-from poincare_taxa.readers.lineages import read_lineages as read_lineages
-from poincare_taxa.readers.ncbi import read_ncbi as read_ncbi
-from poincare_taxa.readers.newick import read_newick as read_newick
-from poincare_taxa.readers.recognise import read as read
-from poincare_taxa.readers.sample import load_sample as load_sample
+| file | what it reads |
+|---|---|
+| `recognise` | `read`: a file of any of the kinds below, recognised by its content |
+| `ncbi`, `package` | NCBI taxonomy dumps; the same taxonomy as an offline Python package |
+| `edges`, `lineages`, `newick` | edge lists and parent arrays; tables of lineages; Newick trees |
+| `sample` | the sample that the library ships |
+| `download` | fetches the current NCBI dump, only where a user asks for it |
+| `text`, `archive` | lines of text with their places; members of archives within limits |
 
-__all__ = [
-    "load_sample",
-    "read",
-    "read_edges",
-    "read_lineages",
-    "read_ncbi",
-    "read_newick",
-    "read_parents",
-]
+A reader is a function of a path; bad input raises `TaxonomyError` with file, line and likely cause.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

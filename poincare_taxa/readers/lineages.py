@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from poincare_taxa.readers._text import Text, provenance
 from poincare_taxa.readers.edges import headed_table
-from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.readers.text import Text, provenance
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_lineages"]
 

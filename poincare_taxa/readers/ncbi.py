@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from poincare_taxa.readers._archive import read_members
-from poincare_taxa.readers._package import read_package
-from poincare_taxa.readers._text import Text, provenance
-from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.readers.archive import read_members
+from poincare_taxa.readers.package import read_package
+from poincare_taxa.readers.text import Text, provenance
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_ncbi"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from poincare_taxa.readers._text import Text, provenance
-from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.readers.text import Text, provenance
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_newick"]
 

@@ -6,12 +6,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from poincare_taxa.readers._text import Text
 from poincare_taxa.readers.edges import kind_of, read_edges, read_parents, separator_of
 from poincare_taxa.readers.lineages import PREFIXED, RANKS, read_lineages
 from poincare_taxa.readers.ncbi import read_ncbi
 from poincare_taxa.readers.newick import read_newick
-from poincare_taxa.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.readers.text import Text
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read"]
 

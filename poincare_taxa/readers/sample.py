@@ -4,7 +4,7 @@ from importlib.resources import as_file, files
 
 import polars as pl
 
-from poincare_taxa.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["load_sample"]
 

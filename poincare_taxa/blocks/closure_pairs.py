@@ -1,0 +1,225 @@
+"""Pairs given explicitly: the closure of a DAG such as WordNet, or any noisy set of is-a pairs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from poincare_taxa.blocks._random import Order, below, index_tensor, integer_weights, tensor_of
+from poincare_taxa.blocks.tree_index import moved
+from poincare_taxa.readers.edges import headed_table
+from poincare_taxa.readers.text import Text
+from poincare_taxa.taxonomy import columns as _tables
+from poincare_taxa.taxonomy.taxonomy import TaxonomyError
+
+__all__ = ["ClosurePairs"]
+
+
+class ClosurePairs(Dataset[Tensor]):
+    """(ancestor, descendant) pairs of nodes 0 … num_nodes − 1, each listed once.
+
+    A torch ``Dataset`` in the order given, and a sampler of batches, like `AncestorPairs`. What is
+    not listed is not a pair: give the transitive closure if that is what is meant.
+
+    Parameters
+    ----------
+    pairs
+        Rows [k, 2]: (ancestor, descendant).
+    num_nodes
+        How many nodes there are; by default as many as there are names, else 1 + the largest row.
+    names
+        What the nodes are called [num_nodes].
+    weights
+        How often each pair is drawn, relative to the others [k], at least 0; all alike by default.
+
+    Attributes
+    ----------
+    pairs : int64 [k, 2]
+        The pairs.
+    num_nodes : int
+        Number of nodes.
+    names : pl.Series or None
+        What the nodes are called.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or arguments differ in length.
+    TaxonomyError
+        If there are no pairs, a row is no node, a node is its own ancestor, or a pair is listed
+        twice; ``row`` is the place of the pair at fault.
+
+    Examples
+    --------
+    >>> pairs = ClosurePairs([[0, 1], [1, 2], [0, 2]])
+    >>> len(pairs), pairs[2].tolist()
+    (3, [0, 2])
+    """
+
+    def __init__(
+        self,
+        pairs: ArrayLike | Tensor,
+        *,
+        num_nodes: int | None = None,
+        names: Sequence[Any] | pl.Series | None = None,
+        weights: ArrayLike | Tensor | None = None,
+    ) -> None:
+        self.pairs = _rows(pairs)
+        self.names = None if names is None else pl.Series("name", names)
+        if num_nodes is None:
+            num_nodes = int(self.pairs.max()) + 1 if self.names is None else len(self.names)
+        self.num_nodes = num_nodes
+        if self.names is not None and len(self.names) != num_nodes:
+            raise ValueError(
+                f"{len(self.names)} names for {num_nodes} nodes; give one for each, or leave "
+                "num_nodes out"
+            )
+        self._refuse_faults()
+        units = None
+        if weights is not None:
+            weights = tensor_of(weights)
+            if weights.shape != (len(self),):
+                raise ValueError(
+                    f"{tuple(weights.shape)} weights for {len(self)} pairs; give one for each"
+                )
+            units = integer_weights(weights)
+        alike = units is None or bool((units == units[0]).all())
+        self.weights = None if alike else units
+        self._order = Order.weighted(None, self.weights)
+
+    @classmethod
+    def read_csv(cls, path: str | Path) -> Self:
+        r"""Read a text with a line per pair: columns ``id1``, ``id2`` and, if there, ``weight``.
+
+        The form of the WordNet closures of Nickel & Kiela 2017: id1 is the descendant, id2 its
+        ancestor. Separated by comma, tab or semicolon, gzipped or not. Nodes are numbered by name.
+
+        Raises
+        ------
+        TaxonomyError
+            Naming file, line and likely cause.
+
+        Examples
+        --------
+        >>> path = getfixture("tmp_path") / "closure.csv"
+        >>> _ = path.write_text("id1,id2\ndog,mammal\nmammal,animal\ndog,animal\n")
+        >>> pairs = ClosurePairs.read_csv(path)
+        >>> pairs.names.to_list(), pairs.pairs.tolist()
+        (['animal', 'dog', 'mammal'], [[2, 1], [0, 2], [0, 1]])
+        """
+        text = Text.load(path)
+        table, header = headed_table(text, {"id1", "id2"})
+        if missing := {"id1", "id2"} - set(table.columns):
+            raise text.error(
+                f"no column {' or '.join(sorted(missing))}; the first line must name the columns "
+                f"id1 (descendant), id2 (ancestor) and perhaps weight; got {table.row(0)}"
+            )
+        try:
+            descendant, ancestor = _named(table["id1"]), _named(table["id2"])
+            weights = _numbers(table["weight"]) if "weight" in table.columns else None
+            names = pl.concat([descendant, ancestor]).unique().sort()
+            index = _tables.sort(names)
+            rows = [_tables.find(index, column) for column in (ancestor, descendant)]
+            return cls(np.stack(rows, axis=1), names=names, weights=weights)
+        except TaxonomyError as error:
+            raise text.error_in_row(error, header=header) from error
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device."""
+        return moved(self, device)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int | Sequence[int] | Tensor) -> Tensor:
+        """Pair [2] at an index, or pairs [k, 2] at many."""
+        return self.pairs[index_tensor(index, len(self), self.pairs.device)]
+
+    def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw pairs with replacement, in proportion to their weights.
+
+        Parameters
+        ----------
+        batch_size
+            How many, at least 1.
+        generator
+            Randomness, on the device of the pairs; torch's global one by default.
+
+        Returns
+        -------
+        pairs
+            [batch_size, 2], int64: (ancestor, descendant).
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        zero = self.pairs.new_zeros(batch_size)
+        total = self._order.mass(zero, zero + len(self))
+        return self.pairs[self._order.at(zero, below(total, generator))]
+
+    def _refuse_faults(self) -> None:
+        ancestor, descendant = self.pairs.unbind(1)
+        outside = ((self.pairs < 0) | (self.pairs >= self.num_nodes)).any(1)
+        if outside.any():
+            raise self._error(
+                f"names no node; rows run from 0 to {self.num_nodes - 1} (num_nodes, or as many as "
+                "there are names)",
+                outside,
+            )
+        if (ancestor == descendant).any():
+            raise self._error("makes a node its own ancestor: leave it out", ancestor == descendant)
+        key = descendant * self.num_nodes + ancestor
+        order = torch.argsort(key, stable=True)
+        again = torch.zeros(len(key), dtype=torch.bool)
+        again[order[1:]] = key[order[1:]] == key[order[:-1]]
+        if again.any():
+            raise self._error(
+                "was listed before; list it once, with a weight if it counts more", again
+            )
+
+    def _error(self, what: str, fault: Tensor) -> TaxonomyError:
+        row = int(fault.nonzero()[0])
+        ancestor, descendant = self.pairs[row].tolist()
+        if self.names is not None and max(ancestor, descendant) < len(self.names):
+            ancestor, descendant = self.names[ancestor], self.names[descendant]
+        return TaxonomyError(
+            f"pair {row} (ancestor {ancestor}, descendant {descendant}) {what}", row=row
+        )
+
+
+def _rows(pairs: ArrayLike | Tensor) -> Tensor:
+    """Pairs as int64 [k, 2]."""
+    try:
+        rows = tensor_of(pairs)
+    except (TypeError, ValueError):  # texts, or rows of different lengths
+        rows = torch.empty(1)
+    if rows.numel() == 0:
+        raise TaxonomyError("there are no pairs; a closure has at least one (ancestor, descendant)")
+    if rows.ndim != 2 or rows.shape[1] != 2 or rows.is_floating_point():
+        raise TaxonomyError(
+            "pairs are rows [k, 2] of whole numbers, (ancestor, descendant); for names write a CSV "
+            "and use ClosurePairs.read_csv"
+        )
+    return rows.to(torch.int64)
+
+
+def _named(column: pl.Series) -> pl.Series:
+    blank = _tables.is_blank(column)
+    if blank.any():
+        row = int(blank.argmax())
+        raise TaxonomyError(f"{column.name} is empty: a pair needs both", row=row)
+    return column.alias("name")
+
+
+def _numbers(column: pl.Series) -> np.ndarray:
+    numbers = column.cast(pl.Float64, strict=False)
+    bad = (numbers.is_null() | ~numbers.is_finite() | (numbers < 0)).fill_null(True).to_numpy()
+    if bad.any():
+        row = int(bad.argmax())
+        raise TaxonomyError(f"weight {column[row]!r} is not a number of at least 0", row=row)
+    return numbers.to_numpy()

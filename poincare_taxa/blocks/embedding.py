@@ -1,0 +1,222 @@
+"""One trainable point per node: an `nn.Module` around a geoopt parameter.
+
+The table is all there is: distances are the manifold's, training is anyone's loop.
+"""
+
+from typing import Any, Self
+
+import geoopt
+import torch
+from torch import Tensor
+
+from poincare_taxa.blocks.manifolds import PoincareBall, Polar
+from poincare_taxa.layouts.tree import layout
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+__all__ = ["PoincareEmbedding"]
+
+
+class PoincareEmbedding(torch.nn.Module):
+    """A table of points of hyperbolic space, one per node, like `torch.nn.Embedding`.
+
+    Parameters
+    ----------
+    num_embeddings
+        Number of nodes, at least 1.
+    embedding_dim
+        Dimension of the space, at least 2. On `Polar` a row has one coordinate more (the radius).
+    manifold
+        `Polar` (default: holds any depth) or `PoincareBall`.
+    sparse
+        Whether gradients are sparse: only rows of the batch are stored, and
+        `optimizers.RowwiseRiemannianAdam` touches only these.
+    initial_radius
+        Typical radius of the random start, > 0: points are normal around the origin.
+    dtype
+        ``torch.float64`` or ``torch.float32``.
+    device
+        Where the table lives.
+    generator
+        Randomness of the start; torch's global one by default.
+
+    Attributes
+    ----------
+    weight : geoopt.ManifoldParameter
+        Points [num_embeddings, coordinates], in the coordinates of ``manifold``.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range, or the manifold is another one.
+
+    Examples
+    --------
+    >>> emb = PoincareEmbedding(5, 2)
+    >>> emb(torch.tensor([3, 4])).shape  # radius and two coordinates of the direction
+    torch.Size([2, 3])
+    >>> emb.dist(torch.tensor(3), torch.tensor(3))
+    tensor(0., dtype=torch.float64, grad_fn=<HaversinesBackward>)
+    """
+
+    weight: geoopt.ManifoldParameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        manifold: Polar | PoincareBall | None = None,
+        sparse: bool = False,
+        initial_radius: float = 0.01,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if num_embeddings < 1:
+            raise ValueError(f"num_embeddings must be at least 1; got {num_embeddings}")
+        if embedding_dim < 2:
+            raise ValueError(
+                f"embedding_dim must be at least 2; got {embedding_dim} "
+                "(on a line there is no room for siblings)"
+            )
+        if not initial_radius > 0:
+            raise ValueError(f"initial_radius must be positive; got {initial_radius}")
+        tangent = torch.randn(
+            num_embeddings, embedding_dim, dtype=dtype, device=device, generator=generator
+        )
+        tangent *= initial_radius / embedding_dim**0.5
+        radius = torch.linalg.vector_norm(tangent, dim=-1)
+        self._keep(radius, tangent / radius[:, None], manifold, sparse)
+
+    @classmethod
+    def from_layout(
+        cls,
+        taxonomy: Taxonomy,
+        embedding_dim: int,
+        *,
+        manifold: Polar | PoincareBall | None = None,
+        sparse: bool = False,
+        **layout_options: Any,
+    ) -> Self:
+        """Start from the constructive embedding of a taxonomy.
+
+        Parameters
+        ----------
+        taxonomy
+            The tree; row i of the table is node i.
+        embedding_dim
+            Dimension of the space.
+        manifold, sparse
+            As in the constructor.
+        **layout_options
+            Passed to `poincare_taxa.layouts.tree`: ``dtype``, ``seed``, ``tau``.
+
+        Raises
+        ------
+        ValueError
+            As `poincare_taxa.layouts.tree`.
+
+        Examples
+        --------
+        >>> emb = PoincareEmbedding.from_layout(Taxonomy.from_parents([-1, 0, 0, 1]), 4, tau=1.0)
+        >>> emb.radius
+        tensor([0., 1., 2., 1.], dtype=torch.float64)
+        """
+        points = layout(taxonomy, embedding_dim, **layout_options)
+        return cls.from_pretrained(
+            points.radius, points.direction, manifold=manifold, sparse=sparse
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        radius: Tensor,
+        direction: Tensor,
+        *,
+        manifold: Polar | PoincareBall | None = None,
+        sparse: bool = False,
+    ) -> Self:
+        """Start from points in polar coordinates (copied).
+
+        Parameters
+        ----------
+        radius, direction
+            [n] and [n, dim], float32 or float64; the table has the direction's dtype.
+        manifold, sparse
+            As in the constructor. On `PoincareBall`, radii beyond `geometry.ball.max_radius` are
+            clipped.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, a value is not finite, a radius is negative or a direction is
+            not a unit vector.
+
+        Examples
+        --------
+        >>> r, u = torch.tensor([0.0, 1.0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+        >>> PoincareEmbedding.from_pretrained(r, u).direction
+        tensor([[0., 1.],
+                [0., 1.]])
+        """
+        if radius.ndim != 1 or direction.ndim != 2 or len(radius) != len(direction):
+            raise ValueError(
+                "from_pretrained takes radius [n] and direction [n, dim]; got "
+                f"{tuple(radius.shape)} and {tuple(direction.shape)}"
+            )
+        finite = radius.isfinite() & direction.isfinite().all(-1)
+        if not finite.all():
+            raise ValueError(
+                f"row {int((~finite).nonzero()[0])} is not finite; did a training diverge?"
+            )
+        Polar().assert_check_point_on_manifold(Polar.join(radius, direction))
+        embedding = cls.__new__(cls)
+        torch.nn.Module.__init__(embedding)
+        embedding._keep(radius.detach(), direction.detach(), manifold, sparse)
+        return embedding
+
+    def _keep(
+        self, radius: Tensor, direction: Tensor, manifold: Polar | PoincareBall | None, sparse: bool
+    ) -> None:
+        manifold = Polar() if manifold is None else manifold
+        if not isinstance(manifold, Polar | PoincareBall):
+            raise ValueError(
+                f"manifold must be Polar or PoincareBall of poincare_taxa; got {manifold!r}"
+            )
+        self.sparse = sparse
+        self.num_embeddings, self.embedding_dim = direction.shape
+        points = manifold.from_polar(radius, direction)
+        self.weight = geoopt.ManifoldParameter(points, manifold=manifold)  # pyright: ignore[reportCallIssue]
+
+    @property
+    def manifold(self) -> Polar | PoincareBall:
+        """The manifold of `weight`."""
+        return self.weight.manifold  # pyright: ignore[reportReturnType]
+
+    @property
+    def radius(self) -> Tensor:
+        """Hyperbolic distance of every node from the origin [n], detached."""
+        return self.manifold.to_polar(self.weight.detach())[0]
+
+    @property
+    def direction(self) -> Tensor:
+        """Direction of every node [n, dim], detached."""
+        return self.manifold.to_polar(self.weight.detach())[1]
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        """Points [..., coordinates] of nodes [...]."""
+        return torch.nn.functional.embedding(nodes, self.weight, sparse=self.sparse)
+
+    def dist(self, a: Tensor, b: Tensor) -> Tensor:
+        """Geodesic distance between paired nodes [...]; the shapes broadcast."""
+        return self.manifold.dist(self(a), self(b))
+
+    def ancestor_score(self, node: Tensor, candidate: Tensor) -> Tensor:
+        """Small where the candidate is an ancestor of the node; see `geometry.polar`."""
+        return self.manifold.ancestor_score(self(node), self(candidate))
+
+    def extra_repr(self) -> str:
+        """Show sizes and manifold."""
+        sparse = ", sparse=True" if self.sparse else ""
+        return f"{self.num_embeddings}, {self.embedding_dim}, manifold={self.manifold}{sparse}"

@@ -1,0 +1,318 @@
+r"""Losses on distances, so that they work inside anyone's geometry.
+
+Notation: ``d_pos`` [batch] distances from each anchor to its positive, ``d_neg`` [batch,
+num_negatives] to its negatives, ``mask`` [batch, num_negatives] which negatives are valid (all
+where absent; an anchor with none contributes nothing), t tree distances, m margins, w weights.
+Distances may be ancestor scores or distances of another space. Every loss is a function and,
+with its settings fixed, a frozen class; ``reduction`` is "mean" (over the pairs that count), "sum"
+or "none" ([batch]), as in torch.
+
+| loss | of a pair |
+|---|---|
+| `margin_ranking_loss` | mean over k of max(0, d_pos − d_neg,k + m) |
+| `softmax_ranking_loss` | log(1 + Σ_k w_k exp(d_pos − d_neg,k)) |
+| `stress_loss` | (d − τt)² / (τt)² |
+| `triplet_loss` | −log softmax of the LCA radii (near, far, across) at near |
+
+Sources: [NK17] Nickel & Kiela 2017, eq. 5. [SGR18] Sala, De Sa, Gu & Ré 2018, §4 (relative
+stress). [CGCR20] Chami, Gu, Chatziafratis & Ré 2020, *From Trees to Continuous Embeddings and
+Back*, §4 (softmax over the three LCAs of a triplet).
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from poincare_taxa.blocks._reduction import Reduction, check_negatives, reduced
+from poincare_taxa.blocks.margins import ConstantMargin, Margin
+
+__all__ = [
+    "DepthMarginRankingLoss",
+    "SoftmaxRankingLoss",
+    "StressLoss",
+    "TripletLoss",
+    "margin_ranking_loss",
+    "softmax_ranking_loss",
+    "stress_loss",
+    "triplet_loss",
+]
+
+
+def margin_ranking_loss(
+    d_pos: Tensor,
+    d_neg: Tensor,
+    margin: Tensor | float = 0.2,
+    *,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Hinge: the positive must be nearer than each negative by a margin.
+
+    .. math:: \frac{1}{K}\sum_{k=1}^K \max(0,\ d_{pos} - d_{neg,k} + m_k)
+
+    Parameters
+    ----------
+    d_pos, d_neg
+        Distances [batch] and [batch, num_negatives].
+    margin
+        A number, or a tensor that broadcasts to [batch, num_negatives]; see `margins`.
+    mask
+        Valid negatives, bool [batch, num_negatives].
+    reduction
+        "mean", "sum" or "none".
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or `reduction` is another word.
+
+    Examples
+    --------
+    >>> margin_ranking_loss(torch.tensor([1.0]), torch.tensor([[1.5, 0.5]]), 0.2)
+    tensor(0.3500)
+    """
+    check_negatives(d_pos, d_neg, mask)
+    hinge = (d_pos[:, None] - d_neg + margin).clamp(min=0)
+    if mask is None:
+        return reduced(hinge.mean(1), None, reduction)
+    number = mask.sum(1)
+    total = torch.where(mask, hinge, 0).sum(1)
+    return reduced(total / number.clamp(min=1), number > 0, reduction)
+
+
+def softmax_ranking_loss(
+    d_pos: Tensor,
+    d_neg: Tensor,
+    *,
+    mask: Tensor | None = None,
+    log_weights: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Cross entropy of the positive among its negatives, [NK17, eq. 5].
+
+    .. math:: -\log\frac{e^{-d_{pos}}}{e^{-d_{pos}} + \sum_k w_k e^{-d_{neg,k}}}
+
+    As in the authors' code, the positive stands in the denominator. With all nodes as negatives
+    (`SharedNegatives` with None) this is the full softmax; with a sample and the sampler's
+    ``log_weights``, log w_k = −log(K q_k), the sum is an unbiased estimate of the full one; without
+    them it is the published objective, which counts the sample only.
+
+    Parameters
+    ----------
+    d_pos, d_neg
+        Distances [batch] and [batch, num_negatives].
+    mask
+        Valid negatives, bool [batch, num_negatives].
+    log_weights
+        log w, broadcasts to [batch, num_negatives]; 0 where absent.
+    reduction
+        "mean", "sum" or "none".
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or `reduction` is another word.
+
+    Examples
+    --------
+    Two candidates at one distance: log 2.
+
+    >>> softmax_ranking_loss(torch.tensor([1.0]), torch.tensor([[1.0]]))
+    tensor(0.6931)
+    """
+    check_negatives(d_pos, d_neg, mask)
+    logits = -d_neg if log_weights is None else log_weights - d_neg
+    counts = None
+    if mask is not None:
+        # not −inf: where a whole row is masked, the gradient of logsumexp would pass through nan
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min / 2)
+        counts = mask.any(1)
+    return reduced(
+        torch.nn.functional.softplus(torch.logsumexp(logits, 1) + d_pos), counts, reduction
+    )
+
+
+def stress_loss(
+    d: Tensor,
+    t: Tensor,
+    *,
+    tau: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Squared relative error of the distance as τ times the tree distance, [SGR18, §4].
+
+    .. math:: w\,\frac{(d - \tau t)^2}{(\tau t)^2}
+
+    Draw the pairs with `LCAPairs`, evenly over the depth of their LCA: among uniform pairs of a
+    large tree there is hardly one below a family. With pairs drawn otherwise, ``weight`` can
+    balance the depths.
+
+    Parameters
+    ----------
+    d
+        Distances, any shape.
+    t
+        Tree distances of the same pairs, at least 1.
+    tau
+        Distance per edge, > 0.
+    weight
+        Weight of each pair, at least 0; "mean" is then the weighted mean.
+    reduction
+        "mean", "sum" or "none" (the shape of `d`).
+
+    Raises
+    ------
+    ValueError
+        If ``tau <= 0``, shapes do not fit, or `reduction` is another word.
+
+    Examples
+    --------
+    >>> stress_loss(torch.tensor([3.0]), torch.tensor([2]))
+    tensor(0.2500)
+    """
+    if not tau > 0:
+        raise ValueError(f"tau must be positive; got {tau}")
+    if d.shape != t.shape:
+        raise ValueError(f"d and t must have one shape; got {tuple(d.shape)} and {tuple(t.shape)}")
+    error = (d / (tau * t.to(d.dtype)) - 1).square()
+    if weight is None:
+        return reduced(error, None, reduction)
+    if reduction == "mean":
+        return (weight * error).sum() / weight.sum()
+    return reduced(weight * error, None, reduction)
+
+
+def triplet_loss(
+    d: Tensor,
+    r: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Cross entropy of "anchor and near have the deepest common ancestor of the three".
+
+    The LCA of two points lies where the way between them comes nearest to the origin; its radius
+    is, up to a constant, the Gromov product g(x, y) = ½(r_x + r_y − d(x, y)), and the loss is
+
+    .. math:: -\log\frac{e^{g(a, n)/T}}{e^{g(a, n)/T} + e^{g(a, f)/T} + e^{g(n, f)/T}}
+
+    after [CGCR20, §4], for anchor a, near n and far f (`LCATriplets` draws them).
+
+    Parameters
+    ----------
+    d
+        Distances [batch, 3]: anchor–near, anchor–far, near–far.
+    r
+        Radii [batch, 3] of anchor, near and far. Without them distances alone are compared, as if
+        all radii were equal.
+    temperature
+        T > 0, in units of distance; [CGCR20] use 0.05.
+    reduction
+        "mean", "sum" or "none".
+
+    Raises
+    ------
+    ValueError
+        If ``temperature <= 0``, shapes do not fit, or `reduction` is another word.
+
+    Examples
+    --------
+    Three equal distances: log 3.
+
+    >>> triplet_loss(torch.tensor([[2.0, 2.0, 2.0]]))
+    tensor(1.0986)
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive; got {temperature}")
+    if d.ndim != 2 or d.shape[1] != 3 or (r is not None and r.shape != d.shape):
+        shapes = [tuple(x.shape) for x in (d, r) if x is not None]
+        raise ValueError(f"distances and radii are [batch, 3]; got {shapes}")
+    product = -d
+    if r is not None:
+        anchor, near, far = r.unbind(1)
+        product = product + torch.stack((anchor + near, anchor + far, near + far), dim=1)
+    log_share = torch.log_softmax(product / (2 * temperature), dim=1)
+    return reduced(-log_share[:, 0], None, reduction)
+
+
+@dataclass(frozen=True)
+class DepthMarginRankingLoss:
+    """`margin_ranking_loss` with a margin that may depend on the tree.
+
+    Attributes
+    ----------
+    margin
+        A `margins.Margin`, or any callable ``(near, far) -> margin``.
+    reduction
+        As in the function.
+
+    Examples
+    --------
+    >>> from poincare_taxa.blocks.margins import TreeMargin
+    >>> loss = DepthMarginRankingLoss(margin=TreeMargin(tau=0.5))
+    >>> near, far = torch.tensor([1]), torch.tensor([[3]])
+    >>> loss(torch.tensor([0.5]), torch.tensor([[1.5]]), near, far)
+    tensor(0.)
+    """
+
+    margin: Margin = field(default_factory=ConstantMargin)
+    reduction: Reduction = "mean"
+
+    def __call__(
+        self,
+        d_pos: Tensor,
+        d_neg: Tensor,
+        near: Tensor,
+        far: Tensor,
+        *,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Loss of distances, given the tree distances of the same pairs (`TreeIndex.distance`)."""
+        margin = self.margin(near.to(d_pos.dtype), far.to(d_pos.dtype))
+        return margin_ranking_loss(d_pos, d_neg, margin, mask=mask, reduction=self.reduction)
+
+
+@dataclass(frozen=True)
+class SoftmaxRankingLoss:
+    """`softmax_ranking_loss` as an object."""
+
+    reduction: Reduction = "mean"
+
+    def __call__(
+        self,
+        d_pos: Tensor,
+        d_neg: Tensor,
+        *,
+        mask: Tensor | None = None,
+        log_weights: Tensor | None = None,
+    ) -> Tensor:
+        """As the function."""
+        return softmax_ranking_loss(
+            d_pos, d_neg, mask=mask, log_weights=log_weights, reduction=self.reduction
+        )
+
+
+@dataclass(frozen=True)
+class StressLoss:
+    """`stress_loss` with its τ."""
+
+    tau: float = 1.0
+    reduction: Reduction = "mean"
+
+    def __call__(self, d: Tensor, t: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """As the function."""
+        return stress_loss(d, t, tau=self.tau, weight=weight, reduction=self.reduction)
+
+
+@dataclass(frozen=True)
+class TripletLoss:
+    """`triplet_loss` with its temperature."""
+
+    temperature: float = 1.0
+    reduction: Reduction = "mean"
+
+    def __call__(self, d: Tensor, r: Tensor | None = None) -> Tensor:
+        """As the function."""
+        return triplet_loss(d, r, temperature=self.temperature, reduction=self.reduction)

@@ -1,0 +1,155 @@
+"""`ClosureEmbedding`: the points of a DAG with the names of its nodes, to query and to save.
+
+What `TaxonEmbedding` is for a tree. Points are polar coordinates and leaves stand at radius 160, so
+there is no view of them in the ball.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from poincare_taxa import kernels
+from poincare_taxa.geometry import polar
+from poincare_taxa.model import storage
+from poincare_taxa.taxonomy.taxonomy import TaxonomyError
+
+__all__ = ["ClosureEmbedding"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClosureEmbedding:
+    """A point for every node of a DAG.
+
+    Parameters
+    ----------
+    names
+        What the nodes are called [n], each name once.
+    radius, direction
+        Points in polar coordinates, [n] and [n, dim].
+    meta
+        Settings and provenance; what JSON can hold.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many points as names, or a name is there twice.
+
+    Examples
+    --------
+    >>> from poincare_taxa.blocks.closure_pairs import ClosurePairs
+    >>> from poincare_taxa.closure.layout import closure_layout
+    >>> names = ["animal", "dog", "pug", "cat"]
+    >>> pairs = ClosurePairs([(0, 1), (1, 2), (0, 2), (0, 3)], names=names)
+    >>> model = ClosureEmbedding(pairs.names, *closure_layout(pairs, 2)[:2])
+    >>> model.nearest("pug", k=2)["name"].sort().to_list()
+    ['animal', 'dog']
+    """
+
+    names: pl.Series
+    radius: Tensor
+    direction: Tensor
+    meta: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        if self.radius.shape != (n,) or self.direction.ndim != 2 or len(self.direction) != n:
+            raise ValueError(
+                f"{n} names need a radius [{n}] and a direction [{n}, dim]; got "
+                f"{list(self.radius.shape)} and {list(self.direction.shape)}"
+            )
+        if self.names.n_unique() < n:
+            raise ValueError(
+                f"the name {self.names.filter(self.names.is_duplicated())[0]!r} twice: nodes are "
+                "asked for by name, so make them differ"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def node(self, name: Hashable) -> int:
+        """Row of a name.
+
+        Raises
+        ------
+        TaxonomyError
+            If there is no such node.
+        """
+        found = (self.names == name).arg_max() if name in self.names else None
+        if found is None:
+            raise TaxonomyError(
+                f"no node is called {name!r}; there are {len(self):,}, such as {self.names[0]!r}"
+            )
+        return found
+
+    def distance(self, a: Hashable, b: Hashable) -> float:
+        """Hyperbolic distance between two nodes."""
+        i, j = self.node(a), self.node(b)
+        points = self.radius.double(), self.direction.double()
+        return polar.dist(points[0][i], points[1][i], points[0][j], points[1][j]).item()
+
+    def nearest(self, name: Hashable, k: int = 10) -> pl.DataFrame:
+        """Nodes nearest to a node, nearest first: its ancestors, where the ranking succeeds.
+
+        Returns
+        -------
+        neighbours
+            Columns ``name`` and ``distance``, `k` rows or all other nodes.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1; got {k}")
+        row = torch.tensor([self.node(name)])
+        points = self.radius, self.direction
+        query = self.radius[row], self.direction[row]
+        k = min(k, len(self) - 1)
+        if k == 0:
+            return pl.DataFrame({"name": self.names.clear(), "distance": []})
+        found = kernels.nearest(points, query, k, manifold="polar", skip=row)
+        return pl.DataFrame(
+            {
+                "name": self.names.gather(found.row[0].tolist()),
+                "distance": found.distance[0].numpy(),
+            }
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Save as a folder, whole or not at all: the points bit for bit, ``nodes.parquet``.
+
+        Raises
+        ------
+        FileExistsError
+            If something else than an embedding lies at `path`.
+        """
+        storage.write_folder(
+            path,
+            {"radius": self.radius, "direction": self.direction},
+            {"nodes": self.names.alias("name").to_frame()},
+            self.meta,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ClosureEmbedding":
+        """Load what `save` wrote, bit for bit.
+
+        Raises
+        ------
+        FileNotFoundError
+            If `path` is not the folder of an embedding.
+        ValueError
+            If it is that of a taxonomy, or a file is missing or was changed since it was written.
+        """
+        meta = storage.read_meta(path)
+        if problems := storage.file_problems(path, meta):
+            raise ValueError(
+                f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
+            )
+        if "nodes.parquet" not in meta["files"]:
+            raise ValueError(f"{path} holds a taxonomy: load it with TaxonEmbedding.load")
+        points = storage.read_points(path)
+        names = storage.read_table(path, "nodes")["name"]
+        about = {key: meta[key] for key in meta if key not in ("format", "format_version", "files")}
+        return cls(names, points["radius"], points["direction"], about)

@@ -1,0 +1,351 @@
+"""The sections of a report: which sums a measure is a function of, for every subject alike."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from poincare_taxa.evaluation import metrics
+from poincare_taxa.evaluation._scan import Points
+from poincare_taxa.evaluation.report import Estimate, Row
+from poincare_taxa.evaluation.subjects import Embedding, QueryTaxa, Tree, stream
+from poincare_taxa.geometry import ball
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+__all__ = ["ball_rows", "pair_rows", "radius_rows", "scanned_rows", "separation_rows"]
+
+Subjects = dict[str, Embedding | Tree]
+Floats = NDArray[np.float64]
+Rows = NDArray[np.integer]
+
+_OTHERS = 100  # Others sampled for each query, of each kind.
+_PARTNERS = 20  # Taxa sampled within, and as many outside, the group of each query.
+_SEPARATION_SAMPLE = 2000  # [TE]'s number.
+
+
+def _row(
+    group: str,
+    metric: str,
+    statistics: dict[str, Floats],
+    value: Callable[[Floats], Floats],
+    *,
+    at: str = "",
+    note: str = "",
+    detail: bool = False,
+) -> Row:
+    """Build a row from the statistics of each subject, whose names are the fields of a row."""
+    estimates = {subject: Estimate.of(table, value) for subject, table in statistics.items()}
+    return _beside(group, metric, estimates, at=at, note=note, detail=detail)
+
+
+def _beside(group: str, metric: str, estimates: dict[str, Estimate], **rest: Any) -> Row:
+    value, floor, ceiling = (estimates.get(name) for name in ("value", "floor", "ceiling"))
+    assert value is not None
+    return Row(group, metric, value, floor=floor, ceiling=ceiling, **rest)
+
+
+def _ratio(sums: Floats) -> Floats:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _ratio_of_ratios(sums: Floats) -> Floats:
+    return sums[..., 0] / sums[..., 1] / (sums[..., 2] / sums[..., 3])
+
+
+def _told(column: Floats) -> Floats:
+    """Sum and count of what is not nan: [Q, 2]."""
+    return np.stack([np.nan_to_num(column), ~np.isnan(column)], axis=1)
+
+
+def _mean(column: Floats) -> float:
+    told = column[~np.isnan(column)]
+    return float(told.mean()) if len(told) else np.nan
+
+
+def scanned_rows(query_taxa: QueryTaxa, scanned: dict[str, dict[str, Floats]]) -> list[Row]:
+    k, parts, found = query_taxa.k, query_taxa.parts, scanned["value"]
+    rows = []
+
+    def add(group: str, metric: str, column: str, *, at: str = "", note: str = "") -> None:
+        statistics = {subject: _told(columns[column]) for subject, columns in scanned.items()}
+        rows.append(_row(group, metric, statistics, _ratio, at=at, note=note))
+
+    if "precision" in parts:
+        group = f"the {k} nearest taxa"
+        add(group, f"precision@{k}", "precision", note="tie-aware")
+        add(group, f"plain precision@{k}", "plain", note="the tree's own is the tie ceiling")
+        add(group, f"drawn by lot@{k}", "by lot", note="places that ties compete for")
+    if "purity" in parts:
+        group = f"share of the {k} nearest that are of the same group"
+        for name, labels in query_taxa.groups.items():
+            column = f"purity {name}"
+            chance = metrics.purity_of_chance(labels)
+            lift = _mean(found[column]) / chance if chance else np.nan
+            add(group, f"purity@{k}", column, at=name, note=f"chance {chance:.2g}, lift {lift:.3g}")
+    for part, group in (
+        ("ancestor", "ancestors, ranked by d(q,v) + d(0,v) − d(0,q)"),
+        ("neighbour", "parent and children, ranked by d"),
+        (
+            "closure",
+            "ancestors, ranked by d alone (in the tree, a sibling is nearer than the root)",
+        ),
+    ):
+        if part not in parts:
+            continue
+        low, high = (_mean(found[f"{part} AP, {luck}"]) for luck in ("unlucky", "lucky"))
+        ties = f"ties: {low:.3g} … {high:.3g}" if high - low > 1e-4 else ""
+        add(group, f"{part} MAP", f"{part} AP", note=ties)
+        if part != "neighbour":
+            sums = {
+                subject: np.nan_to_num(
+                    np.stack([columns[f"{part} ranks"], columns[f"{part} count"]], axis=1)
+                )
+                for subject, columns in scanned.items()
+            }
+            rows.append(_row(group, f"{part} mean rank", sums, _ratio))
+    return rows
+
+
+# -------------------------------------------------------------------- radius and ball
+
+
+def radius_rows(taxonomy: Taxonomy, points: Points) -> list[Row]:
+    radius, depth = points.radius[points.valid], taxonomy.depth[points.valid]
+    # Pearson with 1 − norm, which float64 resolves where the norm itself is 1 for all deep taxa.
+    rim = 2 * expit(-radius)
+    explained = metrics.radius_explained_by_depth(radius, depth)
+    planted = "by construction" if explained > 1 - 1e-9 else ""
+    order = metrics.spearman(radius, depth)
+    group = "depth and radius (the floor has the same radii)"
+
+    def row(metric: str, value: float, tree: float | None, note: str = "") -> Row:
+        estimate = Estimate(value, count=len(radius))
+        ceiling = None if tree is None else Estimate(tree, count=len(radius))
+        return Row(group, metric, estimate, floor=estimate, ceiling=ceiling, note=note)
+
+    return [
+        row("depth–radius Pearson", metrics.pearson(radius, depth), 1.0, planted),
+        row("depth–radius Spearman", order, 1.0, planted),
+        row("depth–norm Pearson", metrics.pearson(-rim, depth), None, planted),
+        row("depth–norm Spearman", order, 1.0, "the norm grows with the radius"),
+        row("radius explained by depth", explained, 1.0, "η²; 1 = planted, not learned"),
+    ]
+
+
+def ball_rows(points: Points, facts: dict[str, Any]) -> list[Row]:
+    rim = facts["rim"][torch.isfinite(facts["rim"])]
+    least = float(rim.min()) if len(rim) else np.nan
+    n = len(points)
+
+    def row(metric: str, value: float, note: str = "") -> Row:
+        return Row("the ball", metric, Estimate(value, count=n), note=note)
+
+    rows = [
+        row("max norm", 1 - least, f"1 − {least:.2g}"),
+        row("rows outside", facts["outside"]),
+        row("rows not finite", facts["not_finite"]),
+    ]
+    for dtype in (torch.float32, torch.float64):
+        name = str(dtype).removeprefix("torch.")
+        # A projected row lies within a few ulp of the largest norm, on either side.
+        clip = 1 - ball.max_norm(dtype) + 4 * torch.finfo(dtype).eps
+        clipped = int((rim <= clip).sum())
+        rows.append(
+            row(
+                f"rows at the clip of a {name} ball",
+                clipped,
+                "polar radii are not clipped",
+            )
+        )
+    if "direction_error" in facts:
+        error = facts["direction_error"]
+        rows.append(row("direction norm error", float(error.max()), "largest | |u| − 1 |"))
+    return rows
+
+
+# -------------------------------------------------------------------- sampled pairs
+
+
+def pair_rows(
+    taxonomy: Taxonomy,
+    subjects: Subjects,
+    asked: Rows,
+    seed: int,
+    parts: set[str],
+) -> list[Row]:
+    q = asked[:, None]
+    uniform = metrics.uniform_others(len(taxonomy), asked, _OTHERS, stream(seed, "uniform others"))
+    balanced, lca_depth = metrics.lca_balanced_others(
+        taxonomy, asked, _OTHERS, stream(seed, "balanced others")
+    )
+    tree = {
+        "": taxonomy.tree_distance(q, uniform),
+        "LCA-balanced": taxonomy.depth[q] + taxonomy.depth[balanced] - 2 * lca_depth,
+    }
+    others = {"": uniform, "LCA-balanced": balanced}
+    distance = {
+        kind: {
+            name: tree[kind] if name == "ceiling" else subject.pairs(q, others[kind])
+            for name, subject in subjects.items()
+        }
+        for kind in others
+    }
+    rows = []
+    if "correlation" in parts:
+        for kind in others:
+            rows += _correlation_rows(distance[kind], tree[kind], kind)
+        rows += _stratified_rows(distance["LCA-balanced"], tree["LCA-balanced"], lca_depth)
+    if "distortion" in parts:
+        for kind in others:
+            rows += _distortion_rows(distance[kind], tree[kind], kind)
+    return rows
+
+
+_CORRELATION = "distance against tree distance, 100 others of each query"
+
+
+def _correlation_rows(distance: dict[str, Any], tree: Rows, kind: str) -> list[Row]:
+    everything = np.ones_like(tree, np.bool_)
+    moments = {name: _rank_moments(d, tree, everything) for name, d in distance.items()}
+    order = {name: np.stack(metrics.triplet_order(d, tree), 1) for name, d in distance.items()}
+    return [
+        _row(_CORRELATION, "Spearman", moments, _correlation, at=kind),
+        _row(_CORRELATION, "triplet order", order, _ratio, at=kind, note="Somers' D per query"),
+    ]
+
+
+def _stratified_rows(distance: dict[str, Any], tree: Rows, lca_depth: Rows) -> list[Row]:
+    """Spearman within each depth of the common ancestor, and the mean over depths."""
+    count = np.bincount(lca_depth.ravel())
+    levels = np.flatnonzero(count >= max(30, 0.01 * tree.size)).tolist()
+    levels = [level for level in levels if len(np.unique(tree[lca_depth == level])) > 1]
+    if not levels:
+        return []
+    moments = {
+        name: np.stack([_rank_moments(d, tree, lca_depth == level) for level in levels], axis=1)
+        for name, d in distance.items()
+    }
+    metric = "Spearman within LCA depth"
+    flat = {name: m.reshape(len(m), -1) for name, m in moments.items()}
+
+    def mean_over_levels(sums: Floats) -> Floats:
+        each = _correlation(sums.reshape(*sums.shape[:-1], len(levels), 6))
+        return np.nansum(each, axis=-1) / np.count_nonzero(~np.isnan(each), axis=-1)
+
+    note = "what the radius alone decides"
+    return [_row(_CORRELATION, metric, flat, mean_over_levels, note=note)] + [
+        _row(
+            _CORRELATION,
+            metric,
+            {name: m[:, i] for name, m in moments.items()},
+            _correlation,
+            at=str(level),
+            detail=True,
+        )
+        for i, level in enumerate(levels)
+    ]
+
+
+def _rank_moments(distance: NDArray[np.number], tree: Rows, chosen: NDArray[np.bool_]) -> Floats:
+    """Sum 1, x, y, x², y², xy of the chosen pairs' ranks per query: what Spearman follows from.
+
+    A bootstrap over them resamples queries but keeps the ranks of the whole sample.
+    """
+    x, y = np.zeros(tree.shape), np.zeros(tree.shape)
+    for out, values in ((x, distance), (y, tree)):
+        ranks = rankdata(values[chosen])
+        out[chosen] = 2 * ranks / (len(ranks) + 1) - 1  # In (−1, 1), with mean 0.
+    terms = (chosen, x, y, x * x, y * y, x * y)
+    return np.stack([term.sum(axis=1) for term in terms], axis=1).astype(np.float64)
+
+
+def _correlation(sums: Floats) -> Floats:
+    """Pearson from moments; 0 where only x is constant, nan where y is."""
+    count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, y = x / count, y / count
+        var_x, var_y = xx / count - x * x, yy / count - y * y
+        value = np.clip((xy / count - x * y) / np.sqrt(var_x * var_y), -1, 1)
+    constant = 1e-12
+    return np.where(var_y > constant, np.where(var_x > constant, value, 0.0), np.nan)
+
+
+def _distortion_rows(distance: dict[str, Any], tree: Rows, kind: str) -> list[Row]:
+    group = "distortion: | d / (scale × tree distance) − 1 |"
+    each, scale = {}, np.nan
+    for name, d in distance.items():
+        found = metrics.distortion(d, tree)
+        each[name] = found.each
+        scale = found.scale if name == "value" else scale
+    sums = {name: np.stack([e.sum(1), np.full(len(e), e.shape[1])], 1) for name, e in each.items()}
+
+    def row(metric: str, value: Callable[[Floats], float]) -> Row:
+        estimates = {name: Estimate(value(e), count=len(e)) for name, e in each.items()}
+        return _beside(group, metric, estimates, at=kind)
+
+    return [
+        _row(group, "mean distortion", sums, _ratio, at=kind, note=f"scale {scale:.4g} per edge"),
+        row("p99 distortion", lambda e: float(np.quantile(e, 0.99, method="higher"))),
+        row("worst distortion", lambda e: float(e.max())),
+    ]
+
+
+# -------------------------------------------------------------------- separation
+
+
+def separation_rows(
+    taxonomy: Taxonomy,
+    subjects: Subjects,
+    groups: dict[str, NDArray[np.int32]],
+    asked: Rows,
+    seed: int,
+) -> list[Row]:
+    group = "separation: mean distance between groups / within"
+    group_log = f"{group}, as in the predecessor's training log"
+    group_script = f"{group}, as in the predecessor's analysis script"
+    order = taxonomy.ids.arg_sort().to_numpy()
+    plain, log, script = [], [], []
+    for name, labels in groups.items():
+        rng = stream(seed, f"separation {name}")
+        q, within, between = metrics.separation_partners(labels, asked, _PARTNERS, rng)
+        sums = {subject: _partner_sums(s, q, within, between) for subject, s in subjects.items()}
+        plain.append(_row(group, "separation", sums, _ratio_of_ratios, at=name))
+
+        sample = np.sort(_sample(np.flatnonzero(labels >= 0), _SEPARATION_SAMPLE, rng))
+        values = {
+            subject: Estimate(
+                metrics.separation(s.square(sample), labels[sample]), count=len(sample)
+            )
+            for subject, s in subjects.items()
+        }
+        log.append(_beside(group_log, "separation (training log)", values, at=name))
+
+        pairs = metrics.pooled_separation_pairs(labels, order, rng)
+        sums = {subject: _pooled_sums(s, pairs) for subject, s in subjects.items()}
+        script.append(
+            _row(group_script, "separation (analysis script)", sums, _ratio_of_ratios, at=name)
+        )
+    return [*plain, *log, *script]
+
+
+def _sample(rows: Rows, size: int, rng: np.random.Generator) -> Rows:
+    return rows if len(rows) <= size else rng.choice(rows, size, replace=False)
+
+
+def _partner_sums(subject: Embedding | Tree, q: Rows, within: Rows, between: Rows) -> Floats:
+    far, near = subject.pairs(q[:, None], between), subject.pairs(q[:, None], within)
+    count = np.full(len(q), within.shape[1])
+    return np.stack([far.sum(1), count, near.sum(1), count], axis=1).astype(np.float64)
+
+
+def _pooled_sums(subject: Embedding | Tree, pairs: metrics.PairSample) -> Floats:
+    distance = subject.pairs(pairs.first, pairs.second)
+    columns = []
+    for kind in (~pairs.within, pairs.within):
+        for weight in (distance, np.ones(len(distance))):
+            columns.append(np.bincount(pairs.group, np.where(kind, weight, 0.0)))
+    return np.stack(columns, axis=1)

@@ -1,0 +1,269 @@
+r"""The distance of `polar` with its closed-form gradient: paired, and all pairs in little memory.
+
+With x = |r₁−r₂|/2, lo = min(r₁, r₂), s = |u₁−u₂|/2 and f(r) = 1 − e^{−2r}, dividing equation (1) of
+`polar` by e^{2x} gives, without a number that overflows while lo < 350 (float64) or 44 (float32),
+
+.. math:: 4 e^{-2x} \sinh^2\tfrac{d}{2} = p^2 = a^2 + b^2, \qquad a = 1 - e^{-2x}, \quad
+          b = e^{lo}\,s\,\sqrt{f(r_1) f(r_2)},
+
+and d = 2x + bend, where the bend, d − |r₁−r₂|, is a sum of positive terms,
+
+.. math:: \text{bend} = 2\log\tfrac{p + \sqrt{p^2 + 4e^{-2x}}}{2}
+          = 2\log\Bigl(1 + \tfrac{b^2}{2}\Bigl[\frac{1}{p + a}
+          + \frac{1}{\sqrt{p^2 + 4e^{-2x}} + 1 + e^{-2x}}\Bigr]\Bigr).
+
+Beyond, only points that part near the origin overflow (e^{lo} s > e^{350}, e^{44}); there
+bend = 2 lo + 2 log s to the last digit. The ancestor score d + r₂ − r₁ is bend + 2 max(r₂−r₁, 0).
+
+Gradient, from ∂(sinh² d/2) = ½ sinh d ∂d:
+
+.. math:: \partial d/\partial r_1 = \frac{\sinh(r_1-r_2) + 2 s^2\cosh r_1\sinh r_2}{\sinh d}, \qquad
+          \partial d/\partial u_1 = \frac{\sinh r_1 \sinh r_2}{\sinh d}(u_1-u_2),
+
+with exponents collected as e^{2g}, g = (r₁+r₂−d)/2 (the Gromov product: the radius at which the
+two part), since 2 sinh r₁ sinh r₂ / sinh d = e^{2g} f(r₁) f(r₂) / f(d).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poincare_taxa.geometry.numerics import pairwise_norm
+
+__all__ = [
+    "AllPairs",
+    "Haversines",
+    "finite",
+    "half_chord",
+    "largest_exponent",
+    "paired",
+    "partials",
+]
+
+# Powers of two (exact) that lift a difference of directions, at most 2, so that its square neither
+# underflows nor overflows: float32 squares lose what is below 1e-19, and directions differ by less.
+_LIFT = {torch.float32: 2.0**60, torch.float64: 2.0**500}
+# Radius up to which e^{2r} is finite: e^88 = 1.7e38 and e^700 = 1e304.
+_DIRECT = {torch.float32: 44.0, torch.float64: 350.0}
+# Elements of a block: three float64 buffers of it fit a 2 MiB second-level cache.
+_BLOCK = 65536
+
+
+def paired(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool = False) -> Tensor:
+    """Distance (or, with ``score``, ancestor score) of paired points; broadcasts."""
+    return Haversines.apply(r1, r2, half_chord(u1 - u2), score)
+
+
+class Haversines(torch.autograd.Function):
+    """Distance (or ancestor score) from two radii and s = |u₁−u₂|/2, elementwise.
+
+    Differentiable any number of times: `backward` is made of differentiable operations.
+    """
+
+    @staticmethod
+    def forward(r1: Tensor, r2: Tensor, s: Tensor, score: bool) -> Tensor:
+        return _bend(r1, r2, s) + (2 * (r2 - r1).clamp(min=0) if score else (r1 - r2).abs())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.score = inputs[3]
+        ctx.save_for_backward(*inputs[:3], output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        r1, r2, s, d = ctx.saved_tensors
+        if ctx.score:
+            d = d + (r1 - r2)
+        by_r1, by_r2, turn = partials(r1, r2, s, d)
+        if ctx.score:
+            by_r1, by_r2 = by_r1 - 1, by_r2 + 1
+        by_s = 4 * s * turn[0] * turn[1]
+        return (
+            (grad * by_r1).sum_to_size(r1.shape).to(r1.dtype),
+            (grad * by_r2).sum_to_size(r2.shape).to(r2.dtype),
+            (grad * by_s).sum_to_size(s.shape).to(s.dtype),
+            None,
+        )
+
+
+class AllPairs(torch.autograd.Function):
+    """`paired` for every row of one set and every row of another, in blocks that stay in cache."""
+
+    @staticmethod
+    def forward(ctx: Any, r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool) -> Tensor:
+        dtype = _widest(r1, u1, r2, u2)
+        result = torch.empty(len(r1), len(r2), dtype=dtype, device=u1.device)
+        if result.numel() > 0:
+            block, working = _block_for(max(r1.max().item(), r2.max().item()), dtype)
+            row_r, column_r = r1.to(working), r2.to(working)
+            for rows, columns in _blocks(*result.shape):
+                place = result[rows, columns]
+                block(row_r[rows], u1[rows], column_r[columns], u2[columns], score, place)
+        ctx.score = score
+        ctx.save_for_backward(r1, u1, r2, u2, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        r1, u1, r2, u2, d = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: this gradient will be differentiated again
+            return _differentiable_backward(ctx, grad)
+        to_r1, to_u1, to_r2, to_u2 = (torch.zeros_like(t, dtype=d.dtype) for t in (r1, u1, r2, u2))
+        for rows, columns in _blocks(*d.shape):
+            g, u, v = grad[rows, columns], u1[rows], u2[columns]
+            row_r, column_r = r1[rows, None], r2[None, columns]
+            apart = d[rows, columns]
+            if ctx.score:
+                apart = apart + (row_r - column_r)
+            by_r1, by_r2, turn = partials(row_r, column_r, _all_half_chords(u, v), apart)
+            if ctx.score:
+                by_r1, by_r2 = by_r1 - 1, by_r2 + 1
+            to_r1[rows] += (g * by_r1).sum(1)
+            to_r2[columns] += (g * by_r2).sum(0)
+            weight = turn[0] * g
+            for k in range(u.shape[1]):
+                by_u = finite(weight * (u[:, k, None] - v[None, :, k]) * turn[1])
+                to_u1[rows, k] += by_u.sum(1)
+                to_u2[columns, k] -= by_u.sum(0)
+        return (
+            to_r1.to(r1.dtype),
+            to_u1.to(u1.dtype),
+            to_r2.to(r2.dtype),
+            to_u2.to(u2.dtype),
+            None,
+        )
+
+
+def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradient of `AllPairs` through `paired`: takes the memory of [n, m, dim]."""
+    r1, u1, r2, u2, _ = ctx.saved_tensors
+    d = paired(r1[:, None], u1[:, None], r2, u2, score=ctx.score)
+    wanted = [t for t, need in zip((r1, u1, r2, u2), ctx.needs_input_grad, strict=False) if need]
+    found = iter(torch.autograd.grad(d, wanted, grad, create_graph=True))
+    return tuple(next(found) if need else None for need in ctx.needs_input_grad)
+
+
+def _bend(r1: Tensor, r2: Tensor, s: Tensor) -> Tensor:
+    """Compute d − |r₁−r₂| from two radii and s = |u₁−u₂|/2, at any radius, to a few eps."""
+    low = torch.minimum(r1, r2)
+    gap = (r1 - r2).abs()
+    a = -torch.expm1(-gap)
+    shrunk = torch.exp(-gap)  # e^{−2x}
+    grown = torch.exp(low.clamp(max=2 * largest_exponent(low.dtype)) / 2)
+    b = (s * grown) * grown * torch.sqrt(torch.expm1(-2 * r1) * torch.expm1(-2 * r2))
+    p = torch.hypot(a, b)
+    smallest = torch.finfo(p.dtype).tiny
+    steep = b / (p + a).clamp(min=smallest) + b / (torch.hypot(p, 2 * shrunk.sqrt()) + 1 + shrunk)
+    near = 2 * torch.log1p(b * steep / 2)
+    far = low + torch.log(s)
+    return torch.where(far > _DIRECT[low.dtype], 2 * far, near)
+
+
+def partials(
+    r1: Tensor, r2: Tensor, s: Tensor, d: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """∂d/∂r₁, ∂d/∂r₂, and two factors whose product times (u₁−u₂) is ∂d/∂u₁ (times 4s, ∂d/∂s).
+
+    All are 0 where d = 0. Two factors, because their product may overflow before it meets s.
+    """
+    apart = d > 0
+    d = torch.where(apart, d, 1)
+    f1, f2, f = -torch.expm1(-2 * r1), -torch.expm1(-2 * r2), -torch.expm1(-2 * d)
+    gap = r1 - r2
+    radial = torch.sign(gap) * -torch.expm1(-2 * gap.abs()) * torch.exp(gap.abs() - d)
+    half = torch.exp(((r1 + r2 - d) / 2).clamp(max=largest_exponent(d.dtype)))  # e^g
+    turn = (half * s).square()
+    by_r1 = ((radial + turn * (2 - f1) * f2) / f).clamp(-1, 1)
+    by_r2 = ((-radial + turn * f1 * (2 - f2)) / f).clamp(-1, 1)
+    zero = torch.zeros((), dtype=d.dtype, device=d.device)
+    return (
+        torch.where(apart, by_r1, zero),
+        torch.where(apart, by_r2, zero),
+        (torch.where(apart, half, zero), finite(half * f1 * f2 / (2 * f))),
+    )
+
+
+def _block_for(
+    largest_radius: float, dtype: torch.dtype
+) -> tuple[Callable[..., None], torch.dtype]:
+    """Choose the cheapest block function for these radii, and the dtype it works in."""
+    for working in (dtype, torch.float64):
+        if largest_radius <= _DIRECT[working]:
+            return _direct_block, working
+    return _general_block, dtype
+
+
+def _direct_block(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool, out: Tensor) -> None:
+    """Fill ``out`` for radii within `_DIRECT`: one logarithm and two square roots per pair.
+
+    With t = 2 sinh²(d/2) = (e^{(r₁−r₂)/2} − e^{(r₂−r₁)/2})²/2 + 2 sinh r₁ sinh r₂ s²,
+    d = arcosh(1 + t) = log1p(t + √(t(t+2))). The radial difference costs an absolute error of a few
+    eps, because the two exponentials are products of per-point factors.
+    """
+    s = _all_half_chords(u1, u2).to(r1.dtype)
+    w1, w2 = torch.sqrt(2**0.5 * torch.sinh(r1)), torch.sqrt(2**0.5 * torch.sinh(r2))
+    t = s.mul_(w1[:, None]).mul_(w2).square_()
+    e1, e2 = torch.exp(r1 / 2), torch.exp(r2 / 2)
+    radial = torch.outer(e1, 1 / e2)
+    buffer = torch.outer(1 / e1, e2)
+    radial -= buffer
+    t.addcmul_(radial, radial, value=0.5)
+    torch.add(t, 2, out=buffer)
+    root = torch.sqrt(t, out=radial)
+    t.addcmul_(root, buffer.sqrt_()).log1p_()
+    if score:
+        t.add_(r2).sub_(r1[:, None])
+    out.copy_(t)
+
+
+def _general_block(
+    r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool, out: Tensor
+) -> None:
+    """Fill ``out`` at any radius."""
+    row_r, column_r = r1[:, None], r2[None, :]
+    out.copy_(_bend(row_r, column_r, _all_half_chords(u1, u2)))
+    out.add_(2 * (column_r - row_r).clamp(min=0) if score else (row_r - column_r).abs())
+
+
+def half_chord(difference: Tensor) -> Tensor:
+    """|u₁−u₂|/2 over the last dimension."""
+    lift = _LIFT[difference.dtype]
+    return torch.linalg.vector_norm(difference * lift, dim=-1) / (2 * lift)
+
+
+def _all_half_chords(u1: Tensor, u2: Tensor) -> Tensor:
+    """|u₁−u₂|/2 for all pairs."""
+    dtype = torch.promote_types(u1.dtype, u2.dtype)
+    lift = _LIFT[dtype]
+    return pairwise_norm(u1.to(dtype) * lift, u2.to(dtype) * lift).mul_(1 / (2 * lift))
+
+
+def _blocks(n: int, m: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of blocks that cover [n, m]."""
+    height = min(n, 256)
+    width = _BLOCK // max(height, 1)
+    for top in range(0, n, height or 1):
+        for left in range(0, m, width):
+            yield slice(top, top + height), slice(left, left + width)
+
+
+def finite(x: Tensor) -> Tensor:
+    """Clamp what the dtype cannot hold: the pull between directions less than 1/max apart."""
+    limit = torch.finfo(x.dtype).max
+    return x.clamp(-limit, limit)
+
+
+def largest_exponent(dtype: torch.dtype) -> float:
+    return 0.99 * math.log(torch.finfo(dtype).max)
+
+
+def _widest(*tensors: Tensor) -> torch.dtype:
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype

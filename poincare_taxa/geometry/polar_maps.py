@@ -1,0 +1,232 @@
+r"""Isometries and geodesics of `polar`: translation, exponential and logarithmic map, transport.
+
+A tangent vector at (r, u) is a pair (dr [...], du [..., dim]) with du ⟂ u; its length is that of
+(dr, sinh r · du), by the metric dr² + sinh² r |du|². At the origin the chart is singular: there
+only vectors (dr, 0), along the stored direction, exist.
+
+All follow from the triangle of the origin and two points at radii r₁ and r₂, seen under an angle
+with half chord s = sin(α/2): besides its third side ([R19] theorem 3.5.3, as in `polar`), the law
+of sines ([R19] theorem 3.5.2), sin β / sinh r₂ = sin α / sinh d, and the cosine of the angle at
+r₁, which is −∂d/∂r₁.
+"""
+
+import torch
+from torch import Tensor
+
+from poincare_taxa.geometry.arguments import check_polar
+from poincare_taxa.geometry.numerics import norm, renormalised, unit
+from poincare_taxa.geometry.polar_distance import (
+    Haversines,
+    finite,
+    half_chord,
+    largest_exponent,
+    paired,
+    partials,
+)
+
+__all__ = ["expmap", "logmap", "translate", "transport"]
+
+
+def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Apply to ``(r2, u2)`` the isometry that moves the origin to ``(r1, u1)``.
+
+    The image of `ball.mobius_add`. ``translate(r1, -u1, r2, u2)`` sees the point from (r1, u1):
+    a clade recentred on its root. With w = u₁+u₂ and R the new radius, the components of the new
+    direction along and across u₁ are
+
+    .. math:: \frac{\sinh(r_1-r_2) + \cosh r_1\sinh r_2\,|w|^2/2}{\sinh R}, \qquad
+              \frac{\sinh r_2}{\sinh R}\bigl(w - \tfrac{|w|^2}{2}u_1\bigr),
+
+    a Lorentz boost without its cancellation.
+
+    Parameters
+    ----------
+    r1, u1
+        Radius [...] and direction [..., dim] of the place the origin goes to.
+    r2, u2
+        The points to move.
+
+    Returns
+    -------
+    radius, direction
+        The radius as accurate as `dist`; the direction normalised, with an error of a few
+        eps (1 + r1 + r2). A point that lands on the origin gets the direction u₁.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    Along a ray radii add.
+
+    >>> r, u = torch.tensor(1.5), torch.tensor([0.0, 1.0])
+    >>> translate(r, u, r, u)
+    (tensor(3.0000), tensor([0., 1.]))
+    """
+    check_polar(r1, u1, r2, u2)
+    radius = paired(r1, -u1, r2, u2)
+    w = u1 + u2
+    s = half_chord(w)
+    along, _, _ = partials(r1, r2, s, radius)
+    across = _times_sinh_ratio(w - 2 * s.square()[..., None] * u1, r2, radius)
+    direction = unit(along[..., None] * u1 + across)[1]
+    return radius, torch.where((radius > 0)[..., None], direction, u1)
+
+
+def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Walk from ``(r, u)`` along the tangent vector ``(dr, du)`` for its length.
+
+    With ℓ the length, β the angle to the outward ray and θ the angle by which the direction turns,
+
+    .. math:: \sin\theta = \frac{\sinh\ell \sin\beta}{\sinh R}, \qquad
+              u' = u + \sin\theta\,\frac{du}{|du|} - (1 - \cos\theta)\,u :
+
+    a short turn is *added* to the stored direction, which is renormalised only as `project` does.
+
+    Parameters
+    ----------
+    r, u
+        Radius [...] and direction [..., dim] of the start.
+    dr, du
+        Tangent vector [...] and [..., dim], du ⟂ u.
+
+    Returns
+    -------
+    radius, direction
+        Of the end point; it may lie on the other side of the origin.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    >>> expmap(*(torch.tensor(x) for x in (1.0, [0.0, 1.0], -3.0, [0.0, 0.0])))
+    (tensor(2.), tensor([ 0., -1.]))
+    """
+    check_polar(r, u, dr, du)
+    sideways, across = unit(_sinh(r)[..., None] * du)
+    length = norm(torch.stack(torch.broadcast_tensors(dr, sideways), dim=-1))
+    safe = torch.where(length > 0, length, 1)
+    cosine, sine = dr / safe, sideways / safe
+    backwards = cosine < 0
+    opening = torch.where(backwards, sine.square() / (1 - cosine), 1 + cosine)  # 1 + cos β
+    half = torch.sqrt(torch.where(opening > 0, opening, 1) / 2)
+    half = torch.where(opening > 0, half, 0)
+    radius = Haversines.apply(r, length, half, False)
+    cos_turn, _, _ = partials(r, length, half, radius)
+    sin_turn = _times_sinh_ratio(sine[..., None], length, radius)[..., 0]
+    fall = torch.where(cos_turn > 0, sin_turn.square() / (1 + cos_turn.clamp(min=0)), 1 - cos_turn)
+    turned = u + (sin_turn[..., None] * across - fall[..., None] * u)
+    direction = torch.where((radius > 0)[..., None], turned, u)
+    return radius, renormalised(direction)
+
+
+def logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Inverse of `expmap`: the tangent vector at ``(r1, u1)`` that reaches ``(r2, u2)``.
+
+    .. math:: dr = -d\,\frac{\partial d}{\partial r_1}, \qquad
+              du = \frac{d \sinh r_2}{\sinh r_1 \sinh d}
+                   \Bigl(u_2 - u_1 + \tfrac{|u_1 - u_2|^2}{2} u_1\Bigr)
+
+    At the origin, where the chart is singular, du is 0.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    >>> logmap(*(torch.tensor(x) for x in (1.0, [0.0, 1.0], 3.0, [0.0, 1.0])))
+    (tensor(2.), tensor([0., 0.]))
+    """
+    check_polar(r1, u1, r2, u2)
+    d = paired(r1, u1, r2, u2)
+    s = half_chord(u1 - u2)
+    by_r1, _, _ = partials(r1, r2, s, d)
+    sideways = _times_sinh_ratio(u2 - u1 + 2 * s.square()[..., None] * u1, r2, d)
+    return -d * by_r1, _unstretched(d[..., None] * sideways, r1)
+
+
+def transport(
+    r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, dr: Tensor, du: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Carry the tangent vector ``(dr, du)`` from ``(r1, u1)`` to ``(r2, u2)`` along the geodesic.
+
+    In the plane of the geodesic and the origin, the vector keeps its angle to the geodesic, whose
+    own angle to the ray changes from β₁ to β₂; across that plane it does not change. At the origin,
+    where the chart is singular, what is not radial is lost.
+
+    Parameters
+    ----------
+    r1, u1, r2, u2
+        Start and end: radii [...] and directions [..., dim].
+    dr, du
+        Tangent vector at the start [...] and [..., dim].
+
+    Returns
+    -------
+    dr, du
+        Tangent vector at the end, of the same length.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    >>> r, u, v = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.0])
+    >>> dr, du = transport(r[0], u, r[1], u, torch.tensor(3.0), v)
+    >>> dr, du * r[1].sinh() / r[0].sinh()
+    (tensor(3.), tensor([0.5000, 0.0000]))
+    """
+    check_polar(r1, u1, r2, u2, dr, du)
+    d = paired(r1, u1, r2, u2)
+    s = half_chord(u1 - u2)
+    q = 2 * s.square()[..., None]
+    sin_angle, toward = unit(u2 - u1 + q * u1)
+    onward = unit(u2 - u1 - q * u2)[1]
+    by_r1, by_r2, _ = partials(r1, r2, s, d)
+    turns = sin_angle > 0
+    cos1, sin1 = _rotation(-by_r1, _times_sinh_ratio(sin_angle[..., None], r2, d), turns)
+    cos2, sin2 = _rotation(by_r2, _times_sinh_ratio(sin_angle[..., None], r1, d), turns)
+
+    stretched = _sinh(r1)[..., None] * du
+    inside = torch.where(turns, (stretched * toward).sum(-1), 0)
+    across = stretched - inside[..., None] * toward
+    along, aside = dr * cos1 + inside * sin1, inside * cos1 - dr * sin1
+    inside = along * sin2 + aside * cos2
+    return along * cos2 - aside * sin2, _unstretched(across + inside[..., None] * onward, r2)
+
+
+def _times_sinh_ratio(x: Tensor, r: Tensor, d: Tensor) -> Tensor:
+    """Multiply x [..., k] by sinh r / sinh d, 0 where d = 0.
+
+    e^{r−d} is applied in two halves, which may overflow together before they meet a small x.
+    """
+    safe = torch.where(d > 0, d, 1)
+    half = torch.exp(((r - safe) / 2).clamp(max=largest_exponent(safe.dtype)))
+    scale = finite(half * torch.expm1(-2 * r) / torch.expm1(-2 * safe))
+    return torch.where((d > 0)[..., None], (half[..., None] * x) * scale[..., None], 0)
+
+
+def _rotation(cosine: Tensor, sine: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Rescale to cos² + sin² = 1; where the rays coincide the frame does not turn: (1, 0)."""
+    cosine, sine = torch.where(turns, cosine, 1), torch.where(turns, sine[..., 0], 0)
+    length = torch.hypot(cosine, sine)
+    return cosine / length, sine / length
+
+
+def _sinh(r: Tensor) -> Tensor:
+    return torch.sinh(r.clamp(max=largest_exponent(r.dtype)))
+
+
+def _unstretched(x: Tensor, r: Tensor) -> Tensor:
+    """Divide x [..., dim] by sinh r; 0 at the origin."""
+    there = (r > 0)[..., None]
+    return torch.where(there, x / torch.where(there, _sinh(r)[..., None], 1), 0)

@@ -1,0 +1,12 @@
+from .arguments import By as By
+from .arguments import Manifold as Manifold
+from .backend import Backend as Backend
+from .distance import cdist as cdist
+from .distance import dist as dist
+from .distance import pair_distance as pair_distance
+from .ranking import RankingKind as RankingKind
+from .ranking import ranking_loss as ranking_loss
+from .search import Counts as Counts
+from .search import Neighbours as Neighbours
+from .search import count_nearer as count_nearer
+from .search import nearest as nearest

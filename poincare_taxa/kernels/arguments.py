@@ -1,0 +1,141 @@
+"""Points and losses as the kernels take them, and what is asked of the arguments."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from poincare_taxa.geometry.arguments import check_curvature, check_points, check_polar
+
+__all__ = [
+    "LARGEST",
+    "By",
+    "Comparison",
+    "Manifold",
+    "Points",
+    "PointsLike",
+    "check_rows",
+    "table_of",
+]
+
+Manifold = Literal["ball", "polar"]
+By = Literal["distance", "ancestor"]
+PointsLike = Tensor | tuple[Tensor, Tensor]
+LARGEST = 350.0  # Radius up to which (1) of `_numba` is finite.
+
+
+class Points(NamedTuple):
+    """Rows of points: coordinates in the ball, or radius and direction."""
+
+    radius: Tensor | None
+    """[n]; None in the ball."""
+    coordinates: Tensor
+    """[n, dim]: of the ball, or of the direction."""
+    c: float
+
+    @classmethod
+    def of(cls, points: PointsLike, manifold: Manifold, c: float) -> "Points":
+        """Check and split what a caller gives: a table, or radius and direction."""
+        _check_manifold(manifold, c)
+        if isinstance(points, tuple):
+            if manifold != "polar":
+                raise ValueError("a radius and a direction are points of manifold='polar'")
+            radius, direction = points
+            check_polar(radius, direction)
+            if radius.ndim != 1 or direction.ndim != 2 or len(radius) != len(direction):
+                raise ValueError(
+                    "points are a radius [n] and a direction [n, dim]; got "
+                    f"{tuple(radius.shape)} and {tuple(direction.shape)}"
+                )
+            return cls(radius, direction, c)
+        table = table_of(points, manifold, c)
+        if manifold == "ball":
+            return cls(None, table, c)
+        return cls(table[:, 0], table[:, 1:], c)
+
+    @property
+    def device(self) -> torch.device:
+        return self.coordinates.device
+
+    @property
+    def dim(self) -> int:
+        return self.coordinates.shape[1]
+
+    @property
+    def too_far(self) -> bool:
+        """Whether a radius is past `LARGEST`."""
+        return self.radius is not None and len(self) > 0 and self.radius.max().item() > LARGEST
+
+    def __len__(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return len(self.coordinates)
+
+    def at(self, rows: Tensor | slice) -> "Points":
+        """Take some of the rows."""
+        radius = None if self.radius is None else self.radius[rows]
+        return Points(radius, self.coordinates[rows], self.c)
+
+    def double(self) -> "Points":
+        """Widen to float64, where differences of stored float32 values are exact."""
+        radius = None if self.radius is None else self.radius.double()
+        return Points(radius, self.coordinates.double(), self.c)
+
+
+class Comparison(NamedTuple):
+    """How `ranking_loss` measures and compares B anchors, their positives and K negatives."""
+
+    valid: Tensor | None = None
+    """Bool [B, K], which negatives count; None: all."""
+    log_weights: Tensor | None = None
+    """[1 or B, K], of the softmax; None: 0."""
+    margin: Tensor | None = None
+    """[B], of the margin loss; None: the loss is the softmax."""
+    temperature: float = 1.0
+    """Of the softmax."""
+    polar: bool = False
+    """Whether the points are of the polar model, else of the ball."""
+    c: float = 1.0
+    """Of the ball; 1 in the polar model."""
+
+    @property
+    def transposed(self) -> "Comparison":
+        """The same, of matrices with negatives down and anchors across."""
+        valid, log_weights = (None if x is None else x.T for x in self[:2])
+        return self._replace(valid=valid, log_weights=log_weights)
+
+    def logits(self, distances: Tensor) -> Tensor:
+        """Log w − d/T [B, K]."""
+        scaled = distances / self.temperature
+        return -scaled if self.log_weights is None else self.log_weights - scaled
+
+
+def table_of(x: Tensor, manifold: Manifold, c: float) -> Tensor:
+    """Check a table [n, dim] of the ball, or [n, 1 + dim] of radius and direction."""
+    _check_manifold(manifold, c)
+    check_points(x)
+    if x.ndim != 2 or (manifold == "polar" and x.shape[1] < 2):
+        wanted = "[n, dim]" if manifold == "ball" else "[n, 1 + dim], the radius first"
+        raise ValueError(f"a table of manifold={manifold!r} is {wanted}; got {tuple(x.shape)}")
+    return x
+
+
+def check_rows(name: str, rows: Tensor, n: int, *, ndim: int = 1, least: int = 0) -> Tensor:
+    """Raise ValueError unless these are int64 rows of a table of n: kernels read unchecked."""
+    if rows.dtype != torch.int64 or rows.ndim != ndim:
+        raise ValueError(
+            f"{name} must be int64 with {ndim} dimension(s); got {rows.dtype} of shape "
+            f"{tuple(rows.shape)}"
+        )
+    if rows.numel() > 0:
+        low, high = torch.aminmax(rows)
+        if low < least or high >= n:
+            worst = int(low if low < least else high)
+            raise ValueError(f"{name} has row {worst}; the table's rows are 0 to {n - 1}")
+    return rows
+
+
+def _check_manifold(manifold: str, c: float) -> None:
+    if manifold not in ("ball", "polar"):
+        raise ValueError(f"manifold must be 'ball' or 'polar'; got {manifold!r}")
+    check_curvature(c)
+    if manifold == "polar" and c != 1:
+        raise ValueError(f"the polar model has curvature -1; got c={c}")

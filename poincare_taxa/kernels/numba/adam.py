@@ -1,0 +1,100 @@
+"""The step of `optimizers.RowwiseRiemannianAdam` on rows of a polar table, one compiled loop.
+
+What it does is written down there and in `manifolds.Polar.frame_walk`, on whole tensors; here one
+row at a time stays in registers. Arithmetic is float64; what is stored is rounded once.
+"""
+
+import math
+
+import numpy as np
+
+from poincare_taxa.kernels.numba.compile import Array, Rows, _kernel
+
+__all__ = ["adam"]
+
+
+@_kernel(
+    "real[:, ::1], int64[::1], real[:, ::1], real[:, ::1], real[:, ::1], real[:, ::1], int64, "
+    "int64, float64, float64, float64, float64, float64, float64, float64"
+)
+def adam(
+    table: Array,
+    rows: Rows,
+    gradient: Array,
+    touched: Array,
+    mean: Array,
+    square: Array,
+    start: int,
+    stop: int,
+    radius_lr: float,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    largest: float,
+    slack: float,
+) -> None:
+    """Move rows start to stop against their gradients; rows whose gradient is 0 stay.
+
+    `largest` is the radius at which sinh is capped, `slack` how far |u|² may be from 1.
+    """
+    dim = table.shape[1] - 1
+    step, across = np.empty(dim), np.empty(dim)
+    for index in range(start, stop):
+        row = rows[index]
+        along, moving = 0.0, False
+        for k in range(dim + 1):
+            moving = moving or gradient[index, k] != 0
+        if not moving:
+            continue
+        for k in range(dim):
+            along += gradient[index, k + 1] * np.float64(table[row, k + 1])
+        r = np.float64(table[row, 0])
+        s = math.sinh(min(r, largest))
+        touched[row, 0] += 1
+        t = touched[row, 0]
+        first, second = 1 - beta1**t, 1 - beta2**t
+
+        radial = np.float64(gradient[index, 0])
+        mean_r = mean[row, 0] + (1 - beta1) * (radial - mean[row, 0])
+        size = 0.0
+        for k in range(dim):
+            tangent = gradient[index, k + 1] - along * table[row, k + 1]
+            f = tangent / s if s > 0 else 0.0
+            size += f * f
+            step[k] = mean[row, k + 1] + (1 - beta1) * (f - mean[row, k + 1])
+        square[row, 0] += (1 - beta2) * (radial * radial - square[row, 0])
+        square[row, 1] += (1 - beta2) * (size - square[row, 1])
+        outward = -radius_lr * mean_r / (first * (math.sqrt(square[row, 0] / second) + eps))
+        rate = lr / (first * (math.sqrt(square[row, 1] / second) + eps))
+
+        length = 0.0
+        for k in range(dim):
+            length += step[k] * step[k]
+        length = math.sqrt(length)
+        for k in range(dim):  # the way that it goes, against the mean; any where that is 0
+            across[k] = -step[k] / length if length > 0 else (1.0 if k == 0 else 0.0)
+        sideways = rate * length
+        slope = sideways / s if s > 0 else 0.0
+        turn = math.atan(slope)
+        frame_turn = 0.0
+        if r > 0:
+            frame_turn = sideways / math.tanh(r) * (turn / slope if slope > 0 else 1.0)
+        behind = r + outward < 0
+        side = -1.0 if behind else 1.0
+        cos, sin = math.cos(frame_turn), math.sin(frame_turn)
+        back, forth = math.sin(turn), math.cos(turn)
+        carried = -length * cos - mean_r * sin  # −length: what the mean has along `across`
+        mean[row, 0] = side * (mean_r * cos - length * sin)
+        norm = 0.0
+        for k in range(dim):
+            u = np.float64(table[row, k + 1])
+            kept = step[k] + length * across[k]
+            mean[row, k + 1] = kept + carried * (forth * across[k] - back * u)
+            table[row, k + 1] = side * (u + slope * across[k])
+            norm += np.float64(table[row, k + 1]) ** 2
+        table[row, 0] = abs(r + outward)
+        if abs(norm - 1) > slack:
+            norm = math.sqrt(norm)
+            for k in range(dim):
+                table[row, k + 1] = table[row, k + 1] / norm

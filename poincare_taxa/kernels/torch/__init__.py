@@ -1,0 +1,1 @@
+"""Plain torch: kernels on any device, without a compiler."""

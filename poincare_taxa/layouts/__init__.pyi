@@ -1,0 +1,5 @@
+from .codes import sparse_code as sparse_code
+from .codes import tight_code as tight_code
+from .refinement import refine as refine
+from .tree import Layout as Layout
+from .tree import layout as layout

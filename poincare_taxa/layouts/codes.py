@@ -1,0 +1,200 @@
+"""Separated codes: where the children of one family sit around their parent.
+
+A code is an array of `k` points of R^m whose smallest mutual distance is 1 (an exact code) or about
+1 (an optimised one), sorted by length, so that its first points are the most central. How far out
+the last point lies, the code's *extent*, says how well it packs. A family is laid out by scaling a
+code and adding it to the parent's direction.
+
+Two kinds serve two needs. A *tight* code packs best but its points use every coordinate. A *sparse*
+code moves each point along as few coordinates as it can, which keeps the floating-point precision
+of the others for the levels below (see `poincare_taxa.layouts.tree`).
+
+Sources: [CS99] Conway & Sloane, *Sphere Packings, Lattices and Groups*, 3rd ed., ch. 4 (the
+hexagonal lattice A2, the checkerboard lattices D_m).  [HM25] van Spengler & Mettes 2025, §4
+(optimised directions for the children of a node).
+"""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
+
+__all__ = ["sparse_code", "tight_code"]
+
+Code = NDArray[np.float64]
+
+_OPTIMISED = np.round(16 * 1.5 ** np.arange(9)).astype(int)
+"""Sizes for which a code is optimised (16 … 410); a family takes part of the next larger one."""
+
+_STEPS = 60
+_GRID = 2.0**16
+
+
+@cache
+def tight_code(k: int, m: int) -> Code:
+    """Make the best separated code of `k` points in R^m that is quick to find.
+
+    A simplex (k ≤ m + 1) or a cross-polytope (k ≤ 2m): every pair as far apart as can be, and exact
+    ties between pairs, as between siblings in a tree. Beyond, the better of an optimised spherical
+    code and the first points of a lattice; for huge families the lattice.
+
+    Parameters
+    ----------
+    k
+        Number of points, at least 1.
+    m
+        Dimension of the space, at least 1.
+
+    Returns
+    -------
+    points
+        Array [k, m], read-only, in ascending order of length.
+    """
+    if k == 1:
+        code = np.zeros((1, m))
+    elif m == 1:
+        code = _line(k)
+    elif k <= m + 1:
+        code = _simplex(k, m)
+    elif k <= 2 * m:
+        code = _cross_polytope(k, m)
+    else:
+        code = _lattice(k, m)
+        if m > 2 and k <= _OPTIMISED[-1]:
+            optimised = _optimised(int(_OPTIMISED[np.searchsorted(_OPTIMISED, k)]), m)[:k]
+            code = min(code, optimised, key=extent)
+    return _frozen(code)
+
+
+@cache
+def sparse_code(k: int, m: int, centred: bool) -> Code:
+    """Make a separated code of `k` points in R^m with as many zero coordinates as it can have.
+
+    Points on the axes as long as they suffice, then those of a lattice, at equal length the ones
+    with fewer non-zero coordinates first.
+
+    Parameters
+    ----------
+    k, m
+        As for `tight_code`.
+    centred
+        Put the first point at the origin, for a child that keeps its parent's direction.
+
+    Returns
+    -------
+    points
+        Array [k, m], read-only, in ascending order of length.
+    """
+    axes = 3 if m == 2 else 2 * m  # In the plane four points on the axes waste a third of the room.
+    if k == 1:
+        code = np.zeros((1, m))
+    elif m == 1:
+        code = _line(k) if not centred else _line(k + 1 - k % 2)[:k]
+    elif centred and k <= axes + 1:
+        code = np.concatenate([np.zeros((1, m)), np.sqrt(2) * _cross_polytope(k - 1, m)])
+    elif k <= axes:
+        code = _cross_polytope(k, m)
+    elif centred or m == 2:
+        code = _lattice(k, m)
+    else:
+        code = _lattice(k + 1, m)[1:]
+    return _frozen(code)
+
+
+def extent(code: Code) -> float:
+    """Length of the longest point."""
+    return float(np.sqrt((code**2).sum(1).max()))
+
+
+def _frozen(code: Code) -> Code:
+    code = np.ascontiguousarray(code)
+    code.setflags(write=False)
+    return code
+
+
+def _line(k: int) -> Code:
+    points = np.arange(k) - (k - 1) / 2
+    return points[np.argsort(np.abs(points), kind="stable"), None].astype(np.float64)
+
+
+def _simplex(k: int, m: int) -> Code:
+    # Helmert's rows: the j-th axis sets point j against the j points before it.
+    points = np.zeros((k, m))
+    for j in range(1, k):
+        points[:j, j - 1] = 1 / np.sqrt(2 * j * (j + 1))
+        points[j, j - 1] = -j / np.sqrt(2 * j * (j + 1))
+    return points
+
+
+def _cross_polytope(k: int, m: int) -> Code:
+    points = np.zeros((2 * m, m))
+    axis = np.arange(m)
+    points[2 * axis, axis] = np.sqrt(0.5)
+    points[2 * axis + 1, axis] = -np.sqrt(0.5)
+    return points[:k]
+
+
+def _lattice(k: int, m: int) -> Code:
+    """List the `k` shortest points of the hexagonal lattice (m = 2) or of D_m (m ≥ 3)."""
+    points = _hexagonal(k) if m == 2 else _checkerboard(k, m)
+    length = np.round((points**2).sum(1), 6)
+    return points[np.lexsort(((np.abs(points) > 1e-9).sum(1), length))[:k]]
+
+
+def _hexagonal(k: int) -> Code:
+    reach = int(1.3 * np.sqrt(k)) + 4  # A disk of k points has radius about 0.53 √k.
+    i, j = (c.ravel() for c in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    return np.stack([i + j / 2, j * np.sqrt(0.75)], axis=1)
+
+
+def _checkerboard(k: int, m: int) -> Code:
+    """At least `k` shortest points of D_m: integer vectors of even sum, scaled to separation 1."""
+    bound = 0
+    points = np.zeros((1, m), np.int8)
+    while len(points) < k:
+        bound += 2
+        points = _integer_vectors(bound, m)
+        points = points[points.sum(1, dtype=np.int64) % 2 == 0]
+    return points / np.sqrt(2)
+
+
+def _integer_vectors(bound: int, m: int) -> NDArray[np.int8]:
+    """All integer vectors of R^m with squared length ≤ `bound`."""
+    reach = int(bound**0.5)
+    values = np.arange(-reach, reach + 1, dtype=np.int8)
+    points = np.zeros((1, 0), np.int8)
+    length = np.zeros(1, np.int64)
+    for _ in range(m):
+        longer = (length[:, None] + values.astype(np.int64) ** 2).ravel()
+        keep = longer <= bound
+        points = np.column_stack(
+            [np.repeat(points, len(values), axis=0)[keep], np.tile(values, len(points))[keep]]
+        )
+        length = longer[keep]
+    return points
+
+
+@cache
+def _optimised(k: int, m: int) -> Code:
+    """Make a spherical code and push its nearest pairs apart.
+
+    Gradient descent on a soft maximum of the cosines that hardens as it goes [HM25]. Positions are
+    rounded on the way, so that the last bits of one processor do not grow into another code.
+    """
+    points = np.random.default_rng([k, m]).standard_normal((k, m))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    for step in range(_STEPS):
+        progress = step / _STEPS
+        cosine = points @ points.T
+        np.fill_diagonal(cosine, -1)
+        weight = np.exp((5 + 60 * progress) * (cosine - cosine.max(1, keepdims=True)))
+        weight /= weight.sum(1, keepdims=True)
+        push = -(weight + weight.T) @ points
+        push -= (push * points).sum(1, keepdims=True) * points
+        longest = np.linalg.norm(push, axis=1).max()
+        points += (0.3 * (1 - progress) + 0.005) / max(longest, 1e-12) * push
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        points = np.round(points * _GRID) / _GRID
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points / float(pdist(points).min())

@@ -1,0 +1,15 @@
+"""What a user keeps: vectors with their taxonomy.
+
+| file | what it holds |
+|---|---|
+| `model` | `embed` and `TaxonEmbedding`: queries, views, saving and loading |
+| `storage` | the folder format: safetensors, parquet, JSON, written atomically |
+| `checks` | `check`: re-verifies a saved embedding |
+| `planning` | time and memory of a taxonomy of any size, before it is embedded |
+
+`training.fit` returns one of these; the command line and `pictures` read them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+from .checks import CheckResult as CheckResult
+from .checks import check as check
+from .model import TaxonEmbedding as TaxonEmbedding
+from .model import embed as embed

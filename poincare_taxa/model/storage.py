@@ -1,0 +1,293 @@
+"""The folder that an embedding is saved as, and read from.
+
+``points.safetensors``
+    ``radius`` [n] and ``direction`` [n, dim], bit for bit as they were in memory.
+``taxonomy.parquet``
+    One row per taxon, in the order of the points; more tables may stand beside it.
+``meta.json``
+    What the vectors are and where they come from, and the SHA-256 of every other file.
+
+Nothing here knows what the numbers mean; `poincare_taxa.model` and `poincare_taxa.model.checks` do.
+The format is described for readers without this library in ``docs/file-format.md``.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ensure_writable",
+    "file_problems",
+    "read_meta",
+    "read_points",
+    "read_table",
+    "refuse_dag",
+    "update_meta",
+    "write_folder",
+]
+
+FORMAT = "poincare-taxa embedding"
+FORMAT_VERSION = 1
+META = "meta.json"
+POINTS = "points.safetensors"
+
+
+def write_folder(
+    path: str | Path,
+    points: Mapping[str, Tensor],
+    tables: Mapping[str, pl.DataFrame],
+    meta: Mapping[str, Any],
+) -> None:
+    """Write an embedding's folder; all of it, or nothing.
+
+    Parameters
+    ----------
+    path
+        The folder. An embedding that lies there is replaced, anything else is refused.
+    points
+        The tensors of ``points.safetensors``.
+    tables
+        Each becomes ``<key>.parquet``.
+    meta
+        What ``meta.json`` says besides the format, its version and the files' hashes.
+
+    Raises
+    ------
+    FileExistsError
+        If something else than an embedding lies at `path`.
+    OSError
+        If the disk refuses; what lay at `path` before then still lies there.
+    """
+    with _taking_the_place_of(Path(path)) as folder:
+        save_file({key: tensor.contiguous() for key, tensor in points.items()}, folder / POINTS)
+        for key, table in tables.items():
+            table.write_parquet(folder / f"{key}.parquet", compression="zstd")
+        files = {file.name: _fingerprint(file) for file in sorted(folder.iterdir())}
+        _write_json(
+            folder / META,
+            {"format": FORMAT, "format_version": FORMAT_VERSION, **meta, "files": files},
+        )
+        shutil.copymode(folder / META, folder / POINTS)  # safetensors shuts everybody else out
+
+
+def update_meta(path: str | Path, **changes: Any) -> None:
+    """Set entries of a saved embedding's ``meta.json``; the other files stay as they are."""
+    path = Path(path)
+    meta = read_meta(path) | changes
+    draft = path / f".{META}.{uuid.uuid4().hex}"
+    try:
+        _write_json(draft, meta)
+        draft.replace(path / META)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """Read ``meta.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` is not the folder of an embedding.
+    ValueError
+        If the file is damaged, or of a format that this version of the library cannot read.
+    """
+    path = Path(path)
+    file = path / META
+    if not file.is_file():
+        what = "is not a folder" if not path.is_dir() else f"has no {META}"
+        raise FileNotFoundError(
+            f"{path} {what}: not a saved embedding "
+            f"(make one with `poincare-taxa embed SOURCE -o {path}`)"
+        )
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error}): was it edited or cut short?") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ValueError(f"{file} does not say {FORMAT!r}: another program's folder?")
+    version = meta.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{file}: format version {version!r}, but this library reads version {FORMAT_VERSION}; "
+            "install the version of poincare-taxa that wrote it "
+            f"({meta.get('library_version', 'unknown')})"
+        )
+    return meta
+
+
+def refuse_dag(path: str | Path, meta: Mapping[str, Any]) -> None:
+    """Refuse the folder of a `ClosureEmbedding`, which has no taxonomy.
+
+    Raises
+    ------
+    ValueError
+        If `meta` lists its table of names.
+    """
+    if "nodes.parquet" in (meta.get("files") or {}):
+        raise ValueError(
+            f"{path} holds the points of a DAG, which have no taxonomy: in Python, load it with "
+            "ClosureEmbedding.load"
+        )
+
+
+def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
+    """Compare the files with what ``meta.json`` recorded when they were written.
+
+    Returns
+    -------
+    problems
+        One sentence per file that is missing or differs; empty where everything agrees.
+    """
+    recorded = meta.get("files")
+    if not isinstance(recorded, dict) or POINTS not in recorded:
+        return [f"{META} records no file hashes"]
+    problems = []
+    for name, expected in recorded.items():
+        file = Path(path) / name
+        if not file.is_file():
+            problems.append(f"{name} is missing")
+            continue
+        found = _fingerprint(file)
+        if found["bytes"] != expected.get("bytes"):
+            problems.append(
+                f"{name} has {found['bytes']} bytes, {expected.get('bytes')} were written"
+            )
+        elif found["sha256"] != expected.get("sha256"):
+            problems.append(f"{name} was changed after it was written (its SHA-256 differs)")
+    return problems
+
+
+def read_points(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors, exactly as they were stored.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing or is not a safetensors file.
+    """
+    file = Path(path) / POINTS
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file} is not a readable safetensors file ({error}): was it cut short?"
+        ) from None
+
+
+def read_table(path: str | Path, key: str) -> pl.DataFrame:
+    """Read one table.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing or is not a parquet file.
+    """
+    file = Path(path) / f"{key}.parquet"
+    try:
+        return pl.read_parquet(file, glob=False)
+    except pl.exceptions.ComputeError as error:
+        raise ValueError(
+            f"{file} is not a readable parquet file ({error}): was it cut short?"
+        ) from None
+
+
+def ensure_writable(path: str | Path) -> None:
+    """Refuse a place where saving would fail or destroy something, before the work is done.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` is a file, or a folder that holds anything but an embedding.
+    OSError
+        If nothing can be written beside it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if any(path.iterdir()) and not _is_embedding(path):
+            raise FileExistsError(
+                f"{path} holds files that are not an embedding; name a new folder"
+            )
+    elif path.exists():
+        raise FileExistsError(f"{path} is a file; an embedding is a folder: name a new one")
+    beside = next(folder for folder in path.resolve().parents if folder.exists())
+    try:
+        tempfile.TemporaryDirectory(prefix=".probe-", dir=beside).cleanup()
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({beside}: {error.strerror}): name a folder in a place that "
+            "can"
+        ) from error
+
+
+def _is_embedding(path: Path) -> bool:
+    try:
+        read_meta(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@contextmanager
+def _taking_the_place_of(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` that becomes `path`, or vanishes upon an error."""
+    ensure_writable(path)
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex
+    draft = path.with_name(f".{path.name}.new-{token}")
+    old = path.with_name(f".{path.name}.old-{token}")
+    draft.mkdir()
+    try:
+        yield draft
+        if path.exists():
+            path.rename(old)
+        try:
+            draft.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _fingerprint(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest}
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Anything as what JSON has: numbers that are not finite become null, other objects text."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return _plain(value.item()) if hasattr(value, "item") else str(value)

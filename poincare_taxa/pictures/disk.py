@@ -1,0 +1,242 @@
+"""Pictures of embeddings in the Poincaré disk, with matplotlib (extra ``[viz]``).
+
+What is drawn is a view. In two dimensions the angle of a point is that of its direction; beyond, it
+is that of the direction's deviation from the mean direction, in the plane in which the deviations
+vary most (principal components), which shows the first branchings and hides the later ones. The
+radius is the embedding's, shrunk by one factor for all, so that the outermost taxa do not vanish in
+the rim. Edges are geodesics between the points as drawn.
+
+To see a taxonomy rather than its vectors, draw `disk_layout`: an embedding made for the disk.
+
+Source: [Sar11] Sarkar 2011, *Low distortion Delaunay embedding of trees in hyperbolic plane*.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from poincare_taxa.evaluation import metrics
+from poincare_taxa.geometry import ball, convert
+from poincare_taxa.model.model import TaxonEmbedding
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["disk_layout", "plot_disk", "save_figure"]
+
+Floats = NDArray[np.float64]
+
+# Dark and light in turn: neighbours in the list tell apart in grey too.
+_COLORS = [
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b"),
+    *("#e377c2", "#17becf", "#bcbd22", "#393b79", "#e6ab02", "#637939"),
+]
+_OTHERS = "#b8b8b8"
+_OUTERMOST = 4.0  # Radius at which the outermost taxon is drawn: norm 0.964.
+_MOST_EDGES = 50_000
+_MOST_POINTS = 300_000
+_PIECES = 12  # Straight pieces of a geodesic.
+_LABEL_HEIGHT = 0.085
+
+
+def plot_disk(
+    model: TaxonEmbedding, *, color_by: str | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw an embedding in the Poincaré disk: taxa, edges, and the names of the largest clades.
+
+    Parameters
+    ----------
+    model
+        Two dimensions show as they are; of more, only a projection can be shown (see the module).
+    color_by
+        Taxon rank whose clades give the colours, such as "order", or "depth 2"; by default the
+        rank nearest to the root that has five clades or more. The twelve largest are named.
+    ax
+        Axes to draw into; a new figure where not given.
+
+    Returns
+    -------
+    ax
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If the taxonomy has no such rank, or the model has one dimension.
+
+    Notes
+    -----
+    Of more than 50,000 taxa the edges are left out, of more than 300,000 every k-th is drawn.
+    """
+    _require_matplotlib()
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import LineCollection
+    from matplotlib.patches import Circle
+
+    color_by, clades, largest = _clades(model, color_by)
+    color = np.full(len(model), len(largest))
+    for place, clade in enumerate(largest):
+        color[clades == clade] = place
+    palette = np.array([*_COLORS[: len(largest)], _OTHERS])
+    xy = _positions(model)
+
+    if ax is None:
+        ax = plt.subplots(figsize=(12, 8.5), layout="constrained")[1]
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    ax.add_patch(Circle((0, 0), 1, facecolor="#fbfbfb", edgecolor="#505050", linewidth=0.8))
+    if len(model) <= _MOST_EDGES:
+        parent = torch.from_numpy(model.taxonomy.parent[1:].astype(np.int64))
+        edges = _geodesics(xy[parent], xy[1:]).numpy()
+        ax.add_collection(
+            LineCollection(
+                list(edges), colors=palette[color[1:]], linewidths=0.35, alpha=0.6, zorder=1
+            )
+        )
+    # Rarer colours on top; the many others below.
+    shown = np.argsort(-color, kind="stable")[:: -(-len(model) // _MOST_POINTS)]
+    size = np.clip(6e4 / len(model), 0.3, 30)
+    ax.scatter(*xy[shown].numpy().T, s=size, c=palette[color[shown]], linewidths=0, zorder=2)
+    ax.text(-1.64, 1.17, _title(model, color_by), fontsize=12, va="top")
+    _label(ax, model, xy, clades, largest)
+    ax.set_xlim(-1.66, 1.66)
+    ax.set_ylim(-1.17, 1.17)
+    return ax
+
+
+def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
+    """Lay a taxonomy out in two dimensions, for pictures.
+
+    Every clade has an arc of the circle in proportion to its leaves and stands at its middle, one
+    unit further out than its parent: [Sar11] with arcs that follow the number of leaves. It is no
+    substitute for `embed`, whose distances are those of the tree.
+
+    Examples
+    --------
+    >>> tax = Taxonomy.from_parents([-1, 0, 0, 0, 0])
+    >>> disk_layout(tax).direction[1:].round(decimals=3).tolist()
+    [[0.707, 0.707], [-0.707, 0.707], [-0.707, -0.707], [0.707, -0.707]]
+    """
+    before = np.cumsum(np.append(0, taxonomy.num_children == 0))
+    # Leaves before the middle of each clade, as a share of the circle.
+    middle = (before[:-1] + before[taxonomy.end]) / (2 * before[-1])
+    angle = torch.from_numpy(2 * np.pi * middle)
+    direction = torch.stack([angle.cos(), angle.sin()], dim=1)
+    radius = torch.from_numpy(taxonomy.depth.astype(np.float64))
+    return TaxonEmbedding(taxonomy, radius, direction)
+
+
+def save_figure(ax: "Axes", path: str | Path) -> None:
+    """Write the figure of `ax` as a picture; the ending of `path` (.png, .svg, .pdf) says which."""
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    figure.savefig(path, dpi=150)
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install 'poincare-taxa[viz]'") from None
+
+
+def _positions(model: TaxonEmbedding) -> Tensor:
+    """Disk coordinates [n, 2] as drawn."""
+    u = model.direction.double()
+    if model.dim < 2:
+        raise ValueError("a disk needs two dimensions; the model has one: embed with dim=2 or more")
+    if model.dim > 2:
+        u = u - u.mean(0)
+        u = u @ torch.linalg.eigh(u.T @ u).eigenvectors[:, [-1, -2]]
+        u = u / torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp(min=1e-300)
+    r = model.radius.double()
+    return convert.polar_to_ball(r * (_OUTERMOST / r.max().clamp(min=_OUTERMOST)), u)
+
+
+def _geodesics(x: Tensor, y: Tensor) -> Tensor:
+    """Points on the geodesics from x to y [m, 2]: [m, pieces + 1, 2]."""
+    # x ⊕ t ⊗ (−x ⊕ y), [GBH18, eq. 11]
+    step = ball.logmap0(ball.mobius_add(-x, y))
+    t = torch.linspace(0, 1, _PIECES + 1, dtype=x.dtype)[:, None]
+    return ball.mobius_add(x[:, None], ball.expmap0(t * step[:, None]))
+
+
+def _clades(
+    model: TaxonEmbedding, color_by: str | None
+) -> tuple[str, NDArray[np.int32], NDArray[np.int64]]:
+    """Name of the division, each taxon's clade (a row, or -1), and the largest clades."""
+    groups = metrics.taxon_groups(model.taxonomy, None if color_by is None else [color_by])
+    if not groups:
+        return "", np.full(len(model), -1, np.int32), np.empty(0, np.int64)
+    several = [name for name, of in groups.items() if len(np.unique(of[of >= 0])) >= 5]
+    name = (several or list(groups))[0]
+    count = np.bincount(groups[name][groups[name] >= 0])
+    largest = np.argsort(-count, kind="stable")[: len(_COLORS)]
+    return name, groups[name], largest[count[largest] > 0]
+
+
+def _label(
+    ax: "Axes",
+    model: TaxonEmbedding,
+    xy: Tensor,
+    clades: NDArray[np.int32],
+    largest: NDArray[np.int64],
+) -> None:
+    """Name clades beside the disk, each on the side it lies on, without overlap."""
+    rim = []
+    for clade in largest:
+        middle = xy[torch.from_numpy(clades == clade)].mean(0)
+        rim.append((middle / torch.linalg.vector_norm(middle).clamp(min=1e-300)).numpy())
+    for side in (-1, 1):
+        here = [i for i in range(len(largest)) if (rim[i][0] < 0) == (side < 0)]
+        here.sort(key=lambda i: rim[i][1])
+        heights = _apart(np.array([1.08 * rim[i][1] for i in here]), _LABEL_HEIGHT)
+        for i, height in zip(here, heights, strict=True):
+            taxon = int(largest[i])
+            name = model.taxonomy.names[taxon] or model.taxonomy.ids[taxon]
+            ax.annotate(
+                f"{name}  {np.count_nonzero(clades == taxon):,}",
+                xy=rim[i],
+                xytext=(side * 1.14, height),
+                ha="left" if side > 0 else "right",
+                va="center",
+                color=_COLORS[i],
+                fontsize=10.5,
+                fontweight="bold",
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": _COLORS[i],
+                    "linewidth": 0.7,
+                    "relpos": (0.0 if side > 0 else 1.0, 0.5),
+                },
+            )
+
+
+def _apart(wanted: Floats, gap: float) -> Floats:
+    """Ascending heights at least `gap` apart and within ±1.1, shifted little from those wanted.
+
+    Subtracting i·gap turns "at least gap apart" into "not descending": isotonic regression.
+    """
+    from scipy.optimize import isotonic_regression
+
+    if len(wanted) == 0:
+        return wanted
+    steps = gap * np.arange(len(wanted))
+    return isotonic_regression(wanted - steps).x.clip(-1.1, 1.1 - steps[-1]) + steps
+
+
+def _title(model: TaxonEmbedding, color_by: str) -> str:
+    root = model.taxonomy.names[0] or model.taxonomy.ids[0]
+    view = "" if model.dim == 2 else f",\n{model.dim}-D seen in the plane of most variance"
+    colors = f",\ncoloured by {color_by} (with number of taxa)" if color_by else ""
+    return f"{root}: {len(model):,} taxa in the Poincaré disk{view}{colors}"

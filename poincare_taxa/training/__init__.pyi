@@ -1,0 +1,11 @@
+from .checkpoint import Checkpoint as Checkpoint
+from .config import Config as Config
+from .config import read_config as read_config
+from .early_stopping import EarlyStopping as EarlyStopping
+from .objectives import LevelStress as LevelStress
+from .objectives import Objective as Objective
+from .objectives import Ranking as Ranking
+from .objectives import Stress as Stress
+from .objectives import Triplets as Triplets
+from .run import Run as Run
+from .run import fit as fit

@@ -1,0 +1,180 @@
+"""Checkpoints of a training run: one file an epoch, whole or not there at all.
+
+A checkpoint is a safetensors file, ``epoch-000012.safetensors``: the tensors (points, moments of
+the optimizer, state of the random generator), and, as JSON in the file's header, everything else.
+It is written beside its place and renamed into it, so that a run that is killed at any moment
+leaves the checkpoints that it had. Nothing is pickled.
+"""
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from poincare_taxa.files.records import library_version
+
+__all__ = ["FORMAT_VERSION", "Checkpoint", "Checkpoints"]
+
+FORMAT = "poincare-taxa checkpoint"
+FORMAT_VERSION = 1
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    tensors: dict[str, Tensor]
+    """By name, on the CPU."""
+    state: dict[str, Any]
+    """What JSON can hold."""
+
+
+class Checkpoints:
+    """A folder of checkpoints of one run.
+
+    Parameters
+    ----------
+    path
+        The folder; made when it is first needed.
+    keep_last
+        How many of the latest checkpoints stay, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If ``keep_last < 1``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> checkpoints = Checkpoints(getfixture("tmp_path") / "run", keep_last=2)
+    >>> for epoch in (1, 2, 3, 4):
+    ...     checkpoints.save(epoch, {"x": torch.full((2,), epoch)}, {"lr": 0.1}, keep=[1])
+    >>> checkpoints.epochs()
+    [1, 3, 4]
+    >>> checkpoints.load(4)
+    Checkpoint(tensors={'x': tensor([4, 4])}, state={'lr': 0.1})
+    """
+
+    def __init__(self, path: str | Path, *, keep_last: int = 2) -> None:
+        if keep_last < 1:
+            raise ValueError(f"keep_last must be at least 1; got {keep_last}")
+        self.path = Path(path)
+        self.keep_last = keep_last
+
+    def ensure_writable(self) -> None:
+        """Make the folder and write to it, so that a run fails before it begins, not after.
+
+        What a killed run left half written is removed.
+
+        Raises
+        ------
+        OSError
+            If there can be no such folder, or nothing can be written to it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+            for draft in (*self.path.glob(".epoch-*"), *self.path.glob(".tmp*")):
+                draft.unlink()  # the second is safetensors' own
+        except OSError as error:
+            raise OSError(
+                f"checkpoints cannot be written to {self.path} ({error.strerror}): name a folder "
+                "that can be made and written"
+            ) from error
+
+    def epochs(self) -> list[int]:
+        """Epochs of which there is a checkpoint, ascending."""
+        if not self.path.is_dir():
+            return []
+        found = (re.fullmatch(r"epoch-(\d+)\.safetensors", file.name) for file in self._files())
+        return sorted(int(match[1]) for match in found if match)
+
+    def save(
+        self,
+        epoch: int,
+        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+        *,
+        keep: Collection[int] = (),
+    ) -> None:
+        """Write a checkpoint, then delete older ones.
+
+        Parameters
+        ----------
+        epoch
+            Its number.
+        tensors
+            By name.
+        state
+            What JSON can hold, numbers finite.
+        keep
+            Epochs whose checkpoints stay besides the latest: the best.
+        """
+        header = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "library_version": library_version(),
+            "state": dict(state),
+        }
+        file = self._file(epoch)
+        draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+        self.path.mkdir(parents=True, exist_ok=True)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(plain, draft, metadata={"checkpoint": json.dumps(header, allow_nan=False)})
+            with draft.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+        for old in self.epochs()[: -self.keep_last]:
+            if old not in keep:
+                self._file(old).unlink(missing_ok=True)
+
+    def load(self, epoch: int) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none of this epoch.
+        ValueError
+            If the file was cut short, is none of this library's, or is another version's.
+        """
+        file = self._file(epoch)
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such checkpoint; there are {self.epochs()}")
+        try:
+            with safe_open(file, framework="pt") as stream:
+                header = json.loads((stream.metadata() or {}).get("checkpoint", "{}"))
+                tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(
+                f"{file} is damaged ({error}): was it cut short? Delete it, and the run resumes "
+                "from the checkpoint before"
+            ) from None
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{file} does not say {FORMAT!r}: another program's file?")
+        versions = header.get("format_version"), header.get("library_version")
+        if versions != (FORMAT_VERSION, library_version()):
+            raise ValueError(
+                f"{file} was written by poincare-taxa {versions[1]} (checkpoint format "
+                f"{versions[0]}); this is {library_version()} (format {FORMAT_VERSION}), "
+                "which would not go on with the same bits: install that version, or start anew"
+            )
+        return Checkpoint(tensors, header["state"])
+
+    def _file(self, epoch: int) -> Path:
+        return self.path / f"epoch-{epoch:06d}.safetensors"
+
+    def _files(self) -> list[Path]:
+        return list(self.path.iterdir())

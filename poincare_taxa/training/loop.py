@@ -1,0 +1,289 @@
+"""The loop of `fit`: epochs, steps, the history, and the state that a checkpoint holds."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from poincare_taxa.blocks.projection import clip_gradients, project_after_step, project_all
+from poincare_taxa.training.checkpoint import Checkpoints
+from poincare_taxa.training.defaults import Recipe
+from poincare_taxa.training.early_stopping import EarlyStopping
+from poincare_taxa.training.provenance import called, described
+
+__all__ = ["Loop"]
+
+_ADVICE = "a smaller lr or max_grad_norm may help; checkpoints of the epochs before are kept"
+
+Row = dict[str, Any]
+
+
+@dataclass(eq=False)
+class Loop:
+    """A run. Its state between epochs: the table, the optimizer, the generator, the history.
+
+    Attributes
+    ----------
+    points
+        The table.
+    names
+        What its rows are called.
+    recipe
+        Objective, optimizer, number of epochs, schedule of the step size.
+    generator
+        Randomness of the batches.
+    measure
+        Takes the rows of the open part of the objective and returns measures of the table.
+    measure_every, max_grad_norm, project, stopping
+        As in `fit`.
+    settings
+        What the run is known by; a checkpoint of other settings is refused.
+    """
+
+    points: Any
+    names: pl.Series
+    recipe: Recipe
+    generator: torch.Generator
+    measure: Callable[[], dict[str, float]]
+    measure_every: int
+    max_grad_norm: float
+    project: bool
+    stopping: EarlyStopping | None
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.optimizer = self.recipe.optimizer([self.points])
+        self.settings = {
+            **self.settings,
+            "optimizer": [type(self.optimizer).__name__, described(self.optimizer.defaults)],
+        }
+        self.history: list[Row] = []
+        self.best: tuple[int, Tensor | None] | None = None
+        self._base_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self._projection = project_after_step(self.optimizer, self.points) if self.project else None
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch whose points the run ends with."""
+        return self.history[-1]["epoch"] if self.best is None else self.best[0]
+
+    def run(
+        self,
+        folder: Checkpoints | None,
+        show: Callable[[list[Row]], None],
+        log: Callable[[Row], None],
+    ) -> None:
+        """Train the epochs that are left, then return to the best one."""
+        if not self.history:
+            self._remember({"epoch": 0, "steps": 0, **self.measure(), "seconds": 0.0})
+        show(self.history)
+        try:
+            while self.history[-1]["epoch"] < self.recipe.epochs and not self._exhausted():
+                self._remember(self._epoch(self.history[-1]["epoch"]))
+                if folder is not None:
+                    keep = [] if self.best is None else [self.best[0]]
+                    folder.save(
+                        self.history[-1]["epoch"], self._tensors(), self._state(), keep=keep
+                    )
+                log(self.history[-1])
+                show(self.history)
+        finally:
+            if self._projection is not None:
+                self._projection.remove()
+        if self.best is not None and self.best[0] != self.history[-1]["epoch"]:
+            with torch.no_grad():
+                self.points.copy_(self._best_points(folder))
+
+    # ---------------------------------------------------------------- an epoch
+
+    def _epoch(self, epoch: int) -> Row:
+        began = time.perf_counter()
+        objective, watch = self.recipe.objective, self._projection
+        if hasattr(objective, "begin"):
+            objective.begin(epoch, self.points, self.generator)
+        moved, touched = (watch.moved, watch.touched) if watch else (0, 0)
+        sums: dict[str, Tensor] = {}
+        norms = []
+        steps = objective.steps_per_epoch
+        for step in range(steps):
+            terms, norm = self._step(epoch, step, epoch + step / steps)
+            norms.append(norm)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.double()
+        if self.project:
+            project_all(self.points)
+        if len(bad := _not_finite(self.points.detach())):
+            raise FloatingPointError(
+                f"after epoch {epoch + 1} points are not finite, in {called(bad, self.names)}; "
+                f"{_ADVICE}"
+            )
+        row: Row = {"epoch": epoch + 1, "steps": steps}
+        row |= _losses({name: float(value) / steps for name, value in sums.items()})
+        norm = torch.stack(norms).double()
+        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        row["gradient_norm"], row["gradient_norm_max"] = norm.mean().item(), norm.max().item()
+        if watch is not None:
+            row["projected"] = (watch.moved - moved) / max(watch.touched - touched, 1)
+        if self._measured(epoch + 1):
+            row |= self.measure()
+        return row | {"seconds": time.perf_counter() - began}
+
+    def _step(self, epoch: int, step: int, at: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Take a step; returns the terms of the loss and the norm of the gradient."""
+        factor = self.recipe.lr_factor(at)
+        for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
+            group["lr"] = base * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self.recipe.objective(self.points, self.generator)
+        total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
+        total.backward()
+        norm = clip_gradients(self.points, self.max_grad_norm)
+        terms = {name: term.detach() for name, term in terms.items()}
+        if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
+            raise self._diagnosis(f"epoch {epoch + 1}, step {step + 1}", terms)
+        self.optimizer.step()
+        return terms, norm
+
+    def _diagnosis(self, when: str, terms: dict[str, Tensor]) -> FloatingPointError:
+        """Say what is not finite, and in which rows."""
+        rows, where = _not_finite(self.points.detach()), "points"
+        gradient: Any = self.points.grad
+        if not len(rows) and gradient is not None:
+            where = "gradients"
+            if gradient.is_sparse:
+                gradient = gradient.coalesce()
+                rows = gradient.indices()[0][_not_finite(gradient.values())]
+            else:
+                rows = _not_finite(gradient)
+        culprits = f"{where} are not finite in {called(rows, self.names)}; " if len(rows) else ""
+        values = ", ".join(f"{name} {value:.3g}" for name, value in terms.items())
+        return FloatingPointError(
+            f"{when}: the loss or its gradient is not finite ({values}); {culprits}{_ADVICE}"
+        )
+
+    def _measured(self, epoch: int) -> bool:
+        return epoch % self.measure_every == 0 or epoch == self.recipe.epochs
+
+    # ---------------------------------------------------------------- best
+
+    def _remember(self, row: Row) -> None:
+        """Append a row; its points are the best so far if its metric says so."""
+        self.history.append(row)
+        if self.stopping is None:
+            return
+        metric, epoch = self.stopping.metric, row["epoch"]
+        if epoch and self._measured(epoch) and metric not in row:
+            known = ", ".join(key for key in row if key not in ("epoch", "steps"))
+            raise ValueError(f"no metric {metric!r} in the history; there are {known}")
+        best = math.nan if self.best is None else self.history[self.best[0]][metric]
+        if self.stopping.better(row.get(metric, math.nan), best):
+            self.best = epoch, self.points.detach().clone()
+
+    def _exhausted(self) -> bool:
+        if self.stopping is None or self.stopping.patience is None:
+            return False
+        best = 0 if self.best is None else self.best[0]
+        return self.history[-1]["epoch"] - best >= self.stopping.patience
+
+    def _best_points(self, folder: Checkpoints | None) -> Tensor:
+        assert self.best is not None
+        epoch, points = self.best
+        if points is None:  # of an epoch before the run was resumed
+            assert folder is not None
+            points = folder.load(epoch).tensors["points"]
+        return points
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state."""
+        tensors = {"points": self.points, "generator": self.generator.get_state()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            for name, value in moments.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{name}"] = value
+        return {name: tensor.detach().as_subclass(Tensor) for name, tensor in tensors.items()}
+
+    def _state(self) -> dict[str, Any]:
+        """Everything else."""
+        state = self.optimizer.state_dict()
+        numbers = {
+            str(index): {k: v for k, v in moments.items() if not isinstance(v, Tensor)}
+            for index, moments in state["state"].items()
+        }
+        return {
+            "settings": self.settings,
+            "history": [{k: _nullable(v) for k, v in row.items()} for row in self.history],
+            "optimizer": {"state": numbers, "param_groups": state["param_groups"]},
+        }
+
+    def restore(self, folder: Checkpoints, epoch: int) -> None:
+        """Go back to the state after an epoch.
+
+        Raises
+        ------
+        ValueError
+            If the checkpoint cannot be read, or is of a run with another source or other settings.
+        """
+        tensors, state = folder.load(epoch)
+        self._compare(state["settings"], folder)
+        moments: dict[int, Row] = {
+            int(index): dict(numbers) for index, numbers in state["optimizer"]["state"].items()
+        }
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                index, _, key = rest.partition(".")
+                moments.setdefault(int(index), {})[key] = tensor
+        groups = [
+            {key: tuple(value) if key == "betas" else value for key, value in group.items()}
+            for group in state["optimizer"]["param_groups"]
+        ]
+        with torch.no_grad():
+            self.points.copy_(tensors["points"])
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.generator.set_state(tensors["generator"])
+        for row in state["history"]:
+            self._remember({key: math.nan if v is None else v for key, v in row.items()})
+        if self.best is not None and self.best[0] != epoch:
+            self.best = self.best[0], None
+
+    def _compare(self, settings: dict[str, Any], folder: Checkpoints) -> None:
+        """Refuse a checkpoint of another run; more epochs are welcome."""
+        was, now = settings["source"], self.settings["source"]
+        if was != now:
+            raise ValueError(
+                f"{folder.path} holds checkpoints of another source: {was['nodes']:,} nodes "
+                f"({was['sha256'][:8]}), these are {now['nodes']:,} ({now['sha256'][:8]}); name "
+                "another folder"
+            )
+        for key in sorted(set(settings) | set(self.settings)):
+            was, now = settings.get(key), self.settings.get(key)
+            if was != now and key != "epochs":
+                raise ValueError(
+                    f"{folder.path} holds checkpoints of another run: {key} was {was!r}, now it is "
+                    f"{now!r}; give the same settings, or name another folder"
+                )
+
+
+def _losses(means: dict[str, float]) -> Row:
+    """Loss, its terms and their shares; only the loss where there is one term."""
+    loss = sum(means.values())
+    row: Row = {"loss": loss}
+    if len(means) > 1:
+        row |= {f"loss/{name}": value for name, value in means.items()}
+        row |= {f"share/{name}": value / loss if loss else 0.0 for name, value in means.items()}
+    return row
+
+
+def _not_finite(rows: Tensor) -> Tensor:
+    return (~rows.isfinite().all(-1)).nonzero()[:, 0]
+
+
+def _nullable(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,84 @@
+"""What a run is known by, in words that JSON can hold: its source, its blocks, its rows."""
+
+import hashlib
+import math
+from dataclasses import is_dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.blocks.tree_index import TreeIndex
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+__all__ = ["called", "described", "fingerprint", "node_names"]
+
+Source = Taxonomy | ClosurePairs
+
+
+def node_names(source: Source) -> pl.Series:
+    """Ids of the rows, or names; the numbers of the rows where they have none.
+
+    Raises
+    ------
+    TypeError
+        If the source is neither a taxonomy nor pairs.
+    """
+    if isinstance(source, Taxonomy):
+        return source.ids
+    if not isinstance(source, ClosurePairs):
+        raise TypeError(
+            f"source is a Taxonomy (pt.read(path)) or ClosurePairs; got {type(source).__name__}"
+        )
+    if source.names is not None:
+        return source.names
+    return pl.Series("name", np.arange(source.num_nodes))
+
+
+def called(rows: Tensor, names: pl.Series) -> str:
+    """Say which rows are meant: how many, and the first of them by id."""
+    first = rows[:5].tolist()
+    listed = ", ".join(f"{row} (id {names[row]})" for row in first)
+    plural = "row" if len(rows) == 1 else "rows"
+    return f"{len(rows):,} {plural}: {listed}{', …' if len(rows) > 5 else ''}"
+
+
+def fingerprint(source: Source) -> dict[str, Any]:
+    """Know a source by its shape and the ids of its nodes."""
+    digest = hashlib.sha256()
+    if isinstance(source, Taxonomy):
+        digest.update(source.parent.tobytes())
+    else:
+        digest.update(source.pairs.cpu().numpy().tobytes())
+    names = node_names(source)
+    digest.update("\n".join(names.cast(pl.String).fill_null("")).encode())
+    return {"nodes": len(names), "sha256": digest.hexdigest()}
+
+
+def described(value: Any) -> Any:
+    """Tell a block and its settings: to compare runs by, and to say what was done."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case list() | tuple():
+            return [described(item) for item in value]
+        case dict():
+            return {str(key): described(item) for key, item in value.items()}
+        case partial():
+            return [described(value.func), described(value.keywords)]
+        case Tensor():
+            return hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()[:12]
+        case TreeIndex() | Taxonomy() | pl.Series() | np.ndarray():
+            return type(value).__name__
+    if is_dataclass(value):
+        return repr(value)
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    settings = {k: described(v) for k, v in vars(value).items() if not k.startswith("_")}
+    size = {"size": len(value)} if hasattr(value, "__len__") else {}
+    return {"class": type(value).__name__, **size, **settings}

@@ -1,0 +1,402 @@
+"""`fit`: the training loop, for any blocks, that says what became of them.
+
+One loop serves every recipe. What it minimises is an *objective* (`objectives`); what it moves is
+the table of a `PoincareEmbedding`; what it reports is measured beside the same measures of the
+start, because an embedding whose numbers do not rise above those of its start has learned nothing,
+however valid its vectors are.
+"""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.blocks.curriculum import Curriculum
+from poincare_taxa.blocks.embedding import PoincareEmbedding
+from poincare_taxa.blocks.manifolds import PoincareBall
+from poincare_taxa.blocks.regularizers import Regularizer
+from poincare_taxa.blocks.schedules import Schedule
+from poincare_taxa.closure.model import ClosureEmbedding
+from poincare_taxa.closure.softmax import ClosureSoftmax, nested_start
+from poincare_taxa.geometry import ball
+from poincare_taxa.model.model import TaxonEmbedding
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.training.checkpoint import Checkpoints
+from poincare_taxa.training.defaults import MakeOptimizer, recipe
+from poincare_taxa.training.early_stopping import EarlyStopping
+from poincare_taxa.training.loop import Loop
+from poincare_taxa.training.monitor import Monitor
+from poincare_taxa.training.objectives import Objective
+from poincare_taxa.training.progress import progress_bar, tensorboard
+from poincare_taxa.training.provenance import called, described, fingerprint, node_names
+
+__all__ = ["Run", "fit"]
+
+Measure = Callable[[PoincareEmbedding], Mapping[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    embedding
+        The trained table; with `EarlyStopping`, that of the best epoch.
+    history
+        A row per epoch. Row 0 is the start: its measures are the untrained floor. Columns: `fit`.
+    model
+        The points with their taxonomy and provenance, to query and to save; of a DAG, with the
+        names of its nodes.
+    ceiling
+        The measures of the tree's own distances.
+    best_epoch
+        Epoch that ``embedding`` is of.
+    """
+
+    embedding: PoincareEmbedding
+    history: pl.DataFrame
+    model: Any  # TaxonEmbedding of a Taxonomy, ClosureEmbedding of ClosurePairs
+    ceiling: dict[str, float]
+    best_epoch: int
+
+
+def fit(
+    source: Taxonomy | ClosurePairs,
+    embedding: PoincareEmbedding | None = None,
+    *,
+    dim: int | None = None,
+    seed: int = 0,
+    objective: Objective | None = None,
+    pairs: Any = None,
+    negatives: Any = None,
+    loss: Any = None,
+    regularizer: Regularizer | None = None,
+    curriculum: Curriculum | None = None,
+    optimizer: MakeOptimizer | None = None,
+    lr: float | None = None,
+    lr_schedule: Schedule | Callable[[float], float] | None = None,
+    burn_in: int | None = None,
+    max_grad_norm: float | None = None,
+    project: bool = True,
+    epochs: int | None = None,
+    steps_per_epoch: int | None = None,
+    batch_size: int | None = None,
+    measure: Measure | None = None,
+    measure_every: int = 1,
+    early_stopping: EarlyStopping | None = None,
+    checkpoint: str | Path | None = None,
+    keep_last: int = 2,
+    resume: bool = False,
+    log_dir: str | Path | None = None,
+    progress: bool | None = None,
+    device: torch.device | str | None = None,
+) -> Run:
+    """Train an embedding.
+
+    With nothing else said, a taxonomy is trained from random points by the recommended recipe, one
+    level after the other (`objectives.LevelStress`; an epoch is a level), and pairs of a DAG from
+    points near their parents by the full softmax (`closure_training.ClosureSoftmax`). Any of
+    ``pairs``, ``negatives``, ``loss``, ``regularizer`` and ``curriculum`` makes it the loop of that
+    recipe, with defaults for the others; ``objective`` replaces them all.
+
+    Parameters
+    ----------
+    source
+        What to embed: a taxonomy, or the pairs of a DAG.
+    embedding
+        Where to start; it is trained in place. By default random points near the origin, in polar
+        coordinates.
+    dim
+        Dimension of the space where there is no ``embedding``, at least 2; 10 by default.
+    seed
+        The same source, settings and seed give the same points, on one machine with one number of
+        threads.
+    objective
+        ``(points, generator) -> {name: scalar}``; see `objectives`.
+    pairs
+        What draws positives (`AncestorPairs` by default), for `StressLoss` pairs (`LCAPairs`), for
+        `TripletLoss` triplets (`LCATriplets`); several sources with shares: `MixedPairs`.
+    negatives
+        What draws negatives; by default 50 `UniformNegatives`.
+    loss
+        As `objectives.Ranking` calls it, a `StressLoss`, a `TripletLoss` or an
+        `EntailmentConeLoss`; by default `DepthMarginRankingLoss` with a `TreeMargin`, and
+        `SoftmaxRankingLoss` for a DAG.
+    regularizer
+        ``(radius, depth) -> scalar``; its ``at(epoch)`` is used if it has one.
+    curriculum
+        Limits of the pairs by epoch.
+    optimizer
+        ``(params) -> Optimizer``, for example ``partial(torch.optim.Adam, lr=0.01)``. By default
+        `RowwiseRiemannianAdam` of ``lr``.
+    lr
+        Step of the default optimizer, in units of distance, > 0.
+    lr_schedule
+        Factor of the step size: [(epoch, factor), …], or a callable of the epoch (2.5 is the middle
+        of the third) such as `schedules.Cosine`.
+    burn_in
+        Epochs at the beginning during which the step is a tenth.
+    max_grad_norm
+        Greatest norm of the gradient of a step; see `clip_gradients`. Not clipped by default.
+    project
+        Whether rows that left their space are put back, after each step and at the end of an epoch.
+    epochs
+        How many, at least 1: 20 by default; in the recommended recipe the levels of the tree.
+    steps_per_epoch, batch_size
+        Of the objectives that draw batches. By default 512 pairs (all, where there are fewer), as
+        often as they fit in the data.
+        In the recommended recipe ``batch_size`` is how many nodes of a level move at once.
+    measure
+        Measures of your own, called with the embedding, as columns of the history.
+    measure_every
+        Every how many epochs the embedding is measured; the last always is.
+    early_stopping
+        Keep the best epoch by a column of the history, and perhaps stop.
+    checkpoint
+        Folder for a checkpoint after each epoch.
+    keep_last
+        How many checkpoints stay, besides the best.
+    resume
+        Go on from the latest checkpoint; from the start where there is none. A run that was killed
+        and is resumed ends with the same bits as one that was not.
+    log_dir
+        Folder for TensorBoard, which must be installed.
+    progress
+        Whether to draw a progress bar; by default where standard error is a terminal.
+    device
+        Where to train; that of the embedding by default.
+
+    Returns
+    -------
+    run
+
+    Notes
+    -----
+    Columns of the history, after ``epoch`` and ``steps`` (of that epoch):
+
+    - ``loss``, ``loss/<term>``, and ``share/<term>`` of the loss where there are several terms:
+      means over the steps. ``share/regularizer`` near 1 means that little else is learned.
+    - ``lr``: step size at the end of the epoch.
+    - ``gradient_norm``, ``gradient_norm_max``: of the steps, before clipping.
+    - ``projected``: share of the rows looked at that had left their space; ``at_clip``: share of
+      all rows at the rim of the ball, where distances saturate (polar coordinates have no rim).
+    - On a sample: ``depth_radius`` (Spearman of radius and depth), ``spearman`` (of distances and
+      tree distances), ``separation/<rank>``, and ``pair_accuracy/gap 1``, ``gap 2``, ``gap 3+``:
+      how often an ancestor so many edges above is nearer than an unrelated node. 0.5 is chance.
+    - ``seconds``.
+
+    Raises
+    ------
+    TypeError
+        If ``source`` is neither a taxonomy nor pairs.
+    ValueError
+        If an argument is out of its range or does not fit the others, the start is not finite, the
+        device cannot be used, or a checkpoint belongs to another run.
+    FloatingPointError
+        If a loss or a gradient is not finite; the message names rows. Checkpoints stay.
+    OSError
+        If checkpoints cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        If radius does not tell depth, or groups do not stand apart, any better than at the start.
+
+    Examples
+    --------
+    >>> run = fit(Taxonomy.from_parents([-1, 0, 0, 1, 1, 2, 2]), dim=3)
+    >>> run.history["epoch"].to_list()
+    [0, 1, 2]
+    >>> bool(run.model.radius[[2, 3]].min() > run.model.radius[[1, 4]].max())
+    True
+    """
+    names = node_names(source)
+    blocks = {"pairs": pairs, "negatives": negatives, "loss": loss}
+    blocks |= {"regularizer": regularizer, "curriculum": curriculum}
+    sizes = {"steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
+    if embedding is None and isinstance(source, ClosurePairs):
+        chosen = [objective, steps_per_epoch, *blocks.values()]
+        if all(block is None for block in chosen) or isinstance(objective, ClosureSoftmax):
+            start = nested_start(source, 10 if dim is None else dim, seed=seed)
+            embedding = PoincareEmbedding.from_pretrained(start.radius, start.direction)
+    embedding = _start(embedding, dim, seed, names)
+    if device is not None:
+        _move(embedding, device)
+    if measure_every < 1 or (max_grad_norm is not None and not max_grad_norm > 0):
+        raise ValueError(
+            "measure_every must be at least 1, max_grad_norm positive; "
+            f"got {measure_every} and {max_grad_norm}"
+        )
+    plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr)
+    said = {"epochs": epochs, "lr_schedule": lr_schedule, "burn_in": burn_in}
+    plan = replace(plan, **{name: value for name, value in said.items() if value is not None})
+    monitor = Monitor(source, seed)
+
+    def measures() -> dict[str, float]:
+        found = monitor.measure(embedding.weight, getattr(plan.objective, "open_depth", None))
+        found["at_clip"] = _at_clip(embedding.weight)
+        if measure is not None:
+            with torch.no_grad():
+                found |= {name: float(value) for name, value in measure(embedding).items()}
+        return found
+
+    weight = embedding.weight
+    loop = Loop(
+        points=weight,
+        names=names,
+        recipe=plan,
+        generator=torch.Generator(weight.device).manual_seed(_batch_seed(seed)),
+        measure=measures,
+        measure_every=measure_every,
+        max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
+        project=project,
+        stopping=early_stopping,
+        settings={
+            "method": "fit",
+            "source": fingerprint(source),
+            "seed": seed,
+            "dim": embedding.embedding_dim,
+            "manifold": repr(weight.manifold),
+            "dtype": str(weight.dtype).removeprefix("torch."),
+            "device": weight.device.type,
+            "epochs": plan.epochs,
+            "objective": described(plan.objective),
+            "lr_schedule": described(plan.lr_schedule),
+            "burn_in": plan.burn_in,
+            "max_grad_norm": max_grad_norm,
+            "project": project,
+            "measure_every": measure_every,
+            "early_stopping": described(early_stopping),
+        },
+    )
+    folder = None if checkpoint is None else Checkpoints(checkpoint, keep_last=keep_last)
+    if folder is not None:
+        _enter(folder, loop, resume)
+    elif resume:
+        raise ValueError("resume needs the folder of the run: checkpoint=…")
+    with progress_bar(progress, plan.epochs) as show, _board(log_dir) as log:
+        loop.run(folder, show, log)
+    _warn_of_floors(loop.history, monitor.ceiling)
+    history = pl.DataFrame(loop.history, infer_schema_length=None).select(*loop.history[-1])
+    points = embedding.radius.detach().cpu().clone(), embedding.direction.detach().cpu().clone()
+    if isinstance(source, ClosurePairs):
+        model = ClosureEmbedding(names, *points, {"settings": loop.settings})
+    else:
+        training = {
+            "floor": _measured(loop.history[0], monitor),
+            "end": _measured(loop.history[loop.best_epoch], monitor),
+            "ceiling": monitor.ceiling,
+        }
+        model = TaxonEmbedding(
+            source,
+            *points,
+            {"settings": loop.settings, "training": training},
+        )
+    return Run(embedding, history, model, monitor.ceiling, loop.best_epoch)
+
+
+def _start(
+    embedding: PoincareEmbedding | None, dim: int | None, seed: int, names: pl.Series
+) -> PoincareEmbedding:
+    if embedding is None:
+        generator = torch.Generator().manual_seed(seed)
+        return PoincareEmbedding(len(names), 10 if dim is None else dim, generator=generator)
+    if dim not in (None, embedding.embedding_dim):
+        raise ValueError(
+            f"dim is {dim}, but the embedding has {embedding.embedding_dim}; leave dim out"
+        )
+    if embedding.num_embeddings != len(names):
+        raise ValueError(
+            f"the embedding has {embedding.num_embeddings:,} rows for {len(names):,} nodes: row i "
+            "must be node i"
+        )
+    bad = (~embedding.weight.detach().isfinite().all(-1)).nonzero()[:, 0]
+    if len(bad):
+        raise ValueError(
+            f"the start is not finite in {called(bad, names)}; did an earlier training diverge?"
+        )
+    return embedding
+
+
+def _move(embedding: PoincareEmbedding, device: torch.device | str) -> None:
+    try:
+        embedding.to(device)
+    except (RuntimeError, AssertionError) as error:  # what torch says depends on how it was built
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used ({why}); 'cpu' can") from error
+
+
+def _batch_seed(seed: int) -> int:
+    """Seed of the batches: a stream of their own, not that of the random start."""
+    return int.from_bytes(hashlib.sha256(f"batches {seed}".encode()).digest()[:7], "big")
+
+
+def _enter(folder: Checkpoints, loop: Loop, resume: bool) -> None:
+    """Begin a run in a folder, or go on with the one that is there."""
+    epochs = folder.epochs()
+    if epochs and not resume:
+        raise ValueError(
+            f"{folder.path} holds checkpoints of a run (up to epoch {epochs[-1]}): resume=True, or "
+            "--resume, goes on with it; for a new run name another folder"
+        )
+    folder.ensure_writable()
+    if epochs:
+        loop.restore(folder, epochs[-1])
+
+
+def _measured(row: Mapping[str, Any], monitor: Monitor) -> dict[str, float]:
+    return {name: row[name] for name in monitor.ceiling if name in row}
+
+
+def _at_clip(points: Any) -> float:
+    """Share of the rows at the rim of the ball, where a projection leaves them."""
+    if not isinstance(points.manifold, PoincareBall):
+        return 0.0
+    rim = points.manifold.dist0(points.detach())
+    limit = ball.max_radius(points.dtype, c=float(points.manifold.c))
+    return (rim >= limit * 0.999).double().mean().item()
+
+
+_LEAST = 0.1  # Share of the way from floor to ceiling below which nothing was learned.
+
+
+def _warn_of_floors(history: list[dict[str, Any]], ceiling: Mapping[str, float]) -> None:
+    """Say so where depth or separation stayed where they were before training, or fell."""
+    floor, end = history[0], history[-1]
+    said = {"depth_radius": "radius tells nothing of depth"}
+    said |= {k: f"groups of one {k.partition('/')[2]} do not stand apart" for k in ceiling}
+    for name, top in ceiling.items():
+        if name != "depth_radius" and not name.startswith("separation/"):
+            continue
+        low, value = floor.get(name, math.nan), end.get(name, math.nan)
+        room = top - low
+        if not math.isfinite(low + value + top) or len(history) < 2:
+            continue
+        if value < low - max(_LEAST * room, 0.05 * abs(top)):
+            problem = "less than before training: training undid what the start had"
+        elif room > 0.1 * abs(top) and value < low + _LEAST * room:
+            problem = f"as before training: {said[name]}"
+        else:
+            continue
+        warnings.warn(
+            f"{name} is {value:.3f} after {end['epoch']} epochs, {problem} "
+            f"(start {low:.3f}, the tree itself {top:.3f})",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _board(log_dir: str | Path | None) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+    """Writer of rows to TensorBoard, or to nowhere."""
+    if log_dir is None:
+        return nullcontext(lambda row: None)
+    return tensorboard(log_dir)

@@ -1,0 +1,207 @@
+import copy
+import io
+import math
+import pickle
+
+import geoopt
+import pytest
+import torch
+
+from poincare_taxa.blocks.embedding import PoincareEmbedding
+from poincare_taxa.blocks.manifolds import PoincareBall, Polar
+from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
+from poincare_taxa.geometry import ball, polar
+from poincare_taxa.layouts.tree import layout
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+MANIFOLDS = {"polar": Polar(), "ball": PoincareBall(), "ball-c": PoincareBall(c=0.5)}
+
+
+@pytest.fixture(params=MANIFOLDS)
+def embedding(request):
+    generator = torch.Generator().manual_seed(0)
+    return PoincareEmbedding(
+        7, 3, manifold=MANIFOLDS[request.param], initial_radius=1.0, generator=generator
+    )
+
+
+def bushy():
+    return Taxonomy.from_parents([-1, 0, 0, 0, 1, 1, 2, 4, 4, 4])
+
+
+def same(one, other):
+    return (
+        torch.equal(one.weight, other.weight)
+        and isinstance(other.weight, geoopt.ManifoldParameter)
+        and repr(one) == repr(other)
+        and one.sparse == other.sparse
+    )
+
+
+# -- construction ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MANIFOLDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_embedding__starts_around_the_origin_at_the_radius_asked_for(name, dtype):
+    generator = torch.Generator().manual_seed(0)
+    emb = PoincareEmbedding(
+        5000, 10, manifold=MANIFOLDS[name], initial_radius=0.5, dtype=dtype, generator=generator
+    )
+    assert emb.weight.dtype == dtype
+    assert emb.weight.shape == (5000, 11 if name == "polar" else 10)
+    assert emb.radius.square().mean().sqrt().item() == pytest.approx(0.5, rel=0.02)
+    assert emb.direction.mean(0).norm() < 0.05
+    emb.manifold.assert_check_point_on_manifold(emb.weight.detach())
+
+
+def test_embedding__same_generator_same_start():
+    one, other = (
+        PoincareEmbedding(5, 3, generator=torch.Generator().manual_seed(4)) for _ in range(2)
+    )
+    assert same(one, other)
+
+
+def test_embedding__defaults_to_polar_float64():
+    emb = PoincareEmbedding(3, 2)
+    assert isinstance(emb.manifold, Polar)
+    assert emb.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_from_layout__keeps_the_layout_to_the_bit(dtype):
+    tax = bushy()
+    points = layout(tax, 4, dtype=dtype, seed=3, tau=0.9)
+    emb = PoincareEmbedding.from_layout(tax, 4, dtype=dtype, seed=3, tau=0.9, sparse=True)
+    assert emb.sparse
+    assert torch.equal(emb.radius, points.radius)
+    assert torch.equal(emb.direction, points.direction)
+    assert (emb.num_embeddings, emb.embedding_dim) == (len(tax), 4)
+
+
+def test_from_layout__on_the_ball_clips_at_the_rim():
+    deep = Taxonomy.from_parents([-1, *range(60)])
+    emb = PoincareEmbedding.from_layout(deep, 3, tau=1.0, manifold=PoincareBall())
+    assert emb.radius[5].item() == pytest.approx(5.0)
+    assert emb.radius[-1].item() == pytest.approx(ball.max_radius(torch.float64), rel=1e-3)
+
+
+def test_from_pretrained__copies():
+    points = layout(bushy(), 4)
+    emb = PoincareEmbedding.from_pretrained(points.radius, points.direction)
+    with torch.no_grad():
+        emb.weight[1, 0] += 1
+    assert emb.radius[1] == points.radius[1] + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r, u: (r[:2], u), r"\(2,\) and \(3, 2\)"),
+        (lambda r, u: (r.index_fill(0, torch.tensor(1), math.nan), u), "row 1 is not finite"),
+        (lambda r, u: (r, u * torch.tensor([[1], [1], [math.inf]])), "row 2 is not finite"),
+        (lambda r, u: (r - 2, u), "negative"),
+        (lambda r, u: (r, 2 * u), "not unit"),
+    ],
+)
+def test_from_pretrained__refuses_what_are_not_points(change, message):
+    r, u = torch.ones(3), torch.full((3, 2), 0.5**0.5)
+    with pytest.raises(ValueError, match=message):
+        PoincareEmbedding.from_pretrained(*change(r, u))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((0, 3), {}, "num_embeddings must be at least 1; got 0"),
+        ((3, 1), {}, "embedding_dim must be at least 2; got 1"),
+        ((3, 2), {"initial_radius": 0.0}, "initial_radius must be positive"),
+        ((3, 2), {"manifold": geoopt.PoincareBall()}, "Polar or PoincareBall of poincare_taxa"),
+    ],
+)
+def test_embedding__refuses_wrong_arguments(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        PoincareEmbedding(*arguments, **options)
+
+
+# -- what it computes -----------------------------------------------------------------------------
+
+
+def test_forward__gives_points_of_nodes_of_any_shape(embedding):
+    nodes = torch.tensor([[0, 3], [6, 3]])
+    assert torch.equal(embedding(nodes), embedding.weight[nodes])
+
+
+def test_dist__is_the_distance_of_the_points(embedding):
+    a, b = torch.arange(7)[:, None], torch.arange(7)
+    d = embedding.dist(a, b)
+    r, u = embedding.radius, embedding.direction
+    scale = math.sqrt(embedding.manifold.c) if hasattr(embedding.manifold, "c") else 1.0
+    assert torch.allclose(scale * d, polar.cdist(r, u, r, u), atol=1e-12)
+    score = embedding.ancestor_score(a, b)
+    assert torch.allclose(scale * score, polar.all_ancestor_scores(r, u, r, u), atol=1e-12)
+
+
+def test_radius_and_direction__are_detached(embedding):
+    assert not embedding.radius.requires_grad
+    assert not embedding.direction.requires_grad
+
+
+def test_gradients__sparse_and_dense_agree(embedding):
+    embedding.dist(torch.tensor([0, 1, 1]), torch.tensor([2, 3, 4])).sum().backward()
+    dense = embedding.weight.grad.clone()
+    embedding.weight.grad = None
+    embedding.sparse = True
+    embedding.dist(torch.tensor([0, 1, 1]), torch.tensor([2, 3, 4])).sum().backward()
+    assert embedding.weight.grad.is_sparse
+    assert set(embedding.weight.grad.coalesce().indices()[0].tolist()) == {0, 1, 2, 3, 4}
+    assert torch.allclose(embedding.weight.grad.to_dense(), dense)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_forward_and_dist__compile_without_a_graph_break(embedding):
+    a, b = torch.tensor([0, 1]), torch.tensor([2, 3])
+    forward = torch.compile(embedding, backend="eager", fullgraph=True)
+    dist = torch.compile(embedding.dist, backend="eager", fullgraph=True)
+    assert torch.equal(forward(a), embedding(a))
+    assert torch.equal(dist(a, b), embedding.dist(a, b))
+    dist(a, b).sum().backward()
+    compiled = embedding.weight.grad.clone()
+    embedding.weight.grad = None
+    embedding.dist(a, b).sum().backward()
+    assert torch.allclose(compiled, embedding.weight.grad)
+
+
+# -- copies and files -----------------------------------------------------------------------------
+
+
+def test_embedding__survives_deepcopy_and_pickle(embedding):
+    embedding.sparse = True
+    for other in (copy.deepcopy(embedding), pickle.loads(pickle.dumps(embedding))):
+        assert same(embedding, other)
+        with torch.no_grad():
+            other.weight.mul_(0.5)
+        assert not torch.equal(embedding.weight, other.weight)
+        # still a point of a manifold to an optimizer
+        other.dist(torch.tensor([0]), torch.tensor([1])).sum().backward()
+        RowwiseRiemannianAdam(other.parameters(), lr=0.1).step()
+
+
+def test_state_dict__round_trips_without_unpickling_code(embedding):
+    file = io.BytesIO()
+    torch.save(embedding.state_dict(), file)
+    file.seek(0)
+    other = PoincareEmbedding(7, 3, manifold=embedding.manifold)
+    assert not same(embedding, other)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert same(embedding, other)
+
+
+def test_embedding__moves_between_dtypes(embedding):
+    other = copy.deepcopy(embedding).float()
+    assert other.weight.dtype == torch.float32
+    assert isinstance(other.weight, geoopt.ManifoldParameter)
+    d = other.dist(torch.tensor([0]), torch.tensor([1]))
+    assert torch.allclose(
+        d.double(), embedding.dist(torch.tensor([0]), torch.tensor([1])), rtol=1e-5
+    )

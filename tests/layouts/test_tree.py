@@ -1,0 +1,191 @@
+"""Laws of the constructive layout."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from support.trees import taxonomies
+
+from poincare_taxa.geometry import polar
+from poincare_taxa.layouts.tree import layout
+from poincare_taxa.readers import load_sample
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+# float32 in two dimensions is soon full; what that costs is said, and tested on its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.* share their siblings' direction")
+
+DTYPES = [torch.float64, torch.float32]
+
+
+def comb(levels):
+    """A path with a leaf at every node: a tree that branches on every level."""
+    parent = [-1]
+    spine = 0
+    for _ in range(levels):
+        parent += [spine, spine]
+        spine = len(parent) - 1
+    return Taxonomy.from_parents(parent)
+
+
+def random_tree(n, seed):
+    rng = np.random.default_rng(seed)
+    return Taxonomy.from_parents([-1, *(int(rng.integers(0, i)) for i in range(1, n))])
+
+
+def balanced(arity, levels):
+    n = sum(arity**i for i in range(levels + 1))
+    return Taxonomy.from_parents([-1, *((i - 1) // arity for i in range(1, n))])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(tax=taxonomies(), dim=st.integers(2, 12), seed=st.integers(0, 9))
+def test_layout__radius_is_a_strictly_increasing_function_of_depth(dtype, tax, dim, seed):
+    points = layout(tax, dim, dtype=dtype, seed=seed)
+    radius, depth = points.radius.numpy(), tax.depth
+    assert radius.dtype == points.direction.numpy().dtype
+    per_level = [np.unique(radius[depth == d]) for d in range(tax.max_depth + 1)]
+    assert all(len(values) == 1 for values in per_level)
+    assert per_level[0] == 0
+    assert (np.diff(np.concatenate(per_level)) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(tax=taxonomies(), dim=st.integers(2, 12), seed=st.integers(0, 9))
+def test_layout__directions_are_unit_vectors(dtype, tax, dim, seed):
+    direction = layout(tax, dim, dtype=dtype, seed=seed).direction.double()
+    # 16 eps is where an addition is replaced by a normalised turn, at every one of ≤ 40 levels.
+    assert ((direction**2).sum(1) - 1).abs().max() <= 17 * torch.finfo(dtype).eps
+
+
+@given(tax=taxonomies(min_size=2), dim=st.integers(3, 10))
+def test_layout__every_node_has_a_place_of_its_own(tax, dim):
+    points = layout(tax, dim)
+    assert points.info["unresolved"] == 0
+    d = polar.cdist(points.radius, points.direction, points.radius, points.direction)
+    assert (d + torch.eye(len(tax))).min() > 0.01
+
+
+@given(tax=taxonomies(min_size=2), dim=st.integers(4, 10))
+def test_layout__ranks_the_ancestors_of_every_node_first(tax, dim):
+    points = layout(tax, dim)
+    nodes = np.arange(len(tax))
+    score = polar.all_ancestor_scores(
+        points.radius, points.direction, points.radius, points.direction
+    ).numpy()
+    for v in nodes:
+        above = np.isin(nodes, tax.ancestors(v))
+        others = ~above & (nodes != v)
+        if above.any() and others.any():
+            assert score[v, above].max() < score[v, others].min()
+
+
+def test_layout__only_children_keep_their_parents_direction_bit_for_bit():
+    tax = Taxonomy.from_parents([-1, 0, 0, 1, 3, 4, 2])
+    direction = layout(tax, 6).direction
+    for v in range(1, len(tax)):
+        if tax.num_children[tax.parent[v]] == 1:
+            assert torch.equal(direction[v], direction[tax.parent[v]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layout__same_seed_same_bits_other_seed_other_vectors(dtype):
+    tax = random_tree(500, 1)
+    first, again, other = (layout(tax, 5, dtype=dtype, seed=s).direction for s in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("dim", [3, 5, 10])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layout__distance_follows_tree_distance(dim, dtype):
+    tax = random_tree(800, 2)
+    points = layout(tax, dim, dtype=dtype)
+    nodes = np.arange(len(tax))
+    tree = tax.tree_distance(nodes[:, None], nodes[None, :])
+    distance = polar.cdist(points.radius, points.direction, points.radius, points.direction)
+    off = ~np.eye(len(tax), dtype=bool)
+    assert spearmanr(distance.numpy()[off], tree[off])[0] > 0.98
+
+
+def test_layout__a_full_tree_is_embedded_with_small_distortion():
+    tax = balanced(3, 6)
+    points = layout(tax, 10)
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(0, len(tax), (2, 4000))
+    u, v = u[u != v], v[u != v]
+    distance = polar.dist(
+        points.radius[u], points.direction[u], points.radius[v], points.direction[v]
+    )
+    ratio = distance.numpy() / (points.info["tau"] * tax.tree_distance(u, v))
+    assert 0.75 < ratio.min() <= ratio.max() < 1.35
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim", "levels"), [(torch.float64, 4, 130), (torch.float32, 10, 70)]
+)
+def test_layout__resolves_more_levels_than_one_mantissa_holds(dtype, dim, levels):
+    """τ per level over all levels is far more than ln(1/eps); no two siblings coincide."""
+    points = layout(comb(levels), dim, dtype=dtype)
+    span = points.info["tau"] * levels
+    assert span > 2 * -np.log(torch.finfo(dtype).eps)
+    assert points.info["unresolved"] == 0
+
+
+def random_deep_tree(n):
+    """About n / 6 levels, branching everywhere."""
+    rng = np.random.default_rng(0)
+    return Taxonomy.from_parents([-1, *(int(max(0, i - rng.integers(1, 12))) for i in range(1, n))])
+
+
+@pytest.mark.parametrize(
+    ("n", "dim", "tau", "message"),
+    [
+        (300, 2, 1.5, "share their siblings' direction"),
+        (3000, 4, None, "expect blurred neighbourhoods"),
+    ],
+)
+def test_layout__says_so_where_a_tree_is_too_deep_and_stays_finite(n, dim, tau, message):
+    tax = random_deep_tree(n)
+    with pytest.warns(UserWarning, match=message):
+        points = layout(tax, dim, tau=tau, dtype=torch.float32)
+    assert torch.isfinite(points.direction).all()
+    assert (torch.diff(points.radius[torch.from_numpy(np.argsort(tax.depth))]) >= 0).all()
+
+
+def test_layout__takes_a_path_of_many_levels():
+    n = 20_000
+    with pytest.warns(UserWarning, match="20000 levels|19999 levels"):
+        points = layout(Taxonomy.from_parents(np.arange(-1, n - 1)), 3)
+    assert (torch.diff(points.radius) > 0).all()
+    assert (points.direction == points.direction[0]).all()
+
+
+def test_layout__takes_a_star_and_a_single_node():
+    star = layout(Taxonomy.from_parents([-1] + [0] * 3000), 10)
+    assert len(torch.unique(star.direction[1:], dim=0)) == 3000
+    one = layout(Taxonomy.from_parents([-1]), 3)
+    assert one.radius.tolist() == [0.0]
+    assert one.direction.norm(dim=1).tolist() == [1.0]
+
+
+def test_layout__of_the_sample_uses_the_given_tau():
+    tax = load_sample("mammals")
+    points = layout(tax, 10, tau=0.5)
+    assert points.info == {"tau": 0.5, "unresolved": 0}
+    np.testing.assert_allclose(points.radius.numpy(), 0.5 * tax.depth)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dim": 1}, "dim must be at least 2, got 1"),
+        ({"dtype": torch.float16}, r"dtype must be torch\.float64 or torch\.float32"),
+        ({"tau": 0.0}, r"tau must be in \(0, 80\] for a tree 4 levels deep .* got 0\.0"),
+        ({"tau": 81.0}, r"got 81\.0"),
+    ],
+)
+def test_layout__names_a_bad_argument(options, message):
+    with pytest.raises(ValueError, match=message):
+        layout(comb(4), **options)

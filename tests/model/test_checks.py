@@ -1,0 +1,269 @@
+"""Every check passes on a sound embedding and has been seen to fail on a damaged one."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from support.zoo import zoo
+
+from poincare_taxa.geometry import polar
+from poincare_taxa.model import storage
+from poincare_taxa.model.checks import check
+from poincare_taxa.model.model import TaxonEmbedding, embed
+
+NAMES = [
+    "files",
+    "mapping",
+    "self-loops",
+    "indices",
+    "depth",
+    "projection",
+    "distance",
+    "initialisation",
+    "siblings",
+    "targets",
+    "configuration",
+]
+LEAF, UNCLE = 10090, 9597  # Mus musculus, Pan paniscus
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    embed(zoo(), dim=4).save(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def statuses(path: Path) -> dict[str, str]:
+    return {result.name: result.status for result in check(path)}
+
+
+def failed(path: Path) -> list[str]:
+    return [name for name, status in statuses(path).items() if status == "failed"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_check__passes_all_on_a_sound_embedding(tmp_path, dtype):
+    embed(zoo(), dim=5, dtype=dtype, seed=2).save(tmp_path / "out")
+    assert statuses(tmp_path / "out") == dict.fromkeys(NAMES, "passed")
+
+
+def test_check__says_where_nothing_can_be_compared(tmp_path):
+    model = embed(zoo(), dim=4)
+    TaxonEmbedding(model.taxonomy, model.radius, model.direction).save(tmp_path / "out")
+    results = statuses(tmp_path / "out")
+    assert [name for name, status in results.items() if status == "skipped"] == [
+        "initialisation",
+        "targets",
+        "configuration",
+    ]
+    assert not failed(tmp_path / "out")
+
+
+def test_check__needs_an_embedding_to_start_from(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"meta\.json"):
+        check(tmp_path)
+
+
+# -------------------------------------------------------------------- damaged files
+
+
+@pytest.mark.parametrize("name", ["points.safetensors", "taxonomy.parquet"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_files__fails_on_any_damage_and_the_rest_is_skipped(saved, name, damage):
+    content = (saved / name).read_bytes()
+    if damage == "flip":
+        (saved / name).write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    elif damage == "cut":
+        (saved / name).write_bytes(content[:-9])
+    else:
+        (saved / name).unlink()
+    results = check(saved)
+    assert [result.name for result in results] == NAMES
+    assert results[0].status == "failed"
+    assert name in results[0].detail
+    assert {result.status for result in results[1:]} == {"skipped"}
+
+
+# -------------------------------------------------------------------- damaged content, whole files
+
+
+def rewrite(path: Path, **tables_or_points) -> None:
+    """Replace tensors or the table, with hashes that fit, as a careless program would."""
+    meta = storage.read_meta(path)
+    points = storage.read_points(path)
+    frame = tables_or_points.pop("taxonomy", storage.read_table(path, "taxonomy"))
+    for key in ("format", "format_version", "files"):
+        del meta[key]
+    storage.write_folder(path, points | tables_or_points, {"taxonomy": frame}, meta)
+
+
+def with_parent(path: Path, id: int, parent: int | None) -> None:
+    frame = storage.read_table(path, "taxonomy")
+    changed = pl.when(pl.col("id") == id).then(pl.lit(parent)).otherwise("parent").alias("parent")
+    rewrite(path, taxonomy=frame.with_columns(changed))
+
+
+def test_mapping__fails_on_an_id_twice(saved):
+    frame = storage.read_table(saved, "taxonomy")
+    rewrite(saved, taxonomy=frame.with_columns(pl.col("id").replace(LEAF, UNCLE)))
+    assert failed(saved) == ["mapping"]
+
+
+def test_mapping__fails_on_a_missing_id(saved):
+    frame = storage.read_table(saved, "taxonomy")
+    rewrite(saved, taxonomy=frame.with_columns(pl.col("id").replace(LEAF, None)))
+    assert failed(saved) == ["mapping"]
+
+
+def test_mapping__fails_on_a_point_too_few(saved):
+    points = storage.read_points(saved)
+    rewrite(saved, radius=points["radius"][:-1], direction=points["direction"][:-1])
+    assert failed(saved) == ["mapping"]
+
+
+def test_self_loops__fails_on_a_taxon_that_is_its_own_parent(saved):
+    with_parent(saved, LEAF, LEAF)
+    assert failed(saved) == ["self-loops"]
+
+
+@pytest.mark.parametrize("parent", [424242, None, LEAF], ids=["unknown", "second root", "cycle"])
+def test_indices__fails_on_a_parent_that_makes_no_tree(saved, parent):
+    with_parent(saved, 10088, parent)  # Mus, the parent of LEAF
+    assert failed(saved) == ["indices"]
+
+
+def test_indices__fails_on_rows_out_of_preorder(saved):
+    frame = storage.read_table(saved, "taxonomy")
+    rewrite(saved, taxonomy=pl.concat([frame[:4], frame[5:], frame[4:5]]))
+    assert failed(saved) == ["indices"]
+
+
+# -------------------------------------------------------------------- damaged points
+
+
+def moved(path: Path, *, radius: float | None = None, like: int | None = None, **meta) -> None:
+    """Move one taxon and save, as a training run gone wrong would."""
+    model = TaxonEmbedding.load(path)
+    row = model.taxonomy.node(LEAF)
+    if radius is not None:
+        model.radius[row] = radius
+    if like is not None:
+        model.direction[row] = model.direction[model.taxonomy.node(like)]
+        model.radius[row] = model.radius[model.taxonomy.node(like)]
+    TaxonEmbedding(model.taxonomy, model.radius, model.direction, model.meta | meta).save(path)
+
+
+def test_depth__fails_on_a_taxon_no_further_out_than_its_parent(saved):
+    model = TaxonEmbedding.load(saved)
+    moved(saved, radius=float(model.radius[model.taxonomy.node(10088)]))
+    assert failed(saved) == ["depth"]
+
+
+def test_targets__fails_on_a_radius_off_its_target(saved):
+    moved(saved, radius=30.0)
+    assert failed(saved) == ["targets"]
+
+
+@pytest.mark.parametrize("radius", [float("inf"), float("nan")])
+def test_projection__fails_on_a_radius_that_is_not_finite(saved, radius):
+    model = TaxonEmbedding.load(saved)
+    model.radius[model.taxonomy.node(LEAF)] = radius
+    rewrite(saved, radius=model.radius)
+    assert failed(saved) == ["projection"]
+
+
+@pytest.mark.parametrize("stretch", [0.0, 1 + 1e-12, torch.nan])
+def test_projection__fails_on_a_direction_that_is_no_unit_vector(saved, stretch):
+    direction = storage.read_points(saved)["direction"]
+    direction[3] *= stretch
+    rewrite(saved, direction=direction)
+    assert failed(saved) == ["projection"]
+
+
+def test_siblings__fails_on_two_at_one_point(saved):
+    model = TaxonEmbedding.load(saved)
+    rows = [model.taxonomy.node(name) for name in ("Pan troglodytes", "Pan paniscus")]
+    model.direction[rows[0]] = model.direction[rows[1]]
+    TaxonEmbedding(model.taxonomy, model.radius, model.direction).save(saved)
+    assert failed(saved) == ["siblings"]
+
+
+def test_initialisation__fails_on_a_direction_that_the_settings_do_not_give(saved):
+    model = TaxonEmbedding.load(saved)
+    row = model.taxonomy.node(LEAF)
+    model.direction[row] = model.direction[row].roll(1)
+    TaxonEmbedding(model.taxonomy, model.radius, model.direction, model.meta).save(saved)
+    assert failed(saved) == ["initialisation"]
+
+
+# -------------------------------------------------------------------- damaged meta.json
+
+
+def test_distance__fails_on_a_recorded_distance_that_is_not_found_again(saved):
+    probe = storage.read_meta(saved)["probe"]
+    probe["distance"][5] *= 1 + 1e-9
+    storage.update_meta(saved, probe=probe)
+    assert failed(saved) == ["distance"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda d, call: d + 0.0045, "from itself"),
+        (lambda d, call: d.square(), "triangle"),
+        (lambda d, call: d * (1 + 0.01 * call), "symmetric"),
+    ],
+)
+def test_distance__fails_on_a_function_that_is_no_metric(saved, monkeypatch, broken, said):
+    sound, calls = polar.dist, itertools.count()
+    monkeypatch.setattr(polar, "dist", lambda *points: broken(sound(*points), next(calls)))
+    results = {result.name: result for result in check(saved)}
+    assert results["distance"].status == "failed"
+    assert said in results["distance"].detail
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"dim": 5}])
+def test_initialisation__fails_on_settings_of_another_embedding(saved, change):
+    settings = storage.read_meta(saved)["settings"] | change
+    storage.update_meta(saved, settings=settings)
+    assert failed(saved) == ["initialisation"] + ["configuration"] * ("dim" in change)
+
+
+@pytest.mark.parametrize("change", ["shorter", "shifted", "level"])
+def test_targets__fails_on_targets_that_do_not_grow_from_0(saved, change):
+    settings = storage.read_meta(saved)["settings"]
+    target = settings["target_radius"]
+    settings["target_radius"] = {
+        "shorter": target[:-1],
+        "shifted": [radius + 1 for radius in target],
+        "level": [*target[:2], target[1], *target[3:]],
+    }[change]
+    storage.update_meta(saved, settings=settings)
+    assert failed(saved) == ["targets"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("dim", 3), ("dtype", "float32"), ("num_taxa", 13)])
+def test_configuration__fails_on_a_record_that_the_files_contradict(saved, key, value):
+    storage.update_meta(saved, **{key: value})
+    assert failed(saved) == ["configuration"]
+
+
+def without(key: str) -> Callable[[dict], dict]:
+    return lambda meta: {name: value for name, value in meta.items() if name != key}
+
+
+@pytest.mark.parametrize("key", ["created", "library_version", "versions", "source"])
+def test_configuration__fails_on_missing_provenance(saved, key):
+    meta = without(key)(storage.read_meta(saved))
+    (saved / "meta.json").write_text(json.dumps(meta))
+    assert failed(saved) == ["configuration"]
+
+
+def test_configuration__fails_without_a_seed(saved):
+    settings = storage.read_meta(saved)["settings"] | {"seed": None, "method": "by hand"}
+    storage.update_meta(saved, settings=settings)
+    assert failed(saved) == ["configuration"]

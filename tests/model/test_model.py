@@ -1,0 +1,430 @@
+"""`TaxonEmbedding`: queries against brute force, files against themselves and against readers
+that do not use the library.
+"""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+from support.zoo import random_model, random_points, trees, zoo
+
+from poincare_taxa.geometry import ball, polar
+from poincare_taxa.kernels import backend as _backend
+from poincare_taxa.kernels.torch import search as _blocks
+from poincare_taxa.model import storage
+from poincare_taxa.model.model import TaxonEmbedding, embed
+from poincare_taxa.taxonomy.taxonomy import MergedTaxonWarning, Taxonomy, TaxonomyError
+
+# -------------------------------------------------------------------- vectors
+
+
+def test_getitem__id_text_id_name_and_synonym_are_one_vector():
+    model = random_model(zoo())
+    for key in ("9606", "Homo sapiens", "human", np.int64(9606)):
+        assert torch.equal(model[key], model[9606])
+    assert torch.equal(model[["9606", "9598"]], torch.stack([model[9606], model[9598]]))
+    assert torch.equal(model[["Homo", 9598]], torch.stack([model[9605], model[9598]]))
+
+
+def test_getitem__follows_a_merged_id_and_says_so():
+    model = random_model(zoo())
+    with pytest.warns(MergedTaxonWarning, match="9606"):
+        assert torch.equal(model[63221], model[9606])
+
+
+@pytest.mark.parametrize("key", ["Homo sapienz", 2, 12345])
+def test_getitem__refuses_what_is_no_taxon(key):
+    with pytest.raises(TaxonomyError, match=str(key)):
+        random_model(zoo())[key]
+
+
+def test_getitem__length_is_the_radius_and_half_of_it_maps_into_the_ball():
+    model = random_model(zoo())
+    rows = model.tangent()
+    eps = torch.finfo(torch.float64).eps
+    torch.testing.assert_close(
+        torch.linalg.vector_norm(rows, dim=1), model.radius, rtol=4 * eps, atol=0
+    )
+    assert torch.equal(model[model.taxonomy.ids], rows)
+    torch.testing.assert_close(ball.expmap0(rows / 2), model.ball(), rtol=16 * eps, atol=0)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float64])
+@pytest.mark.parametrize("asked", [None, torch.float32, torch.float64])
+def test_ball__lies_strictly_inside_at_any_radius(stored, asked):
+    tax = zoo()
+    direction = random_points(len(tax), 10, stored)[1]
+    model = TaxonEmbedding(tax, torch.full((len(tax),), 100, dtype=stored), direction)
+    points = model.ball(asked)
+    assert points.dtype == (asked or stored)
+    assert (torch.linalg.vector_norm(points.double(), dim=1) < 1).all()
+
+
+def test_to_frame__rows_are_taxa_in_the_order_of_the_vectors():
+    model = random_model(zoo())
+    frame = model.to_frame()
+    assert frame["id"].equals(model.taxonomy.ids)
+    np.testing.assert_array_equal(frame["direction"].to_numpy(), model.direction.numpy())
+    np.testing.assert_array_equal(frame["radius"].to_numpy(), model.radius.numpy())
+    assert frame["depth"].to_list() == model.taxonomy.depth.tolist()
+
+
+@pytest.mark.parametrize(
+    ("radius", "direction", "said"),
+    [
+        (torch.zeros(3), torch.zeros(12, 2), r"\[3\]"),
+        (torch.zeros(12), torch.zeros(12), r"\[12\]"),
+        (
+            torch.zeros(12),
+            torch.zeros(12, 2, dtype=torch.float64),
+            "torch.float32 and torch.float64",
+        ),
+        (torch.zeros(12).half(), torch.zeros(12, 2).half(), "float16"),
+    ],
+)
+def test_init__refuses_points_that_do_not_fit(radius, direction, said):
+    with pytest.raises(ValueError, match=said):
+        TaxonEmbedding(zoo(), radius, direction)
+
+
+def test_repr__says_what_it_is():
+    assert repr(random_model(zoo())).startswith(
+        "TaxonEmbedding(12 taxa below 'root', dim=3, float64"
+    )
+
+
+# -------------------------------------------------------------------- queries
+
+
+def all_distances(model: TaxonEmbedding) -> np.ndarray:
+    """Law of cosines pair by pair, in float64; loses digits that random points do not need."""
+    r, u = model.radius.double().numpy(), model.direction.double().numpy()
+    result = np.empty((len(r), len(r)))
+    for i in range(len(r)):
+        for j in range(len(r)):
+            cosine = 1 - ((u[i] - u[j]) ** 2).sum() / 2
+            cosh = np.cosh(r[i]) * np.cosh(r[j]) - np.sinh(r[i]) * np.sinh(r[j]) * cosine
+            result[i, j] = np.arccosh(max(cosh, 1))
+    return result
+
+
+# cosh loses eps cosh r1 cosh r2 <= 3e-8 (radius 10) of sinh d, which random points keep above .1.
+COSINES = 1e-6
+
+
+def test_distance__agrees_with_the_law_of_cosines():
+    model = random_model(zoo())
+    ids, wanted = model.taxonomy.ids.to_list(), all_distances(model)
+    apart = ~np.eye(len(ids), dtype=bool)
+    for i, a in enumerate(ids):
+        found = model.distance(a, ids)
+        assert found.dtype == torch.float64
+        assert found[i] == 0
+        np.testing.assert_allclose(found[apart[i]], wanted[i, apart[i]], rtol=0, atol=COSINES)
+        for b, distance in zip(ids, found.tolist(), strict=True):
+            assert model.distance(a, b) == model.distance(b, a) == distance
+
+
+def test_distance__pairs_many_with_as_many():
+    model = random_model(zoo())
+    found = model.distance(["Homo", "Pan"], [10090, 8782])
+    assert found.tolist() == [model.distance("Homo", 10090), model.distance("Pan", 8782)]
+
+
+@given(trees(), st.integers(1, 50), st.integers(1, 9), st.booleans(), st.integers(0, 3))
+def test_nearest__is_the_beginning_of_a_full_sort(tax, k, scores, numba, seed):
+    model = random_model(tax, seed=seed)
+    wanted = all_distances(model)
+    with pytest.MonkeyPatch.context() as patch:
+        if not numba:
+            patch.setattr(_backend, "_installed", lambda name: False)
+            patch.setattr(_blocks, "_SCORES", scores)  # so that a search takes many steps
+            patch.setattr(_blocks, "_QUERIES", 5)
+        found = [model.nearest(key, k=k) for key in tax.ids]
+        together = model.nearest(tax.ids, k=k)
+    for row, frame in enumerate(found):
+        order = [int(node) for node in np.argsort(wanted[row]) if node != row][:k]
+        assert frame["id"].to_list() == [tax.ids[node] for node in order]
+        np.testing.assert_allclose(frame["distance"], wanted[row, order], rtol=0, atol=COSINES)
+        assert frame["tree_distance"].to_list() == [tax.tree_distance(row, node) for node in order]
+        ours = together.filter(pl.col("query") == tax.ids[row]).drop("query")
+        assert ours["id"].equals(frame["id"])
+
+
+def test_nearest__searches_one_taxon_rank_where_asked():
+    model = random_model(zoo())
+    genera = model.nearest("Homo", k=99, taxon_rank="genus")
+    assert sorted(genera["name"]) == ["Mus", "Pan"]
+    assert set(genera["taxon_rank"]) == {"genus"}
+    assert genera["distance"].is_sorted()
+    assert model.nearest("Mammalia", k=99, taxon_rank="genus").height == 3
+    for key in model.taxonomy.ids:
+        best = model.nearest(key, k=1, taxon_rank="genus")
+        everywhere = model.nearest(key, k=99).filter(pl.col("taxon_rank") == "genus")
+        assert best["id"][0] == everywhere["id"][0]
+
+
+def test_nearest__says_which_taxon_ranks_there_are():
+    with pytest.raises(ValueError, match=r"'tribe'.*class, genus, no rank, order, species"):
+        random_model(zoo()).nearest("Homo", taxon_rank="tribe")
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_nearest_and_ancestors__refuse_to_return_nothing(k):
+    model = random_model(zoo())
+    with pytest.raises(ValueError, match=f"got {k}"):
+        model.nearest("Homo", k=k)
+    with pytest.raises(ValueError, match=f"got {k}"):
+        model.ancestors("Homo", k=k)
+
+
+def radial_model() -> TaxonEmbedding:
+    """An embedding where ancestors lie on the way: one ray per leaf, shared as long as possible."""
+    tax = zoo()
+    direction = torch.zeros(len(tax), 3, dtype=torch.float64)
+    direction[0, 0] = 1
+    for node in range(1, len(tax)):
+        parent = int(tax.parent[node])
+        turn = 20.0 ** (1 - float(tax.depth[node])) * (node - parent) / len(tax)
+        u = direction[parent] + torch.tensor([0, np.cos(node), np.sin(node)]) * turn
+        direction[node] = u / torch.linalg.vector_norm(u)
+    return TaxonEmbedding(tax, 3.0 * torch.from_numpy(tax.depth.astype(np.float64)), direction)
+
+
+def test_ancestors__are_those_of_lowest_score_from_the_outermost_to_the_root():
+    model = radial_model()
+    tax = model.taxonomy
+    for node in range(len(tax)):
+        key = tax.ids[node]
+        score = polar.all_ancestor_scores(
+            model.radius[node : node + 1],
+            model.direction[node : node + 1],
+            model.radius,
+            model.direction,
+        )[0]
+        score[node] = torch.inf
+        k = int(tax.depth[node])
+        found = model.ancestors(key)
+        lowest = sorted(score.tolist())[:k]
+        np.testing.assert_allclose(sorted(found["score"]), lowest, rtol=0, atol=1e-12)
+        rows = tax.nodes(found["id"])
+        assert found["is_ancestor"].to_list() == tax.is_ancestor(rows, node).tolist()
+        assert (np.diff(model.radius[torch.from_numpy(rows)]) <= 0).all()
+    assert model.ancestors("Homo sapiens")["name"].to_list() == [
+        "Homo",
+        "Primates",
+        "Mammalia",
+        "root",
+    ]
+    assert model.ancestors("Homo sapiens", k=6)["is_ancestor"].sum() == 4
+    assert model.ancestors("root").height == 0
+
+
+# -------------------------------------------------------------------- files
+
+
+def extras(tax: Taxonomy) -> list[object]:
+    return [
+        None if tax.merged is None else tax.merged.to_dict(as_series=False),
+        None if tax.deleted is None else tax.deleted.to_list(),
+        None if tax.synonyms is None else tax.synonyms.to_dict(as_series=False),
+        tax.source,
+    ]
+
+
+def assert_same(a: TaxonEmbedding, b: TaxonEmbedding) -> None:
+    for x, y in ((a.radius, b.radius), (a.direction, b.direction)):
+        assert x.dtype == y.dtype
+        assert x.numpy().tobytes() == y.numpy().tobytes()
+    assert a.taxonomy.to_frame().equals(b.taxonomy.to_frame())
+    for x, y in ((a.taxonomy.parent, b.taxonomy.parent), (a.taxonomy.end, b.taxonomy.end)):
+        np.testing.assert_array_equal(x, y)
+    assert (a.taxonomy.branch_lengths is None) == (b.taxonomy.branch_lengths is None)
+    if a.taxonomy.branch_lengths is not None:
+        np.testing.assert_array_equal(a.taxonomy.branch_lengths, b.taxonomy.branch_lengths)
+    assert extras(a.taxonomy) == extras(b.taxonomy)
+
+
+@given(trees(), st.integers(1, 5), st.sampled_from([torch.float32, torch.float64]))
+def test_save_load__is_the_identity_on_bits(tmp_path_factory, tax, dim, dtype):
+    path = tmp_path_factory.mktemp("model") / "out"
+    model = random_model(tax, dim, dtype)
+    model.direction[0, 0] = -0.0
+    model.save(path)
+    assert_same(TaxonEmbedding.load(path), model)
+
+
+def test_save_load__keeps_old_ids_synonyms_source_and_meta(tmp_path):
+    model = TaxonEmbedding(
+        zoo(), *random_points(12, 3), {"settings": {"seed": 7}, "report": {"a": float("nan")}}
+    )
+    model.save(tmp_path / "out")
+    loaded = TaxonEmbedding.load(tmp_path / "out")
+    assert_same(loaded, model)
+    assert loaded.taxonomy.status(63221).into == 9606
+    assert loaded.taxonomy.status(2).state == "deleted"
+    assert torch.equal(loaded["human"], model[9606])
+    assert loaded.meta["settings"] == {"seed": 7}
+    assert loaded.meta["report"] == {"a": None}
+    loaded.save(tmp_path / "again")
+    assert TaxonEmbedding.load(tmp_path / "again").meta == loaded.meta
+
+
+def test_save__is_read_without_the_library_and_its_probe_says_how_to_measure(tmp_path):
+    model = random_model(zoo())
+    model.save(tmp_path / "out")
+    points = load_file(tmp_path / "out" / "points.safetensors")
+    frame = pl.read_parquet(tmp_path / "out" / "taxonomy.parquet")
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text())
+    assert frame.columns == ["id", "parent", "name", "taxon_rank"]
+    assert frame.rows()[0] == (1, None, "root", "no rank")
+    row = {id: i for i, id in enumerate(frame["id"])}
+    r, u = points["radius"], points["direction"]
+    for a, b, distance in zip(*(meta["probe"][key] for key in ("a", "b", "distance")), strict=True):
+        i, j = row[a], row[b]
+        square = np.sinh((r[i] - r[j]) / 2) ** 2
+        square += np.sinh(r[i]) * np.sinh(r[j]) * ((u[i] - u[j]) ** 2).sum() / 4
+        np.testing.assert_allclose(2 * np.arcsinh(np.sqrt(square)), distance, rtol=1e-13)
+
+
+def test_save__lets_others_read_all_files_or_none(tmp_path):
+    random_model(zoo()).save(tmp_path / "out")
+    (tmp_path / "new").touch()
+    modes = {file.stat().st_mode for file in (tmp_path / "out").iterdir()}
+    assert modes == {(tmp_path / "new").stat().st_mode}
+
+
+def test_save__replaces_an_embedding_and_leaves_nothing_else(tmp_path):
+    first, second = random_model(zoo(), seed=1), random_model(zoo(), seed=2)
+    first.save(tmp_path / "out")
+    second.save(tmp_path / "out")
+    assert_same(TaxonEmbedding.load(tmp_path / "out"), second)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_save__refuses_to_overwrite_anything_else(tmp_path):
+    model = random_model(zoo())
+    folder, file = tmp_path / "photos", tmp_path / "thesis.tex"
+    folder.mkdir()
+    (folder / "meta.json").write_text("{}")
+    file.write_text("x")
+    for path in (folder, file):
+        with pytest.raises(FileExistsError, match=path.name):
+            model.save(path)
+    assert (folder / "meta.json").read_text() == "{}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "thesis.tex"]
+    (tmp_path / "empty").mkdir()
+    model.save(tmp_path / "empty")
+    assert len(TaxonEmbedding.load(tmp_path / "empty")) == len(model)
+
+
+def test_ensure_writable__refuses_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/new/out cannot be written .* name a folder"):
+        storage.ensure_writable(tmp_path / "file" / "new" / "out")
+    storage.ensure_writable(tmp_path / "new" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("culprit", ["save_file", "_write_json"])
+def test_save__leaves_the_old_embedding_when_the_disk_refuses(tmp_path, monkeypatch, culprit):
+    old = random_model(zoo(), seed=1)
+    old.save(tmp_path / "out")
+
+    def refuse(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(storage, culprit, refuse)
+    with pytest.raises(OSError, match="No space"):
+        random_model(zoo(), seed=2).save(tmp_path / "out")
+    assert_same(TaxonEmbedding.load(tmp_path / "out"), old)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "name", ["points.safetensors", "taxonomy.parquet", "merged.parquet", "synonyms.parquet"]
+)
+def test_load__names_the_file_that_changed_or_is_missing(tmp_path, name):
+    random_model(zoo()).save(tmp_path / "out")
+    file = tmp_path / "out" / name
+    content = file.read_bytes()
+    for damaged, said in (
+        (content[:-1] + bytes([content[-1] ^ 1]), "changed"),
+        (content[: len(content) // 2], "bytes"),
+        (None, "missing"),
+    ):
+        if damaged is None:
+            file.unlink()
+        else:
+            file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{name}.*{said}"):
+            TaxonEmbedding.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("{}", "another program"),
+        (json.dumps({"format": storage.FORMAT, "format_version": 2}), "format version 2"),
+    ],
+)
+def test_load__explains_a_meta_file_that_it_cannot_read(tmp_path, text, said):
+    random_model(zoo()).save(tmp_path / "out")
+    (tmp_path / "out" / "meta.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        TaxonEmbedding.load(tmp_path / "out")
+
+
+def test_load__says_that_a_folder_is_no_embedding(tmp_path):
+    for path, said in ((tmp_path, "no meta.json"), (tmp_path / "nowhere", "not a folder")):
+        with pytest.raises(FileNotFoundError, match=said):
+            TaxonEmbedding.load(path)
+
+
+def test_load__refuses_rows_that_are_not_in_preorder(tmp_path):
+    tax = zoo()
+    tables = {"taxonomy": tax.to_frame().reverse()}
+    radius, direction = random_points(len(tax), 3)
+    storage.write_folder(
+        tmp_path / "out", {"radius": radius, "direction": direction}, tables, {"source": {}}
+    )
+    with pytest.raises(ValueError, match="preorder"):
+        TaxonEmbedding.load(tmp_path / "out")
+
+
+def test_update_meta__changes_one_entry_and_nothing_else(tmp_path):
+    model = random_model(zoo())
+    model.save(tmp_path / "out")
+    before = storage.read_meta(tmp_path / "out")
+    storage.update_meta(tmp_path / "out", report={"precision": 1.0})
+    after = storage.read_meta(tmp_path / "out")
+    assert after == before | {"report": {"precision": 1.0}}
+    assert_same(TaxonEmbedding.load(tmp_path / "out"), model)
+
+
+# -------------------------------------------------------------------- the main job
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_embed__same_settings_same_vectors_and_settings_are_kept(dtype):
+    tax = zoo()
+    model, again, other = (embed(tax, 4, dtype=dtype, seed=seed) for seed in (3, 3, 4))
+    assert_same(model, again)
+    assert not torch.equal(model.direction, other.direction)
+    assert model.dtype == dtype
+    assert model.dim == 4
+    assert model.meta["settings"]["seed"] == 3
+    assert model.meta["versions"]["torch"] == torch.__version__
+
+
+def test_embed__puts_relatives_near_and_ancestors_on_the_way():
+    model = embed(zoo())
+    assert model.nearest("Homo sapiens", k=1)["name"][0] == "Homo"
+    assert model.ancestors("Homo sapiens")["is_ancestor"].all()
+    assert model.distance("Homo", "Pan") < model.distance("Homo", "Mus")

@@ -1,0 +1,143 @@
+"""Lineage tables: GTDB strings, plain strings and rank columns."""
+
+import gzip
+
+import pytest
+
+from poincare_taxa.readers import read_lineages
+from poincare_taxa.taxonomy.taxonomy import TaxonomyError
+
+GTDB = """\
+RS_1\td__Bacteria;p__Bacillota;c__Bacilli;o__Lactos;f__A;g__Lactobacillus;s__Lactobacillus a
+RS_2\td__Bacteria;p__Bacillota;c__Bacilli;o__Lactos;f__A;g__Lactobacillus;s__
+RS_3\td__Archaea;p__Bacillota;c__;o__;f__;g__Sulfolobus;s__Sulfolobus b
+RS_4\td__Bacteria;p__Bacillota;c__Bacilli;o__Lactos;f__A;g__Lactobacillus;s__Lactobacillus a
+"""
+
+
+def write(tmp_path, content, name="lineages.tsv"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def brute_force(rows, missing=("", "NA")):
+    """{path of (level, name)} of every distinct prefix, without what is missing."""
+    paths = set()
+    for row in rows:
+        path = ()
+        for level, name in enumerate(row):
+            if name not in missing:
+                path += ((level, name),)
+                paths.add(path)
+    return paths
+
+
+def test_read_lineages__gtdb_strings(tmp_path):
+    tax = read_lineages(write(tmp_path, GTDB))
+    assert tax.ids[0] == "root"
+    a = tax.node("Lactobacillus a")
+    assert tax.lineage(a) == (
+        "root; Bacteria; Bacillota; Bacilli; Lactos; A; Lactobacillus; Lactobacillus a"
+    )
+    assert tax.ids[a] == "s__Lactobacillus a"
+    assert [tax.taxon_ranks[int(v)] for v in tax.ancestors(a)[::-1]] == [
+        *["no rank", "domain", "phylum", "class", "order", "family", "genus"]
+    ]
+    b = tax.node("s__Sulfolobus b")
+    assert tax.lineage(b) == "root; Archaea; Bacillota; Sulfolobus; Sulfolobus b"
+    assert len(tax) == 12
+
+
+def test_read_lineages__one_name_in_two_places_gets_its_path_as_id(tmp_path):
+    tax = read_lineages(write(tmp_path, GTDB))
+    with pytest.raises(TaxonomyError, match="'Bacillota' names 2 taxa"):
+        tax.node("Bacillota")
+    assert tax.lineage(tax.node("d__Archaea;p__Bacillota")) == "root; Archaea; Bacillota"
+    assert tax.lineage(tax.node("d__Bacteria;p__Bacillota")) == "root; Bacteria; Bacillota"
+
+
+ROWS = [
+    ["Animalia", "Chordata", "Mammalia", "Carnivora", "NA", "Felis"],
+    ["Animalia", "Chordata", "Mammalia", "Primates", "Hominidae", "Homo"],
+    ["Animalia", "Arthropoda", "", "Diptera", "Muscidae", "Musca"],
+    ["Plantae", "", "", "", "Moraceae", "Morus"],
+    ["Animalia", "Chordata", "Aves", "Suliformes", "Sulidae", "Morus"],
+]
+RANKS = ["kingdom", "phylum", "class", "order", "family", "genus"]
+
+
+@pytest.mark.parametrize(
+    "form", ["columns", "columns.gz", "string", "string below lineage", "string below anything"]
+)
+def test_read_lineages__is_the_tree_of_distinct_prefixes(tmp_path, form):
+    if form.startswith("columns"):
+        text = "\n".join(",".join(["acc", *row]) for row in [["Kingdom", *RANKS[1:]], *ROWS])
+        data = gzip.compress(text.encode()) if form.endswith("gz") else text
+        tax = read_lineages(write(tmp_path, data))
+    else:
+        head = f"a\tb\t{form.split()[-1]}\n" if " " in form else ""
+        text = head + "\n".join(f"G{i}\tx\t{';'.join(row)}" for i, row in enumerate(ROWS))
+        tax = read_lineages(write(tmp_path, text), ranks=RANKS)
+    expected = brute_force(ROWS)
+    assert len(tax) == 1 + len(expected)
+    found = {
+        tuple(
+            (RANKS.index(tax.taxon_ranks[int(v)]), tax.names[int(v)])
+            for v in [*tax.ancestors(node)[::-1][1:], node]
+        )
+        for node in range(1, len(tax))
+    }
+    assert found == expected
+
+
+def test_read_lineages__columns_in_any_order_chosen_and_renamed(tmp_path):
+    text = "species\tgroup\tgenus\tnote\nF catus\tcats\tFelis\tx\nF lybica\tcats\tFelis\ty\n"
+    path = write(tmp_path, text)
+    usual = read_lineages(path)  # group is no usual rank; genus stands above species
+    assert usual.lineage(usual.node("F catus")) == "Felis; F catus"
+    tax = read_lineages(path, ranks={"group": "clade", "genus": "genus", "species": "species"})
+    assert tax.lineage(tax.node("F catus")) == "cats; Felis; F catus"
+    assert tax.taxon_ranks[0] == "clade"
+    with pytest.raises(ValueError, match=r"no column \['family'\]; there are \['species'"):
+        read_lineages(path, ranks=["family", "species"])
+
+
+def test_read_lineages__root_only_where_there_are_several_tops(tmp_path):
+    one = read_lineages(write(tmp_path, "genus,species\nA,a\nA,b\n"))
+    assert one.ids.to_list() == ["A", "a", "b"]
+    two = read_lineages(write(tmp_path, "genus,species\nA,a\nB,b\n"), root="Life")
+    assert two.ids.to_list() == ["Life", "A", "a", "B", "b"]
+
+
+def test_read_lineages__column_of_strings_can_be_chosen(tmp_path):
+    path = write(tmp_path, "old\tnew\nA;a\tB;b\nA;c\tB;d\n")
+    with pytest.raises(TaxonomyError, match=r"2 of the columns \['0', '1'\] hold lineages"):
+        read_lineages(path)
+    assert read_lineages(path, column=1).ids.to_list() == ["B", "b", "d"]
+    assert read_lineages(path, column="new").ids.to_list() == ["B", "b", "d"]
+    bare = write(tmp_path, "A;a\tB;b\nA;c\tB;d\n", "bare.tsv")
+    assert read_lineages(bare, column=1).ids.to_list() == ["B", "b", "d"]
+    with pytest.raises(ValueError, match="column=7 is no column"):
+        read_lineages(bare, column=7)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "why"),
+    [
+        ("", None, "empty"),
+        ("x\ty\nz\tw\n", None, "0 of the columns"),
+        ("genus,species\nNA,\n", None, "there is no name in any lineage"),
+        ("G1,1,A;B;C\ncannot find 2\nG3,3,A;B;D\n", 2, "1 fields .* where most lines have 3"),
+        (b"G1\tA;B\nG2\tA;\xe9\n", 2, "byte 0xe9 is not UTF-8"),
+    ],
+)
+def test_read_lineages__names_file_line_and_cause(tmp_path, content, line, why):
+    place = r"lineages\.tsv" + ("" if line is None else f":{line}")
+    with pytest.raises(TaxonomyError, match=rf"{place}: .*{why}"):
+        read_lineages(write(tmp_path, content))
+
+
+def test_read_lineages__as_many_ranks_as_places(tmp_path):
+    with pytest.raises(TaxonomyError, match="up to 7 names, but 2 ranks were given"):
+        read_lineages(write(tmp_path, GTDB), ranks=["domain", "phylum"])
