@@ -11,8 +11,9 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import distances, jobs, report, scaling, search, steps, train_step
 from benchmarks.measure import Machine, Rows, load, measure_limits
+from benchmarks.speed import distances, jobs, scaling, search, steps, train_step
+from benchmarks.tools import report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -11,7 +11,7 @@ import pytest
 def test_aot__every_kernel_compiles_within_the_registers(tmp_path):
     pytest.importorskip("triton", reason="triton is not installed (extra: gpu)")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks.aot", "--quick"]
+    command = [sys.executable, "-m", "benchmarks.tools.aot", "--quick"]
     result = subprocess.run(
         command,
         cwd=Path(__file__).parents[2],

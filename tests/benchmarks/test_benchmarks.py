@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import poincare_taxa as pt
-from benchmarks import cli, distances, jobs, report, scaling, search, steps, train_step
-from benchmarks.distances import Task, check, measure, plain
+from benchmarks import cli
 from benchmarks.measure import (
     Limits,
     Machine,
@@ -20,6 +19,9 @@ from benchmarks.measure import (
     peak_memory,
     side_by_side,
 )
+from benchmarks.speed import distances, jobs, scaling, search, steps, train_step
+from benchmarks.speed.distances import Task, check, measure, plain
+from benchmarks.tools import report
 from poincare_taxa.layouts.refinement import refine
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import planning

@@ -1,22 +1,17 @@
 """The scripts of the experiments run on a tiny tree, and their rows say what they are."""
 
 import itertools
-import sys
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import poincare_taxa as pt
+from benchmarks import tables
+from benchmarks.experiments import controls, why_it_failed
 from poincare_taxa.testing import synthetic_taxonomy
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import controls
-import tables
-import why_it_failed
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 TAX = pt.load_sample().subtree("Lagomorpha")

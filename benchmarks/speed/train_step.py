@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 import poincare_taxa as pt
-from benchmarks import distances
 from benchmarks.measure import (
     Machine,
     Rows,
@@ -23,6 +22,7 @@ from benchmarks.measure import (
     side_by_side,
     timing,
 )
+from benchmarks.speed import distances
 from poincare_taxa.kernels import ranking_loss
 from poincare_taxa.testing import synthetic_taxonomy
 

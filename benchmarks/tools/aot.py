@@ -1,7 +1,7 @@
 """Compile every Triton kernel for GPUs that are not here: registers, shared memory, spills.
 
-    python -m benchmarks.aot            all of it (minutes) → results/aot.tsv, docs/tables/aot.md
-    python -m benchmarks.aot --quick    each kernel once, and nothing is written
+    … -m benchmarks.tools.aot            all of it (minutes) → results/aot.tsv, docs/tables/aot.md
+    … -m benchmarks.tools.aot --quick    each kernel once, and nothing is written
 
 What is compiled is what the launchers start: their calls are taken down, and handed to Triton's
 compiler with a driver that knows nothing but the name of its GPU. No GPU is needed.

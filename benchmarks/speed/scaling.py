@@ -73,8 +73,8 @@ def _answer(*arguments: str) -> dict[str, Any]:
 
     The last argument is the number of threads.
     """
-    command = [sys.executable, "-m", "benchmarks.scaling", *arguments]
-    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "benchmarks.speed.scaling", *arguments]
+    root = Path(__file__).parents[2]
     environment = os.environ | {"POLARS_MAX_THREADS": arguments[-1]}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, cwd=root, env=environment

@@ -1,6 +1,6 @@
 """The row-wise optimizer beside geoopt's: time of a step on a large table, loss on a small tree.
 
-    python benchmarks/bench_optimizers.py [ROWS]
+    python -m benchmarks.speed.optimizers [ROWS]
 
 Writes docs/tables/optimizers.md. One thread. Every optimizer steps the same kind of table (10-D
 `Polar`, float64) by the same gradients; the time is the median of some steps after the first.
@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
+from benchmarks.tables import write_markdown, write_tsv
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # geoopt 0.5.1 at import

@@ -1,9 +1,9 @@
 """Why the training that this library grew from learned nothing: docs/why-it-failed.md in figures.
 
-    python benchmarks/why_it_failed.py ablation          one thing at a time, three seeds
-    python benchmarks/why_it_failed.py losses            the repaired recipe with other losses
-    python benchmarks/why_it_failed.py large             both bases on Mollusca, three seeds
-    python benchmarks/why_it_failed.py plots             pictures of the tables; rows of each block
+    … why_it_failed ablation  one thing at a time, three seeds
+    … why_it_failed losses  the repaired recipe with other losses
+    … why_it_failed large  both bases on Mollusca, three seeds
+    … why_it_failed plots  pictures of the tables; rows of each block
 
 Echinodermata (taxid 7586) of the NCBI taxonomy, extra [ncbi]. Every run of an ablation sees the
 same number of pairs, two epochs of the 61,168 (the recommended recipe, which draws no pairs, says
@@ -25,14 +25,14 @@ import geoopt
 import polars as pl
 import torch
 import typer
-from tables import RESULTS, write_markdown, write_tsv
 
 import poincare_taxa as pt
+from benchmarks.tables import RESULTS, write_markdown, write_tsv
 from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.blocks.tree_index import TreeIndex
 
 ECHINODERMATA, MOLLUSCA = 7586, 6447
-PICTURES = Path(__file__).parents[1] / "docs"
+PICTURES = Path(__file__).parents[2] / "docs"
 EPOCHS = 20
 PARTS = {"radius", "precision", "ancestor", "correlation", "separation"}
 MEASURES = {

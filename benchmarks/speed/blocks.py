@@ -1,6 +1,6 @@
 """What each block costs: milliseconds of a core for a batch, in the tables of docs/blocks/.
 
-    python benchmarks/bench_blocks.py
+    python -m benchmarks.speed.blocks
 
 The shipped sample, 10 dimensions, float64, batches of 512 pairs with 50 negatives each (or a tile
 of 4,096 for all). Losses are forward and backward, from rows of a table to their gradients, and so
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
+from benchmarks.tables import write_markdown, write_tsv
 
 BATCH, NEGATIVES, TILE, DIM = 512, 50, 4096, 10
 SECONDS = 0.5

@@ -1,4 +1,4 @@
-"""Write the complete NCBI taxonomy as a full-size taxdump: python benchmarks/make_taxdump.py FOLDER
+"""Write the complete NCBI taxonomy as a full-size taxdump.
 
 The tree, the names and the common names are those of the offline package. Everything else in the
 dump (the further columns of nodes.dmp, synonyms, merged and deleted ids) is filled up to the size

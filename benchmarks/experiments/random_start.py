@@ -1,9 +1,9 @@
 """Training from random starts, by the recommended recipe: the figures of docs/blocks/training.md.
 
-    python benchmarks/random_start.py            three clades of NCBI, three seeds each
-    python benchmarks/random_start.py 7586       any taxids of the NCBI taxonomy
-    python benchmarks/random_start.py 7586 6447 --root-weight 2 --root-weight 4 --root-weight 8
-    python benchmarks/random_start.py --table    only the table, of the rows that are kept
+    … random_start three clades of NCBI, three seeds each
+    … random_start 7586  any taxids of the NCBI taxonomy
+    … random_start 7586 6447 --root-weight 2 --root-weight 4 --root-weight 8
+    … random_start --table  only the table, of the rows that are kept
 
 Needs the extra [ncbi]. The floor is the random start itself, the ceiling the tree's own distances;
 "root share" is what the distance to the root contributes to the loss, in the mean over all steps.
@@ -19,9 +19,9 @@ from unittest.mock import patch
 import polars as pl
 import torch
 import typer
-from tables import RESULTS, write_markdown, write_tsv
 
 import poincare_taxa as pt
+from benchmarks.tables import RESULTS, write_markdown, write_tsv
 from poincare_taxa.training.objectives import LevelStress
 
 CLADES = [7586, 6447, 2697495]  # Echinodermata, Mollusca, Spiralia

@@ -1,4 +1,4 @@
-"""Remake the shipped sample, the NCBI clade Mammalia: python benchmarks/make_sample.py"""
+"""Remake the shipped sample, the NCBI clade Mammalia: python -m benchmarks.tools.make_sample"""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Controls of the recommended recipe: flat space, a shuffled tree, no training.
 
-    python benchmarks/controls.py
+    python -m benchmarks.experiments.controls
 
 Echinodermata (taxid 7586) of the NCBI taxonomy, extra [ncbi], ten dimensions, three seeds. Beside
 the recommended recipe:
@@ -22,10 +22,17 @@ import numpy as np
 import polars as pl
 import torch
 import typer
-from tables import write_markdown, write_tsv
-from why_it_failed import ECHINODERMATA, MEASURES, Row, mean_and_deviation, measured, start
 
 import poincare_taxa as pt
+from benchmarks.experiments.why_it_failed import (
+    ECHINODERMATA,
+    MEASURES,
+    Row,
+    mean_and_deviation,
+    measured,
+    start,
+)
+from benchmarks.tables import write_markdown, write_tsv
 from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.training.objectives import LevelStress
 

@@ -2,7 +2,7 @@
 
 Before a sampler is timed, what it draws is checked against the tree or the closure.
 
-    python benchmarks/bench_samplers.py [CLOSURE.csv.gz]
+    python -m benchmarks.speed.samplers [CLOSURE.csv.gz]
 """
 
 import resource

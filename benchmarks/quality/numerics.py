@@ -1,6 +1,6 @@
 """What each coordinate system and dtype resolves: the table of docs/numerics.md.
 
-    python benchmarks/numerics.py
+    python -m benchmarks.quality.numerics
 
 Two siblings one unit below a parent at radius R, nearly at right angles there: about 2 apart for
 every R. Each cell is the relative error of the library's distance after their
@@ -10,8 +10,8 @@ columns) next to a pole, where all coordinates but one are near zero.
 
 import mpmath
 import torch
-from tables import write_markdown
 
+from benchmarks.tables import write_markdown
 from poincare_taxa.geometry import ball, lorentz, polar
 
 RADII = [1, 3, 5, 8, 12, 16, 20, 30, 40, 80, 160]

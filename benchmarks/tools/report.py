@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import distances, scaling
 from benchmarks.measure import load
+from benchmarks.speed import distances, scaling
 from benchmarks.tables import PAGES, RESULTS, markdown
 
 Measured = list[dict[str, Any]]

@@ -1,10 +1,10 @@
 """Quality of the layout: the figures of docs/quality.md.
 
-    python benchmarks/quality.py frontier     few dimensions and float32, complete NCBI taxonomy
-    python benchmarks/quality.py ideas        what each idea of the layout buys there
-    python benchmarks/quality.py refine       before and after refinement, complete NCBI taxonomy
-    python benchmarks/quality.py refine --clade 2697495       the same for a part of it: Spiralia
-    python benchmarks/quality.py trees DATA   every tree of a folder of taxonomies, nothing tuned
+    … layouts frontier  few dimensions and float32, complete NCBI taxonomy
+    … layouts ideas  what each idea of the layout buys there
+    … layouts refine  before and after refinement, complete NCBI taxonomy
+    … layouts refine --clade 2697495  the same for a part of it: Spiralia
+    … layouts trees DATA  every tree of a folder of taxonomies, nothing tuned
 
 Each writes a table to benchmarks/results/quality/ and prints it. `trees` reads what it finds of the
 files listed in TREES; the others need the extra [ncbi].
@@ -23,10 +23,10 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import typer
-from paired import Comparison
-from tables import write_markdown, write_tsv
 
 import poincare_taxa as pt
+from benchmarks.quality.paired import Comparison
+from benchmarks.tables import write_markdown, write_tsv
 from poincare_taxa.geometry import ball
 from poincare_taxa.layouts.codes import sparse_code, tight_code
 from poincare_taxa.readers import read_parents

@@ -1,4 +1,4 @@
-"""Closure MAP and mean rank by plain distance: python -m benchmarks.wordnet DATA [JOB …].
+"""Closure MAP and mean rank by plain distance: python -m benchmarks.quality.wordnet DATA [JOB …].
 
 DATA is the folder with mammal_closure.csv.gz and noun_closure.csv.gz. A job is data-dim-method such
 as nouns-5-training, or nouns-5 for all methods; without one all are run, which takes an hour. Rows
@@ -8,8 +8,8 @@ a search starts from the training that is there.
 The methods: *layout*, which draws nothing at random; *training*, `pt.fit` with nothing else said;
 *random start*, the same objective from random points; the first two, *then search*,
 `pt.refine_closure`, whose seconds are without those of its start; and the *floor*, random
-directions at the radii of the layout. ``python -m benchmarks.wordnet ncbi`` ranks the layout of all
-of NCBI in 2-D instead, on sampled queries.
+directions at the radii of the layout. With ``ncbi`` for DATA the layout of all
+of NCBI in 2-D is ranked instead, on sampled queries.
 """
 
 import argparse
@@ -22,9 +22,8 @@ import polars as pl
 import torch
 
 import poincare_taxa as pt
+from benchmarks.tables import RESULTS, write_markdown, write_tsv
 from poincare_taxa.kernels import count_nearer
-
-from .tables import RESULTS, write_markdown, write_tsv
 
 PUBLISHED = {
     ("mammals", 5): [

@@ -1,0 +1,1 @@
+"""How well embeddings keep the taxonomy: the layout, its refinement, closures, dtypes."""
