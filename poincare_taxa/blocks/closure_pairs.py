@@ -15,7 +15,7 @@ from poincare_taxa.blocks._random import Order, below, index_tensor, integer_wei
 from poincare_taxa.blocks.tree_index import moved
 from poincare_taxa.readers.edges import headed_table
 from poincare_taxa.readers.text import Text
-from poincare_taxa.taxonomy import columns as _tables
+from poincare_taxa.taxonomy import columns
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 __all__ = ["ClosurePairs"]
@@ -124,8 +124,8 @@ class ClosurePairs(Dataset[Tensor]):
             descendant, ancestor = _named(table["id1"]), _named(table["id2"])
             weights = _numbers(table["weight"]) if "weight" in table.columns else None
             names = pl.concat([descendant, ancestor]).unique().sort()
-            index = _tables.sort(names)
-            rows = [_tables.find(index, column) for column in (ancestor, descendant)]
+            index = columns.sort(names)
+            rows = [columns.find(index, column) for column in (ancestor, descendant)]
             return cls(np.stack(rows, axis=1), names=names, weights=weights)
         except TaxonomyError as error:
             raise text.error_in_row(error, header=header) from error
@@ -209,7 +209,7 @@ def _rows(pairs: ArrayLike | Tensor) -> Tensor:
 
 
 def _named(column: pl.Series) -> pl.Series:
-    blank = _tables.is_blank(column)
+    blank = columns.is_blank(column)
     if blank.any():
         row = int(blank.argmax())
         raise TaxonomyError(f"{column.name} is empty: a pair needs both", row=row)

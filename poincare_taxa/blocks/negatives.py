@@ -37,7 +37,7 @@ from poincare_taxa.blocks._candidates import (
 from poincare_taxa.blocks._random import Order, below, integer_weights, tensor_of
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.tree_index import TreeIndex, moved
-from poincare_taxa.taxonomy import preorder as _trees
+from poincare_taxa.taxonomy import preorder
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = [
@@ -367,5 +367,5 @@ def _forks(tree: TreeIndex) -> Tensor:
     """Nearest ancestor of each node that has another child too; the root where there is none."""
     parent = tree.parent.cpu().numpy().astype(np.int32)
     several = np.bincount(parent[1:], minlength=len(parent)) > 1
-    fork = _trees.climb(parent, several)[np.maximum(parent, 0)]
+    fork = preorder.climb(parent, several)[np.maximum(parent, 0)]
     return torch.from_numpy(fork).to(tree.device, torch.int64)

@@ -2,11 +2,14 @@
 
 | file | what it holds |
 |---|---|
-| `taxonomy` | `Taxonomy`: ids, names, ranks, synonyms, old ids of a rooted tree of taxa |
-| `columns` | columns of ids, binary search in them, tables of edges turned into tables of nodes |
+| `taxonomy` | `Taxonomy`: a tree with ids, names, ranks, synonyms and old ids |
+| `tree` | `Tree`: the arrays of a rooted tree, and the arithmetic of its rows |
+| `lookup` | keys → rows: ids, old ids, names, synonyms, suggestions |
+| `edges` | tables of edges turned into tables of nodes, and what makes them no tree |
+| `columns` | columns of ids, names and ranks, and binary search in them |
 | `preorder` | preorder, heavy paths and climbing, for trees given as arrays of parents |
 
-`readers` build a `Taxonomy`; every other room takes one.
+`readers` build a `Taxonomy`; what people call takes one, and what computes takes its `tree`.
 """
 
 import lazy_loader

@@ -1,58 +1,37 @@
-"""`Taxonomy`: a rooted tree with names, as preorder arrays.
+"""`Taxonomy`: a rooted tree of taxa with their ids, names and ranks.
 
-Words: a *node* is a row, 0…n-1, in preorder: parents precede their children and the subtree of v is
-``range(v, end[v])``. An *id* is the name the outside world uses (a taxid); a *taxon rank* is
-"genus". The depth of the root is 0.
+Words: a *node* is a row, 0…n-1, in preorder (`Tree`). An *id* is the name that the outside world
+uses (a taxid); a *taxon rank* is "genus". The depth of the root is 0.
 """
 
-import difflib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import networkx as nx
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from poincare_taxa.taxonomy import columns as _tables
-from poincare_taxa.taxonomy import preorder as _trees
-from poincare_taxa.taxonomy.columns import Index, Key, TaxonomyError
+from poincare_taxa.taxonomy import columns, preorder
+from poincare_taxa.taxonomy.columns import Key, TaxonomyError
+from poincare_taxa.taxonomy.edges import (
+    cycle_error,
+    edge_table,
+    hang,
+    nodes_of_edges,
+    put_root_above,
+    refuse_duplicates,
+    the_root,
+)
+from poincare_taxa.taxonomy.lookup import Lookup, MergedTaxonWarning, Status
+from poincare_taxa.taxonomy.tree import Tree
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["MergedTaxonWarning", "Status", "Taxonomy", "TaxonomyError"]
-
-
-class MergedTaxonWarning(UserWarning):
-    """An old id was asked for; the taxon it was merged into is used instead."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """What became of an id.
-
-    Attributes
-    ----------
-    state
-        "active", "merged", "deleted" or "unknown". An id merged into a taxon that is not in the
-        taxonomy is unknown.
-    node
-        Row to use now; None where the id is deleted or unknown.
-    into
-        Id of the taxon that an old id was merged into, whether that is in the taxonomy or not.
-    """
-
-    state: Literal["active", "merged", "deleted", "unknown"]
-    node: int | None = None
-    into: Key | None = None
-
-    def __str__(self) -> str:
-        if self.into is None:
-            return self.state
-        if self.state == "merged":
-            return f"merged into {self.into}"
-        return f"unknown (merged into {self.into}, which is not in this taxonomy)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,20 +43,14 @@ class Taxonomy:
 
     Attributes
     ----------
-    parent : int32 [n]
-        Row of the parent; -1 at the root, which is row 0; ``parent[i] < i``.
-    end : int32 [n]
-        The subtree of v is ``range(v, end[v])``.
-    depth : int32 [n]
-        Edges from the root.
+    tree : Tree
+        The tree itself: arrays and arithmetic of rows.
     ids : pl.Series [n]
         Int64 or String, unique.
     names : pl.Series [n]
         Scientific names (String); null where the source has none.
     taxon_ranks : pl.Series [n]
         Enum of the ranks that occur, in order of appearance; "no rank" where the source gives none.
-    branch_lengths : float64 [n] or None
-        Length of the edge to the parent, in the source's unit; nan at the root and where unknown.
     synonyms : pl.DataFrame or None
         Further names: columns ``name``, ``node``, ``name_class``.
     merged : pl.DataFrame or None
@@ -88,28 +61,22 @@ class Taxonomy:
         Where the taxonomy comes from: format, path, hash, date.
     """
 
-    parent: NDArray[np.int32]
-    end: NDArray[np.int32]
-    depth: NDArray[np.int32]
+    tree: Tree
     ids: pl.Series
     names: pl.Series
     taxon_ranks: pl.Series
-    branch_lengths: NDArray[np.float64] | None = None
     synonyms: pl.DataFrame | None = None
     merged: pl.DataFrame | None = None
     deleted: pl.Series | None = None
     source: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = (self.parent, self.end, self.depth, self.ids, self.names, self.taxon_ranks)
-        if len({len(column) for column in columns}) != 1:
+        lengths = [len(self.tree), len(self.ids), len(self.names), len(self.taxon_ranks)]
+        if len(set(lengths)) != 1:
             raise ValueError(
-                f"columns differ in length: {[len(column) for column in columns]}; each has an "
-                "entry for every node (from_parents makes them all)"
+                f"tree, ids, names and taxon_ranks differ in length: {lengths}; each has an entry "
+                "for every node (from_parents makes them all)"
             )
-        for array in (self.parent, self.end, self.depth, self.branch_lengths):
-            if array is not None:
-                array.flags.writeable = False
 
     # ---------------------------------------------------------------- construction
 
@@ -166,29 +133,28 @@ class Taxonomy:
                 f"parents are positions of nodes, whole numbers, -1 at the root; got {above.dtype}"
                 " (for pairs of ids, use from_edges)"
             )
-        columns: dict[str, Any] = {"ids": ids, "names": names, "taxon_ranks": taxon_ranks}
-        columns["branch_lengths"] = branch_lengths
-        for what, column in columns.items():
+        given = {"ids": ids, "names": names, "taxon_ranks": taxon_ranks}
+        for what, column in {**given, "branch_lengths": branch_lengths}.items():
             if column is not None and len(column) != n:
                 raise TaxonomyError(f"{len(column)} {what} for {n} nodes; give one for each")
-        ids = _tables.id_column(np.arange(n) if ids is None else ids)
-        names = _tables.string_column("name", names, n)
-        taxon_ranks = _tables.rank_column(taxon_ranks, n)
-        _tables.refuse_duplicates(ids)
+        ids = columns.id_column(np.arange(n) if ids is None else ids)
+        names = columns.string_column("name", names, n)
+        taxon_ranks = columns.rank_column(taxon_ranks, n)
+        refuse_duplicates(ids)
         outside = np.flatnonzero((above < -1) | (above >= n))
         if len(outside):
             row = int(outside[0])
-            taxon = _tables.label(ids[row], names[row])
+            taxon = columns.label(ids[row], names[row])
             raise TaxonomyError(
                 f"parent {above[row]} of {taxon} is no node; nodes run from 0 to {n - 1}", row=row
             )
         above = above.astype(np.int32)
-        root = _tables.the_root(above, ids, names)
-        walk = _trees.preorder(above, root)
+        root = the_root(above, ids, names)
+        walk = preorder.preorder(above, root)
         if len(walk.order) < n:
             reached = np.zeros(n, np.bool_)
             reached[walk.order] = True
-            raise _tables.cycle_error(above, int(np.argmin(reached)), ids, names)
+            raise cycle_error(above, int(np.argmin(reached)), ids, names)
 
         order = pl.Series(walk.order)
         lengths = None
@@ -203,13 +169,10 @@ class Taxonomy:
         if merged is not None:
             merged = merged.select(pl.col("old_id", "new_id").cast(ids.dtype))
         return cls(
-            parent=walk.parent,
-            end=walk.end,
-            depth=walk.depth,
+            tree=Tree(walk.parent, walk.end, walk.depth, lengths),
             ids=ids.gather(order),
             names=names.gather(order),
             taxon_ranks=taxon_ranks.gather(order),
-            branch_lengths=lengths,
             synonyms=synonyms,
             merged=merged,
             deleted=None if deleted is None else deleted.cast(ids.dtype),
@@ -238,17 +201,17 @@ class Taxonomy:
             raise TaxonomyError(
                 f"no column {sorted(missing)}; the table has {frame.columns}: rename them"
             )
-        ids = _tables.id_column(frame["id"])
-        _tables.refuse_duplicates(ids)
-        parents = _tables.parent_column(frame["parent"], ids.dtype)
-        above = _tables.find(_tables.sort(ids), parents)
-        orphans = np.flatnonzero((above < 0) & ~_tables.is_blank(frame["parent"]))
+        ids = columns.id_column(frame["id"])
+        refuse_duplicates(ids)
+        parents = columns.parent_column(frame["parent"], ids.dtype)
+        above = columns.find(columns.sort(ids), parents)
+        orphans = np.flatnonzero((above < 0) & ~columns.is_blank(frame["parent"]))
         if len(orphans):
             row = int(orphans[0])
             name = frame["name"][row] if "name" in frame.columns else None
             raise TaxonomyError(
-                f"parent {frame['parent'][row]} of {_tables.label(ids[row], name)} is no node here"
-                f"{_tables.and_more(len(orphans) - 1)} (is the table cut short?)",
+                f"parent {frame['parent'][row]} of {columns.label(ids[row], name)} is no node here"
+                f"{columns.and_more(len(orphans) - 1)} (is the table cut short?)",
                 row=row,
             )
 
@@ -303,15 +266,15 @@ class Taxonomy:
         >>> Taxonomy.from_edges([("cat", "mammal"), ("crow", "bird")], root="animal")
         Taxonomy(5 nodes, max depth 2, root animal)
         """
-        table = _tables.edge_table(edges)
+        table = edge_table(edges)
         if undirected:
-            return cls.from_frame(_tables.hang(table, root), **extra)
-        nodes = _tables.nodes_of_edges(table, multi_parent)
+            return cls.from_frame(hang(table, root), **extra)
+        nodes = nodes_of_edges(table, multi_parent)
         num_roots, key = 0, None
         if root is not None:
-            key = _tables.as_id(root, nodes["id"].dtype)
+            key = columns.as_id(root, nodes["id"].dtype)
             key = key if key in nodes["id"] else None
-            nodes, num_roots = _tables.put_root_above(nodes, root)
+            nodes, num_roots = put_root_above(nodes, root)
         if num_roots == 1 and key is None:
             raise TaxonomyError(
                 f"root {root!r} is no node, and the edges already form one tree: leave root out"
@@ -324,7 +287,7 @@ class Taxonomy:
         return tax if key is None else tax.subtree(key)
 
     @classmethod
-    def from_networkx(cls, graph: nx.Graph, *, root: Key | None = None) -> "Taxonomy":
+    def from_networkx(cls, graph: "nx.Graph", *, root: Key | None = None) -> "Taxonomy":
         """Build a taxonomy from a graph with an edge from each parent to its children.
 
         Parameters
@@ -352,8 +315,8 @@ class Taxonomy:
         child, parent, names, taxon_ranks, lengths = zip(*rows, strict=True) if rows else [()] * 5
         table = pl.DataFrame(
             {
-                "child": _tables.as_series(child),
-                "parent": _tables.as_series(parent),
+                "child": columns.as_series(child),
+                "parent": columns.as_series(parent),
                 "name": pl.Series(names, dtype=pl.String),
                 "taxon_rank": pl.Series(taxon_ranks, dtype=pl.String),
                 "branch_length": pl.Series(lengths, dtype=pl.Float64),
@@ -363,7 +326,7 @@ class Taxonomy:
 
     def to_frame(self) -> pl.DataFrame:
         """Return a table in row order: ``id``, ``parent`` (an id), ``name``, ``taxon_rank``."""
-        parents = pl.Series(np.maximum(self.parent, 0))
+        parents = pl.Series(np.maximum(self.tree.parent, 0))
         return pl.DataFrame(
             {
                 "id": self.ids,
@@ -376,52 +339,62 @@ class Taxonomy:
     # ---------------------------------------------------------------- the tree
 
     def __len__(self) -> int:
-        return len(self.parent)
+        return len(self.tree.parent)
 
     def __repr__(self) -> str:
-        root = _tables.label(self.ids[0], self.names[0])
+        root = columns.label(self.ids[0], self.names[0])
         return f"Taxonomy({len(self):,} nodes, max depth {self.max_depth}, root {root})"
 
-    @cached_property
+    @property
+    def parent(self) -> NDArray[np.int32]:
+        """Row of each node's parent, int32 [n]; -1 at the root. See `Tree`."""
+        return self.tree.parent
+
+    @property
+    def end(self) -> NDArray[np.int32]:
+        """End of each node's subtree, int32 [n]. See `Tree`."""
+        return self.tree.end
+
+    @property
+    def depth(self) -> NDArray[np.int32]:
+        """Edges from the root, int32 [n]."""
+        return self.tree.depth
+
+    @property
+    def branch_lengths(self) -> NDArray[np.float64] | None:
+        """Length of the edge to the parent, float64 [n], or None. See `Tree`."""
+        return self.tree.lengths
+
+    @property
     def max_depth(self) -> int:
         """Depth of the deepest node."""
-        return int(self.depth.max())
+        return self.tree.max_depth
 
-    @cached_property
+    @property
     def num_children(self) -> NDArray[np.int32]:
         """Number of children of each node, int32 [n]."""
-        return _frozen(np.bincount(self.parent[1:], minlength=len(self)).astype(np.int32))
+        return self.tree.num_children
 
-    @cached_property
+    @property
     def subtree_size(self) -> NDArray[np.int32]:
         """Number of nodes in each node's subtree, itself included, int32 [n]."""
-        return _frozen(self.end - np.arange(len(self), dtype=np.int32))
-
-    @cached_property
-    def _head(self) -> NDArray[np.int32]:
-        return _frozen(_trees.heavy_heads(self.parent, self.end))
+        return self.tree.subtree_size
 
     def is_ancestor(self, a: ArrayLike, v: ArrayLike) -> NDArray[np.bool_]:
-        """Whether a is an ancestor of v, or v itself: ``a <= v < end[a]``. Rows; broadcasts."""
-        a, v = self._rows(a), self._rows(v)
-        return (a <= v) & (v < self.end[a])
+        """Whether a is an ancestor of v, or v itself. Rows; broadcasts."""
+        return self.tree.is_ancestor(a, v)
 
     def lca(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.int32]:
         """Row of the lowest common ancestor of u and v. Rows; broadcasts; O(log n) a pair."""
-        u, v = np.broadcast_arrays(self._rows(u), self._rows(v))
-        return _trees.lca(u, v, self.parent, self._head).reshape(u.shape)[()]
+        return self.tree.lca(u, v)
 
     def tree_distance(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.int32]:
         """Count the edges between u and v. Rows; broadcasts; O(log n) a pair."""
-        u, v = self._rows(u), self._rows(v)
-        return self.depth[u] + self.depth[v] - 2 * self.depth[self.lca(u, v)]
+        return self.tree.distance(u, v)
 
     def ancestors(self, node: int) -> NDArray[np.int32]:
         """Rows from the parent of a node (a row) up to the root; empty at the root."""
-        above = np.empty(self.depth[int(self._rows(node))], np.int32)
-        for step in range(len(above)):
-            node = above[step] = self.parent[node]
-        return above
+        return self.tree.ancestors(node)
 
     def ancestor_at_rank(self, taxon_rank: str) -> NDArray[np.int32]:
         """Nearest self-or-ancestor having exactly a taxon rank, for every node.
@@ -438,7 +411,7 @@ class Taxonomy:
         [-1, 1, 1]
         """
         has_rank = (self.taxon_ranks.cast(pl.String) == taxon_rank).to_numpy()
-        nearest = _trees.climb(self.parent, has_rank)
+        nearest = preorder.climb(self.tree.parent, has_rank)
         return np.where(has_rank[nearest], nearest, np.int32(-1))
 
     def lineage(self, node: int) -> str:
@@ -450,44 +423,20 @@ class Taxonomy:
     def subtree(self, key: Key) -> "Taxonomy":
         """Cut out the taxon that `node` finds for a key, with everything below it."""
         top = self.node(key)
-        rows = slice(top, int(self.end[top]))
-        parent = self.parent[rows] - np.int32(top)
-        parent[0] = -1
-        lengths = None
-        if self.branch_lengths is not None:
-            lengths = self.branch_lengths[rows].copy()
-            lengths[0] = np.nan
+        rows = slice(top, int(self.tree.end[top]))
         synonyms = self.synonyms
         if synonyms is not None:
             inside = pl.col("node").is_between(rows.start, rows.stop, closed="left")
             synonyms = synonyms.filter(inside).with_columns(pl.col("node") - top)
         return replace(
             self,
-            parent=parent,
-            end=self.end[rows] - np.int32(top),
-            depth=self.depth[rows] - self.depth[top],
+            tree=self.tree.subtree(top),
             ids=self.ids[rows],
             names=self.names[rows],
             taxon_ranks=self.taxon_ranks[rows],
-            branch_lengths=lengths,
             synonyms=synonyms,
             source={**self.source, "subtree": self.ids[top]},
         )
-
-    def _rows(self, nodes: ArrayLike) -> NDArray[np.integer]:
-        rows = np.asarray(nodes)
-        if rows.size == 0:
-            return rows.astype(np.int32)
-        if not np.issubdtype(rows.dtype, np.integer):
-            raise ValueError(
-                f"rows are whole numbers; got {rows.dtype} (for ids or names, use tax.node(…))"
-            )
-        if rows.min() < 0 or rows.max() >= len(self):
-            raise ValueError(
-                f"rows run from 0 to {len(self) - 1}; got {rows.min()}…{rows.max()}"
-                " (for ids, use tax.nodes([...]))"
-            )
-        return rows
 
     # ---------------------------------------------------------------- looking taxa up
 
@@ -518,12 +467,13 @@ class Taxonomy:
             )
         if status.into is not None:
             raise TaxonomyError(f"taxon {key} is {status}")
-        rows = self._named(str(key))
+        rows = self._lookup.rows_of_name(str(key))
         if len(rows) == 1:
             return int(rows[0])
         if len(rows) > 1:
-            raise TaxonomyError(self._homonyms(str(key), rows))
-        raise TaxonomyError(f"no taxon has the id or name {key!r}{self._suggestions(str(key))}")
+            raise TaxonomyError(self._lookup.homonyms(str(key), rows, self._place))
+        suggestions = self._lookup.suggestions(str(key))
+        raise TaxonomyError(f"no taxon has the id or name {key!r}{suggestions}")
 
     def nodes(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
         """Rows of many ids, int64 [k]. Merged ids are followed, with one `MergedTaxonWarning`.
@@ -533,8 +483,8 @@ class Taxonomy:
         TaxonomyError
             Where an id is deleted or unknown.
         """
-        wanted = _tables.id_column(ids, self.ids.dtype)
-        rows = _tables.find(self._id_index, wanted)
+        wanted = columns.id_column(ids, self.ids.dtype)
+        rows = self._lookup.rows_of_ids(wanted)
         missing = np.flatnonzero(rows < 0)
         if len(missing) == 0:
             return rows
@@ -549,7 +499,7 @@ class Taxonomy:
             shown = ", ".join(f"{key!r} is {status}" for key, status in lost[:5])
             raise TaxonomyError(
                 f"{len(lost)} of {len(wanted)} ids are not in the taxonomy: {shown}"
-                f"{_tables.and_more(len(lost) - 5)}"
+                f"{columns.and_more(len(lost) - 5)}"
             )
         warnings.warn(
             f"{len(missing)} of {len(wanted)} ids were merged into others, which are used:"
@@ -561,99 +511,34 @@ class Taxonomy:
         return rows
 
     def status(self, id: Key) -> Status:
-        """Tell whether an id is active, merged (into what), deleted or unknown."""
-        key = _tables.as_id(id, self.ids.dtype)
-        if key is None:
-            return Status("unknown")
-        row = _tables.find_one(self._id_index, key)
-        if row is not None:
-            return Status("active", row)
-        into, seen = key, set()
-        while into not in seen and (step := _tables.find_one(self._merged_index, into)) is not None:
-            seen.add(into)
-            assert self.merged is not None
-            into = self.merged["new_id"][step]
-        if into != key:
-            row = _tables.find_one(self._id_index, into)
-            return Status("unknown" if row is None else "merged", row, into)
-        deleted = _tables.find_one(self._deleted_index, key) is not None
-        return Status("deleted" if deleted else "unknown")
+        """Return whether an id is active, merged (into what), deleted or unknown."""
+        return self._lookup.status(id)
 
     @cached_property
-    def _id_index(self) -> Index:
-        return _tables.sort(self.ids)
+    def _lookup(self) -> Lookup:
+        return Lookup(self.ids, self.names, self.synonyms, self.merged, self.deleted)
 
-    @cached_property
-    def _merged_index(self) -> Index:
-        return _tables.sort(self.ids.clear() if self.merged is None else self.merged["old_id"])
-
-    @cached_property
-    def _deleted_index(self) -> Index:
-        return _tables.sort(self.ids.clear() if self.deleted is None else self.deleted)
-
-    def _named(self, name: str) -> NDArray[np.integer]:
-        """Rows with a scientific name, else those with a synonym."""
-        rows = (self.names == name).arg_true()  # 8 ms for 2.6 million, and nothing to keep
-        if len(rows) == 0 and self.synonyms is not None:
-            rows = self.synonyms.filter(pl.col("name") == name)["node"].unique().sort()
-        return rows.to_numpy()
-
-    def _homonyms(self, name: str, rows: NDArray[np.integer]) -> str:
-        shown = [
-            f"  {self.ids[int(row)]}: {self.taxon_ranks[int(row)]}, in {_brief(self.lineage(row))}"
-            for row in rows[:10]
-        ]
-        return "\n".join(
-            [
-                f"{name!r} names {len(rows)} taxa; choose one by its id:",
-                *shown,
-                *([f"  … and {len(rows) - 10} more"] if len(rows) > 10 else []),
-            ]
-        )
-
-    def _suggestions(self, name: str) -> str:
-        """Name what a misspelt name may mean: of about its length, with its beginning or end."""
-        names = pl.concat(
-            [self.names] if self.synonyms is None else [self.names, self.synonyms["name"]]
-        )
-        lower = name.lower()
-        alike = names.filter(
-            names.str.len_chars().cast(pl.Int64).is_between(len(name) - 3, len(name) + 3)
-            & (
-                names.str.to_lowercase().str.starts_with(lower[:3])
-                | names.str.to_lowercase().str.ends_with(lower[-4:])
-            )
-        ).unique()
-        spelt = {candidate.lower(): candidate for candidate in sorted(alike)}
-        close = difflib.get_close_matches(lower, spelt, n=3, cutoff=0.75)
-        if close:
-            return f"; did you mean {' or '.join(repr(spelt[c]) for c in close)}?"
-        return "; is it of another taxonomy, or of a newer release of this one?"
+    def _place(self, row: int) -> str:
+        """Taxon rank and shortened lineage of a row, to tell homonyms apart."""
+        names = self.lineage(row).split("; ")
+        brief = "; ".join(names if len(names) <= 7 else [*names[:3], "…", *names[-3:]])
+        return f"{self.taxon_ranks[row]}, in {brief}"
 
     # ---------------------------------------------------------------- networkx
 
-    def to_networkx(self) -> nx.DiGraph:
+    def to_networkx(self) -> "nx.DiGraph":
         """Return a graph with an edge from each parent to its children.
 
         Nodes are ids, with attributes ``name`` and ``taxon_rank``; edges carry ``length`` where
         there are branch lengths.
         """
+        import networkx as nx  # a sixth of a second that only graphs need
+
         graph = nx.DiGraph()
-        ids = self.ids.to_list()
+        ids, lengths = self.ids.to_list(), self.tree.lengths
         for key, name, taxon_rank in zip(ids, self.names, self.taxon_ranks, strict=True):
             graph.add_node(key, name=name, taxon_rank=taxon_rank)
         for row in range(1, len(self)):
-            graph.add_edge(ids[self.parent[row]], ids[row])
-            if self.branch_lengths is not None:
-                graph.edges[ids[self.parent[row]], ids[row]]["length"] = self.branch_lengths[row]
+            edge = ids[self.tree.parent[row]], ids[row]
+            graph.add_edge(*edge, **({} if lengths is None else {"length": lengths[row]}))
         return graph
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array
-
-
-def _brief(lineage: str) -> str:
-    names = lineage.split("; ")
-    return "; ".join(names if len(names) <= 7 else [*names[:3], "…", *names[-3:]])

@@ -9,7 +9,7 @@ from hypothesis import given
 from oracles.tree import lca, preorder, subtree, walk_up
 from support.trees import parents, taxonomies
 
-from poincare_taxa.taxonomy import columns as _tables
+from poincare_taxa.taxonomy import columns
 from poincare_taxa.taxonomy.taxonomy import MergedTaxonWarning, Status, Taxonomy, TaxonomyError
 
 
@@ -475,9 +475,9 @@ def test_find__in_text_and_numbers_agree():
     numbers = pl.Series([5, 3, 9])
     wanted = pl.Series([9, 4, None, 3, 10])
     expected = [2, -1, -1, 1, -1]
-    assert _tables.find(_tables.sort(numbers), wanted).tolist() == expected
-    as_text = _tables.sort(numbers.cast(pl.String))
-    assert _tables.find(as_text, wanted.cast(pl.String)).tolist() == expected
+    assert columns.find(columns.sort(numbers), wanted).tolist() == expected
+    as_text = columns.sort(numbers.cast(pl.String))
+    assert columns.find(as_text, wanted.cast(pl.String)).tolist() == expected
 
 
 def test_repr__tells_size_depth_and_root(animals):

@@ -1,0 +1,241 @@
+"""Tables of edges turned into tables of nodes, and what makes them no tree."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+from poincare_taxa.taxonomy import preorder
+from poincare_taxa.taxonomy.columns import (
+    Key,
+    TaxonomyError,
+    and_more,
+    as_id,
+    as_series,
+    find,
+    find_one,
+    id_column,
+    is_blank,
+    label,
+    parent_column,
+    sort,
+)
+
+__all__ = [
+    "cycle_error",
+    "edge_table",
+    "hang",
+    "nodes_of_edges",
+    "put_root_above",
+    "refuse_duplicates",
+    "the_root",
+]
+
+
+def edge_table(
+    edges: pl.DataFrame | NDArray[Any] | Iterable[Sequence[Key | None]],
+) -> pl.DataFrame:
+    """Edges as a table whose ``child`` and ``parent`` have one type, Int64 or String."""
+    if isinstance(edges, pl.DataFrame):
+        if missing := {"child", "parent"} - set(edges.columns):
+            raise TaxonomyError(
+                f"no column {sorted(missing)}; the table has {edges.columns}: rename them"
+            )
+        table = edges
+    elif isinstance(edges, np.ndarray):
+        if edges.ndim != 2 or edges.shape[1] != 2:
+            raise TaxonomyError(
+                f"edges have the shape {edges.shape}, not [k, 2]: a row is (child, parent)"
+            )
+        table = pl.DataFrame({"child": edges[:, 0], "parent": edges[:, 1]})
+    else:
+        pairs = list(edges)
+        for row, pair in enumerate(pairs):
+            if isinstance(pair, str) or len(pair) != 2:
+                raise TaxonomyError(f"edge {row} is {pair!r}, not (child, parent)", row=row)
+        child, parent = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        table = pl.DataFrame({"child": as_series(child), "parent": as_series(parent)})
+    if len(table) == 0:
+        raise TaxonomyError("there are no edges; a taxonomy has at least one (child, parent)")
+    child, parent = table["child"], table["parent"]
+    whole = child.dtype.is_integer() and (parent.dtype.is_integer() or parent.dtype == pl.Null)
+    dtype = pl.Int64() if whole else pl.String()
+    return table.with_columns(id_column(child, dtype).alias("child"), parent_column(parent, dtype))
+
+
+def nodes_of_edges(table: pl.DataFrame, multi_parent: Literal["error", "first"]) -> pl.DataFrame:
+    """One row per node (``id``, ``parent``, …): children as listed, then parents that are none.
+
+    Column ``row`` is where the table first mentions the node as what it is.
+    """
+    if multi_parent not in ("error", "first"):
+        raise ValueError(f"multi_parent is 'error' or 'first'; got {multi_parent!r}")
+    first = table["child"].is_first_distinct()
+    if not first.all() and multi_parent == "error":
+        raise _multi_parent_error(table, first)
+    nodes = table.with_row_index("row").filter(first).rename({"child": "id"})
+    parents = nodes.filter(nodes["parent"].is_first_distinct() & nodes["parent"].is_not_null())
+    roots = parents.filter(~parents["parent"].is_in(nodes["id"].implode()))
+    return pl.concat([nodes, roots.select(pl.col("parent").alias("id"), "row")], how="diagonal")
+
+
+def _multi_parent_error(table: pl.DataFrame, first: pl.Series) -> TaxonomyError:
+    row = int(first.arg_min() or 0)
+    repeated = table.filter(~first)["child"].unique(maintain_order=True)
+    several = (
+        table.filter(pl.col("child").is_in(repeated.head(1000).implode()))
+        .group_by("child", maintain_order=True)
+        .agg(pl.col("parent").unique(maintain_order=True))
+        .filter(pl.col("parent").list.len() > 1)
+    )
+    if len(several) == 0:
+        return TaxonomyError(
+            f"{table['child'][row]!r} is listed twice{and_more(len(repeated) - 1)}"
+            " (multi_parent='first' keeps the first)",
+            row=row,
+        )
+    examples = [
+        f"{child!r} below {' and '.join(map(repr, parents[:2]))}{and_more(len(parents) - 2)}"
+        for child, parents in several.head(3).rows()
+    ]
+    return TaxonomyError(
+        f"{len(repeated)} nodes are listed more than once, so this is not a tree:"
+        f" {'; '.join(examples)}. multi_parent='first' keeps each one's first parent; if the"
+        " columns are the other way round or the edges have no direction, say which column is"
+        " which, or undirected=True",
+        row=row,
+    )
+
+
+def put_root_above(nodes: pl.DataFrame, root: Key) -> tuple[pl.DataFrame, int]:
+    """Add a node above every root of a table of nodes; also return how many roots there were."""
+    ids = nodes["id"]
+    key = as_id(root, ids.dtype)
+    if key is None or key in ids:
+        name, key = str(root), unused_id(ids)
+    else:
+        name = None
+    is_root = pl.Series(is_blank(nodes["parent"])) | (nodes["parent"] == ids).fill_null(False)
+    below = nodes.with_columns(nodes["parent"].set(is_root, None).fill_null(key))
+    top = pl.DataFrame({"id": [key], "name": [name]}, schema={"id": ids.dtype, "name": pl.String})
+    return pl.concat([top, below], how="diagonal"), int(is_root.sum())
+
+
+def unused_id(ids: pl.Series) -> Key:
+    """Invent an id that no node has: the least natural number, or "root" and enough underscores."""
+    if ids.dtype == pl.String:
+        key = "root"
+        while key in ids:
+            key += "_"
+        return key
+    taken = np.unique(ids.filter(ids >= 0).to_numpy())
+    gap = np.flatnonzero(taken != np.arange(len(taken)))
+    return int(gap[0]) if len(gap) else len(taken)
+
+
+def hang(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
+    """Give an undirected tree its direction: nodes (``id``, ``parent``) in order of appearance."""
+    if root is None:
+        raise TaxonomyError("edges without direction need root=<id of the node to hang them from>")
+    ends = table.select("child", "parent").drop_nulls()
+    ids = pl.Series("id", np.column_stack(list(ends)).ravel()).unique(maintain_order=True)
+    ids = ids.cast(table["child"].dtype)
+    index, n = sort(ids), len(ids)
+    at = as_id(root, ids.dtype)
+    start = None if at is None else find_one(index, at)
+    if start is None:
+        raise TaxonomyError(
+            f"root {root!r} is no node of these edges; it must be one of them, such as {ids[0]!r}"
+        )
+    pairs = np.sort(np.column_stack([find(index, ends["child"]), find(index, ends["parent"])]))
+    pairs = np.unique(pairs, axis=0)
+    loops = np.flatnonzero(pairs[:, 0] == pairs[:, 1])
+    if len(loops):
+        raise TaxonomyError(
+            f"an edge joins {ids[int(pairs[loops[0], 0])]!r} to itself; a tree has none, so leave "
+            "it out"
+        )
+    graph = csr_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    graph = graph + graph.T
+    parts, part = connected_components(graph, directed=False)
+    if parts > 1:
+        apart = int((part != part[start]).argmax())
+        raise TaxonomyError(
+            f"the edges fall into {parts} parts: {ids[apart]!r} cannot be reached from {root!r}; "
+            "are edges missing?"
+        )
+    if len(pairs) != n - 1:
+        raise TaxonomyError(
+            f"{len(pairs)} edges between {n} nodes are not a tree, which would have {n - 1}:"
+            " there are cycles, so distances in this graph are not those of any taxonomy"
+        )
+    _, above = breadth_first_order(graph, start, directed=False)
+    parents = ids.gather(pl.Series(np.maximum(above, 0))).scatter(start, None)
+    return pl.DataFrame({"id": ids, "parent": parents})
+
+
+# -------------------------------------------------------------------- what is not a tree
+
+
+def refuse_duplicates(ids: pl.Series) -> None:
+    """Raise where an id occurs twice."""
+    if (distinct := ids.n_unique()) == len(ids):
+        return
+    row = int(ids.is_first_distinct().arg_min() or 0)
+    first = int((ids == ids[row]).arg_max() or 0)
+    raise TaxonomyError(
+        f"id {ids[row]!r} occurs twice, in rows {first} and {row}"
+        f"{and_more(len(ids) - distinct - 1)}; a node stands in one row, and names may repeat",
+        row=row,
+    )
+
+
+def the_root(parent: NDArray[np.int32], ids: pl.Series, names: pl.Series) -> int:
+    """Find the one node that has no parent, or is its own."""
+    own = parent == np.arange(len(parent))
+    roots = np.flatnonzero((parent == -1) | own)
+    if len(roots) == 1:
+        return int(roots[0])
+    if len(roots) == 0:
+        raise cycle_error(parent, 0, ids, names)
+
+    def called(row: np.integer) -> str:
+        return label(ids[int(row)], names[int(row)])
+
+    selfish = roots[own[roots]]
+    if len(roots) - len(selfish) == 1:
+        root = roots[~own[roots]][0]
+        raise TaxonomyError(
+            f"{called(selfish[0])} is its own parent, but the root is {called(root)};"
+            " only the root may be its own parent",
+            row=int(selfish[0]),
+        )
+    raise TaxonomyError(
+        f"{len(roots)} trees, with the roots {', '.join(called(root) for root in roots[:3])}"
+        f"{and_more(len(roots) - 3)}; a taxonomy has one. Are parents missing? An edge list is"
+        " joined by root=<a new id>, and root=<one of the roots> keeps only what is below that",
+        row=int(roots[1]),
+    )
+
+
+def cycle_error(
+    parent: NDArray[np.int32], start: int, ids: pl.Series, names: pl.Series
+) -> TaxonomyError:
+    """Describe the cycle that is met when walking up from a node."""
+    cycle = preorder.find_cycle(parent, start)
+    shown = [label(ids[node], names[node]) for node in [*cycle, cycle[0]]]
+    if len(shown) > 7:
+        shown[5:-1] = ["…"]
+    if len(cycle) == 1:
+        return TaxonomyError(
+            f"{shown[0]} is its own parent; only the root may be its own parent", row=cycle[0]
+        )
+    return TaxonomyError(
+        f"the parents run in a cycle of {len(cycle)}: {' → '.join(shown)}; one of these links is "
+        "wrong, or child and parent are the other way round",
+        row=cycle[0],
+    )

@@ -1,0 +1,143 @@
+"""`Tree`: a rooted tree as preorder arrays, and the arithmetic of its rows.
+
+A *row* is a node, 0…n-1, in preorder: parents precede their children, and the subtree of row v is
+``range(v, end[v])``. A tree knows no ids and no names; a `Taxonomy` holds a tree beside them.
+Everything that computes takes a tree; everything that a person calls takes a taxonomy.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from poincare_taxa.taxonomy import preorder
+
+__all__ = ["Tree"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tree:
+    """A rooted tree; immutable. Row i is the i-th node in preorder, and the root is row 0.
+
+    The constructor trusts that its arrays are in preorder; `Taxonomy.from_parents` and the readers
+    put nodes of any order into preorder.
+
+    Attributes
+    ----------
+    parent : int32 [n]
+        Row of the parent; -1 at the root; ``parent[i] < i``.
+    end : int32 [n]
+        The subtree of row v is ``range(v, end[v])``.
+    depth : int32 [n]
+        Edges from the root.
+    lengths : float64 [n] or None
+        Length of the edge to the parent, in the source's unit; nan at the root and where unknown.
+    """
+
+    parent: NDArray[np.int32]
+    end: NDArray[np.int32]
+    depth: NDArray[np.int32]
+    lengths: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        arrays = [self.parent, self.end, self.depth]
+        arrays += [] if self.lengths is None else [self.lengths]
+        if len({len(array) for array in arrays}) != 1:
+            raise ValueError(
+                f"arrays differ in length: {[len(array) for array in arrays]}; each has an entry "
+                "for every row"
+            )
+        for array in arrays:
+            array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def __repr__(self) -> str:
+        return f"Tree({len(self):,} rows, max depth {self.max_depth})"
+
+    @cached_property
+    def max_depth(self) -> int:
+        """Depth of the deepest row."""
+        return int(self.depth.max())
+
+    @cached_property
+    def num_children(self) -> NDArray[np.int32]:
+        """Number of children of each row, int32 [n]."""
+        return _frozen(np.bincount(self.parent[1:], minlength=len(self)).astype(np.int32))
+
+    @cached_property
+    def subtree_size(self) -> NDArray[np.int32]:
+        """Number of rows in each row's subtree, itself included, int32 [n]."""
+        return _frozen(self.end - np.arange(len(self), dtype=np.int32))
+
+    @cached_property
+    def _head(self) -> NDArray[np.int32]:
+        return _frozen(preorder.heavy_heads(self.parent, self.end))
+
+    def is_ancestor(self, a: ArrayLike, v: ArrayLike) -> NDArray[np.bool_]:
+        """Whether row a is an ancestor of row v, or v itself: ``a <= v < end[a]``. Broadcasts."""
+        a, v = self.check_rows(a), self.check_rows(v)
+        return (a <= v) & (v < self.end[a])
+
+    def lca(self, i: ArrayLike, j: ArrayLike) -> NDArray[np.int32]:
+        """Row of the lowest common ancestor of rows i and j. Broadcasts; O(log n) a pair."""
+        i, j = np.broadcast_arrays(self.check_rows(i), self.check_rows(j))
+        return preorder.lca(i, j, self.parent, self._head).reshape(i.shape)[()]
+
+    def distance(self, i: ArrayLike, j: ArrayLike) -> NDArray[np.int32]:
+        """Count the edges between rows i and j. Broadcasts; O(log n) a pair."""
+        i, j = self.check_rows(i), self.check_rows(j)
+        return self.depth[i] + self.depth[j] - 2 * self.depth[self.lca(i, j)]
+
+    def ancestors(self, row: int) -> NDArray[np.int32]:
+        """Rows from the parent of a row up to the root; empty at the root."""
+        above = np.empty(self.depth[int(self.check_rows(row))], np.int32)
+        for step in range(len(above)):
+            row = above[step] = self.parent[row]
+        return above
+
+    def subtree(self, row: int) -> "Tree":
+        """Cut out a row with everything below it; the rows of the result start at 0."""
+        rows = slice(row, int(self.end[row]))
+        parent = self.parent[rows] - np.int32(row)
+        parent[0] = -1
+        lengths = None
+        if self.lengths is not None:
+            lengths = self.lengths[rows].copy()
+            lengths[0] = np.nan
+        return Tree(
+            parent,
+            self.end[rows] - np.int32(row),
+            self.depth[rows] - self.depth[row],
+            lengths,
+        )
+
+    def check_rows(self, rows: ArrayLike) -> NDArray[np.integer]:
+        """Return rows as an integer array.
+
+        Raises
+        ------
+        ValueError
+            Where they are no whole numbers, or not all in [0, n).
+        """
+        array = np.asarray(rows)
+        if array.size == 0:
+            return array.astype(np.int32)
+        if not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"rows are whole numbers; got {array.dtype} (for ids or names, use tax.node(…))"
+            )
+        if array.min() < 0 or array.max() >= len(self):
+            raise ValueError(
+                f"rows run from 0 to {len(self) - 1}; got {array.min()}…{array.max()}"
+                " (for ids, use tax.nodes([...]))"
+            )
+        return array
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array

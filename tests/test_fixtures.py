@@ -1,0 +1,156 @@
+"""Files of an earlier version: embeddings load and say the same, interrupted runs go on.
+
+`fixtures/make.py` made them. Nothing here names a module: only what `import poincare_taxa` gives.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from fixtures import make
+
+import poincare_taxa as pt
+
+FIXTURES = make.HERE
+EXPECTED = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))
+TREES = sorted(make.EMBEDDINGS)
+
+here, there = make.processor(), EXPECTED["processor"]
+same_libraries = all(here[k] == there[k] for k in ("machine", "torch", "numpy"))
+# Neighbours at equal distances count by their last bits, which processors round differently.
+REPORT = 1e-12 if here == there else 5e-3
+
+
+def folder(name):
+    return FIXTURES / "embeddings" / name
+
+
+def assert_close(found, expected, tolerance, where=""):
+    """Compare what JSON holds: floats within tolerance * max(1, |expected|), all else exactly."""
+    if isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for key, value in expected.items():
+            assert_close(found[key], value, tolerance, f"{where}/{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for index, value in enumerate(expected):
+            assert_close(found[index], value, tolerance, f"{where}/{index}")
+    elif isinstance(expected, float):
+        assert isinstance(found, float), where
+        assert abs(found - expected) <= tolerance * max(1, abs(expected)), (where, found, expected)
+    else:
+        assert found == expected, where
+
+
+# -------------------------------------------------------------------- embeddings
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_embedding__loads_bit_for_bit_and_passes_all_checks(name):
+    model = pt.TaxonEmbedding.load(folder(name))
+    assert make.digest(model.radius, model.direction) == EXPECTED["embeddings"][name]["sha256"]
+    assert {result.name: result.status for result in pt.check(folder(name))} == dict.fromkeys(
+        [
+            "files", "mapping", "self-loops", "indices", "depth", "projection", "distance",
+            "initialisation", "siblings", "targets", "configuration",
+        ],
+        "passed",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_embedding__says_what_it_said(name):
+    expected = {k: v for k, v in EXPECTED["embeddings"][name].items() if k != "sha256"}
+    report = expected.pop("report")
+    found = make.numbers(pt.TaxonEmbedding.load(folder(name)), make.ASKED[name])
+    assert_close(found.pop("report"), report, REPORT)
+    assert_close(found, {k: expected[k] for k in found}, 1e-12)
+
+
+def test_embedding__knows_old_names_and_ids():
+    taxonomy = pt.TaxonEmbedding.load(folder("hominoidea")).taxonomy
+    human = taxonomy.node("Homo sapiens")
+    assert taxonomy.node(9606) == taxonomy.node("wise man") == human
+    with pytest.warns(UserWarning, match="taxon 1 was merged into 9606"):
+        assert taxonomy.node(1) == human
+    assert [str(taxonomy.status(id)) for id in (9606, 1, 2)] == [
+        "active", "merged into 9606", "deleted",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_embedding__is_saved_as_it_was(name, tmp_path):
+    model = pt.TaxonEmbedding.load(folder(name))
+    model.save(tmp_path / name)
+    points = [path / "points.safetensors" for path in (folder(name), tmp_path / name)]
+    assert points[0].read_bytes() == points[1].read_bytes()
+    was, now = (
+        json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        for path in (folder(name), tmp_path / name)
+    )
+    assert list(now["files"]) == list(was["files"])
+    assert_close(now | {"files": None}, was | {"files": None}, 1e-12)
+
+
+def test_closure_embedding__loads_bit_for_bit_and_says_what_it_said():
+    model = pt.ClosureEmbedding.load(folder("dag"))
+    expected = {**EXPECTED["embeddings"]["dag"]}
+    assert make.digest(model.radius, model.direction) == expected.pop("sha256")
+    assert_close(make.closure_numbers(model), expected, 1e-12)
+
+
+# -------------------------------------------------------------------- embed
+
+
+@pytest.mark.skipif(not same_libraries, reason=f"bits are those of {there}, here is {here}")
+@pytest.mark.parametrize("call", make.BITS)
+def test_embed__gives_the_same_bits(call):
+    tree, options = make.BITS[call]
+    model = make.embedded(make.tree_of(tree), options)
+    assert make.digest(model.radius, model.direction) == EXPECTED["sha256 of embed"][call]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_embed__gives_the_saved_vectors_on_any_processor(name):
+    old = pt.TaxonEmbedding.load(folder(name))
+    new = pt.embed(old.taxonomy, **make.EMBEDDINGS[name][1])
+    # an ulp on each level, as `pt.check` allows
+    slack = (4 + old.taxonomy.max_depth) * torch.finfo(old.dtype).eps
+    torch.testing.assert_close(new.radius, old.radius, rtol=slack, atol=0)
+    torch.testing.assert_close(new.direction, old.direction, rtol=0, atol=slack)
+    assert new.meta["settings"] == old.meta["settings"]
+
+
+# -------------------------------------------------------------------- runs
+
+# Greatest difference of a coordinate, and of a number of the history in units of max(1, number).
+# Measured with other kernels (no numba) and without AVX: 3e-14 and 7e-14, in float32 6e-6 and 1e-6.
+# Runs that draw other batches after the interruption are off by 0.03 and more.
+TOLERANCE = {"levels": (1e-9, 1e-6), "softmax": (1e-3, 2e-3)}
+OTHERS = (1e-9, 1e-6)
+
+
+@pytest.mark.skipif(
+    pt.__version__ != EXPECTED["library version"],
+    reason="a checkpoint is resumed only by the version that wrote it",
+)
+@pytest.mark.parametrize("name", make.RUNS)
+def test_checkpoint__resumes_and_ends_as_the_run_that_was_not_interrupted(name, tmp_path):
+    run_folder = FIXTURES / "runs" / name
+    checkpoints = shutil.copytree(run_folder / "checkpoints", tmp_path / name)
+    tax = make.tree_of("hominoidea")
+    measured = []
+    run = make.trained(
+        name, tax, checkpoint=checkpoints, resume=True, measure=lambda e: measured.append(e) or {}
+    )
+    interrupted, last = make.EPOCHS[name]
+    assert len(measured) == last - interrupted  # it did not start anew
+    final = np.load(run_folder / "final.npy")
+    found = run.embedding.weight.detach().numpy()
+    assert found.dtype == final.dtype
+    points, history = TOLERANCE.get(name, OTHERS)
+    np.testing.assert_allclose(found, final, rtol=0, atol=points)
+    expected = json.loads((run_folder / "history.json").read_text(encoding="utf-8"))
+    assert_close(make.told(run), expected, history)
