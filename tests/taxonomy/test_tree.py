@@ -1,0 +1,130 @@
+"""Laws of trees as arrays, against walks along the parents."""
+
+import hypothesis.strategies as st
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from oracles.tree import lca, subtree, walk_up
+from support.trees import taxonomies
+
+from poincare_taxa.taxonomy.tree import Tree
+
+
+@given(taxonomies())
+def test_arrays__parents_precede_children_one_level_above(tax):
+    tree = tax.tree
+    rows = np.arange(1, len(tree))
+    assert tree.parent[0] == -1
+    assert tree.depth[0] == 0
+    assert (tree.parent[rows] < rows).all()
+    assert (tree.depth[rows] == tree.depth[tree.parent[rows]] + 1).all()
+    assert tree.max_depth == tree.depth.max()
+
+
+@given(taxonomies())
+def test_arrays__count_children_and_subtrees(tax):
+    tree = tax.tree
+    for node in range(len(tree)):
+        below = subtree(tree.parent, node)
+        assert below == set(range(node, tree.end[node]))
+        assert tree.subtree_size[node] == len(below)
+        assert tree.num_children[node] == (tree.parent == node).sum()
+
+
+@given(taxonomies())
+def test_is_ancestor__equals_walking_up(tax):
+    tree = tax.tree
+    n = len(tree)
+    walked = [[a in walk_up(tree.parent, v) for v in range(n)] for a in range(n)]
+    rows = np.arange(n)
+    np.testing.assert_array_equal(tree.is_ancestor(rows[:, None], rows), walked)
+
+
+@given(taxonomies())
+def test_ancestors__are_as_many_as_the_depth(tax):
+    tree = tax.tree
+    for node in range(len(tree)):
+        above = tree.ancestors(node)
+        assert len(above) == tree.depth[node]
+        assert above.tolist() == walk_up(tree.parent, node)[1:]
+
+
+@given(taxonomies())
+def test_lca__equals_brute_force_and_commutes_and_lies_above_both(tax):
+    tree = tax.tree
+    rows = np.arange(len(tree))
+    found = tree.lca(rows[:, None], rows)
+    expected = [[lca(tree.parent, u, v) for v in rows] for u in rows]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, found.T)
+    assert (tree.depth[found] <= np.minimum(tree.depth[:, None], tree.depth)).all()
+    assert tree.is_ancestor(found, rows).all()
+
+
+@given(taxonomies())
+def test_distance__is_the_shortest_path(tax):
+    tree = tax.tree
+    graph = nx.Graph(list(enumerate(tree.parent))[1:])
+    graph.add_nodes_from(range(len(tree)))
+    rows = np.arange(len(tree))
+    found = tree.distance(rows[:, None], rows)
+    for u, lengths in nx.all_pairs_shortest_path_length(graph):
+        assert found[u].tolist() == [lengths[v] for v in rows]
+
+
+def test_queries__of_single_rows_and_of_none(animals):
+    tree = animals.tree
+    assert tree.is_ancestor([], []).shape == tree.distance([], 0).shape == (0,)
+    assert tree.lca(3, 5) == 0
+    assert tree.lca(3, 2) == 2
+    assert tree.distance(3, 5) == 5
+    assert np.ndim(tree.lca(3, 5)) == 0
+    assert tree.lca([], []).shape == (0,)
+    assert tree.is_ancestor(0, 3)
+
+
+@pytest.mark.parametrize("row", [-1, 7])
+def test_queries__refuse_what_is_no_row(animals, row):
+    tree = animals.tree
+    for query in (tree.lca, tree.distance, tree.is_ancestor):
+        with pytest.raises(ValueError, match="rows run from 0 to 6"):
+            query(row, 0)
+    with pytest.raises(ValueError, match="rows run from 0 to 6"):
+        tree.ancestors(row)
+    with pytest.raises(ValueError, match="rows are whole numbers; got float64"):
+        tree.lca(1.0, 2)
+
+
+def test_arrays__cannot_be_written(animals):
+    tree = animals.tree
+    for array in (tree.parent, tree.end, tree.depth, tree.num_children):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 3
+
+
+@given(taxonomies(), st.data())
+def test_subtree__is_the_slice_below_a_row(tax, data):
+    tree = tax.tree
+    row = data.draw(st.integers(0, len(tree) - 1))
+    below = tree.subtree(row)
+    rows = np.arange(row, tree.end[row])
+    assert below.parent.tolist() == [-1, *(tree.parent[rows[1:]] - row)]
+    assert below.end.tolist() == (tree.end[rows] - row).tolist()
+    assert below.depth.tolist() == (tree.depth[rows] - tree.depth[row]).tolist()
+    if tree.lengths is not None:
+        np.testing.assert_array_equal(below.lengths, [np.nan, *tree.lengths[rows[1:]]])
+
+
+def test_tree__refuses_arrays_of_different_lengths(animals):
+    tree = animals.tree
+    with pytest.raises(ValueError, match=r"differ in length: \[7, 6, 7\]"):
+        Tree(tree.parent, tree.end[1:], tree.depth)
+
+
+@given(taxonomies())
+def test_taxonomy__has_the_arrays_of_its_tree(tax):
+    for name in ("parent", "end", "depth", "num_children", "subtree_size"):
+        assert getattr(tax, name) is getattr(tax.tree, name)
+    assert tax.branch_lengths is tax.tree.lengths
+    assert tax.max_depth == tax.tree.max_depth
