@@ -111,8 +111,21 @@ class Queries(NamedTuple):
         shared = points[self.row[self.leaf_query], 1:]
         points[self.leaf, 1:] = torch.nn.functional.normalize(shared + _SPREAD * turn, dim=1)
 
-    def late(self, table: Tensor, points: Tensor, queries: Tensor) -> Tensor:
-        """By how many places the ancestors of queries are late, together, seen from points."""
+    def rank_excess(self, table: Tensor, points: Tensor, queries: Tensor) -> Tensor:
+        """Sum of (rank − 1) over the ancestors of each query, float64 [q].
+
+        A tie counts as the mean of both orders, as in `ranking.rank_ancestors`: nodes at the same
+        point must not rank better than nodes at different ones.
+
+        Parameters
+        ----------
+        table
+            Points of the inner nodes [V, 1 + dim].
+        points
+            Point of each query [q, 1 + dim]; it may be another than that of its row.
+        queries
+            Indices of queries [q].
+        """
         number = self.ancestors.start.diff()[queries]
         listed = torch.arange(int(number.max()), device=number.device) < number[:, None]
         targets = torch.full(listed.shape, -1, device=number.device)
@@ -124,8 +137,10 @@ class Queries(NamedTuple):
             manifold="polar",
             skip=self.own[queries],
         )
-        before = torch.where(listed, counts.nearer, 0).sum(1)
-        return (before - number * (number - 1) // 2).double()
+        # Of m ancestors, each pair has one that is nearer, or a tie that counts twice one half:
+        # m (m − 1) / 2 in all, which are no excess.
+        before = torch.where(listed, counts.nearer + counts.tied / 2, 0).sum(1, dtype=torch.float64)
+        return before - number * (number - 1) / 2
 
 
 def _lists(start: Tensor, column: Tensor, row: Tensor) -> _Lists:

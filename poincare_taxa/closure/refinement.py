@@ -35,6 +35,7 @@ from torch import Tensor
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.closure.layout import LEAF_RADIUS
 from poincare_taxa.closure.queries import Queries
+from poincare_taxa.closure.ranking import rank_ancestors
 from poincare_taxa.layouts.tree import Layout
 
 __all__ = ["refine_closure"]
@@ -92,10 +93,10 @@ def refine_closure(
     Returns
     -------
     layout
-        Radius, direction, float64, and info: ``late``, the total number of places by which
-        ancestors are late, at the start and after each round, of which the best is returned. Nodes
-        without descendants are at radius 160, those with the same ancestors next to each other, all
-        others at 34 at most.
+        Radius and direction, float64, of the best of the start and the rounds. Nodes without
+        descendants are at radius 160, those with the same ancestors next to each other, all others
+        at 34 at most. info: ``rank_excess``, the sum of (rank − 1) over all pairs as
+        `rank_ancestors` counts it, at the start and after each round.
 
     Raises
     ------
@@ -110,8 +111,8 @@ def refine_closure(
     >>> both = [(0, 3), (1, 3), (0, 4), (1, 4), (2, 4), (0, 5), (2, 5), (1, 6), (2, 6)]
     >>> pairs = pt.ClosurePairs(both)
     >>> start = pt.closure_layout(pairs)
-    >>> refine_closure(pairs, *start[:2]).info["late"]
-    [2, 1, 0]
+    >>> refine_closure(pairs, *start[:2]).info["rank_excess"]
+    [2.0, 1.0, 0.0]
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}")
@@ -126,16 +127,22 @@ def refine_closure(
             "training diverge?"
         )
     search = _Search(pairs, radius, direction, seed)
-    late = [search.total_late()]
-    best = search.points()
+    best = search.layout(seed)
+    excess = [_rank_excess(pairs, best)]
     for _ in range(rounds):
         search.move_inner_nodes()
         search.move_leaves()
-        late.append(search.total_late())
-        if late[-1] == min(late):
-            best = search.points()
-    search.r, search.x, search.y = best
-    return search.layout(late, seed)
+        after = search.layout(seed)
+        excess.append(_rank_excess(pairs, after))
+        if excess[-1] == min(excess):
+            best = after
+    return best._replace(info={"rank_excess": excess})
+
+
+def _rank_excess(pairs: ClosurePairs, layout: Layout) -> float:
+    """Sum of (rank − 1) over all pairs; a multiple of 1/2, because a tie counts one half."""
+    mean_rank = rank_ancestors(pairs, layout.radius, layout.direction).mean_rank
+    return round(2 * (mean_rank - 1) * len(pairs)) / 2
 
 
 class _Search:
@@ -169,7 +176,7 @@ class _Search:
         """By how many places the ancestors of queries are late, seen from these places."""
         table = torch.from_numpy(np.column_stack((self.r, self.x)))
         points = torch.from_numpy(np.column_stack((radius, places)))
-        return self.queries.late(table, points, torch.from_numpy(queries)).numpy()
+        return self.queries.rank_excess(table, points, torch.from_numpy(queries)).numpy()
 
     def radii(self) -> Array:
         """Radius of every query."""
@@ -177,9 +184,6 @@ class _Search:
 
     def every_late(self) -> Array:
         return self.late(np.arange(len(self.y)), self.y, self.radii())
-
-    def total_late(self) -> int:
-        return int(self.weight @ self.every_late())
 
     def _rho(self, r: Any, chord: Array, some: Any = slice(None)) -> Array:
         """Where a node at radius r stands for some queries, at squared chords from them."""
@@ -345,18 +349,14 @@ class _Search:
 
     # ---------------------------------------------------------------- result
 
-    def points(self) -> tuple[Array, Array, Array]:
-        """Copy of what moves: inner nodes' radii and directions, and the places of queries."""
-        return self.r.copy(), self.x.copy(), self.y.copy()
-
-    def layout(self, late: list[int], seed: int) -> Layout:
+    def layout(self, seed: int) -> Layout:
         """Points of all nodes."""
         q = self.queries
         points = torch.from_numpy(np.column_stack((np.full(self.n, LEAF_RADIUS), self.start)))
         points[q.inner] = torch.from_numpy(np.column_stack((self.r, self.x)))
         points[q.row, 1:] = torch.from_numpy(self.y)
         q.gather(points, torch.Generator().manual_seed(seed))
-        return Layout(points[:, 0].clone(), points[:, 1:].clone(), {"late": late})
+        return Layout(points[:, 0].clone(), points[:, 1:].clone(), {})
 
 
 class _Cost:

@@ -168,7 +168,7 @@ class ClosureSoftmax:
         q = self._queries
         table = points[q.inner].clone()
         every = torch.arange(len(q.row), device=points.device)
-        late = q.late(table, points[q.row], every)
+        late = q.rank_excess(table, points[q.row], every)
         many = late > _LATE * q.ancestors.start.diff()
         stuck = every[many & (q.descendants <= _SMALL)]
         number = q.parents.start.diff()[stuck]
@@ -183,7 +183,7 @@ class ClosureSoftmax:
         turn *= 1e-3 * torch.exp(-place[:, :1])
         place[:, 1:] = torch.nn.functional.normalize(place[:, 1:] + turn, dim=1)
         place[:, 0] = torch.maximum(points[q.row[chosen], 0], place[:, 0] + 0.5)
-        there = q.late(table, place, chosen)
+        there = q.rank_excess(table, place, chosen)
         order = torch.argsort(there, stable=True)
         order = order[torch.argsort(chosen[order], stable=True)]
         first = torch.ones(len(order), dtype=torch.bool, device=order.device)
