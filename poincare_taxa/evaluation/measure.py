@@ -26,8 +26,9 @@ from poincare_taxa.evaluation import rows as _sections
 from poincare_taxa.evaluation._scan import Points
 from poincare_taxa.evaluation.rank_counts import scan_all, suits
 from poincare_taxa.evaluation.report import Report, Row
-from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, Tree, scan, stream
-from poincare_taxa.files.records import library_version
+from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, Tree, scan
+from poincare_taxa.files.records import dtype_name, library_version
+from poincare_taxa.files.seeds import stream
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["Report", "evaluate"]
@@ -260,7 +261,7 @@ def _read_points(
     finite = torch.stack([part.reshape(len(radius), -1).isfinite().all(1) for part in given])
     facts |= {
         "dim": direction.shape[1],
-        "dtype": str(given[-1].dtype).removeprefix("torch."),
+        "dtype": dtype_name(given[-1].dtype),
         "not_finite": int((~finite.all(0)).sum()),
         "rim": rim,
     }

@@ -14,6 +14,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from poincare_taxa.files.records import as_json
+
 __all__ = ["Estimate", "Report", "Row"]
 
 _WIDTH = 140  # Of the printed table.
@@ -169,7 +171,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; a value that is undefined is None."""
         rows = [{"key": row.key, **asdict(row), "ratio": row.ratio} for row in self.rows]
-        return _json_safe({"meta": self.meta, "rows": rows})
+        return as_json({"meta": self.meta, "rows": rows})
 
     def to_frame(self) -> pl.DataFrame:
         """One row per measure; the columns are the fields of `Row`, estimates by their values."""
@@ -276,15 +278,3 @@ def _interval(estimate: Estimate) -> str:
     if estimate.low != estimate.low:
         return ""
     return f"{_number(estimate.low)} … {_number(estimate.high)}"
-
-
-def _json_safe(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_safe(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

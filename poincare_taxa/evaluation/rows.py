@@ -12,7 +12,9 @@ from scipy.stats import rankdata
 from poincare_taxa.evaluation import metrics
 from poincare_taxa.evaluation._scan import Points
 from poincare_taxa.evaluation.report import Estimate, Row
-from poincare_taxa.evaluation.subjects import Embedding, QueryTaxa, Tree, stream
+from poincare_taxa.evaluation.subjects import Embedding, QueryTaxa, Tree
+from poincare_taxa.files.records import dtype_name
+from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import ball
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
@@ -150,7 +152,7 @@ def ball_rows(points: Points, facts: dict[str, Any]) -> list[Row]:
         row("rows not finite", facts["not_finite"]),
     ]
     for dtype in (torch.float32, torch.float64):
-        name = str(dtype).removeprefix("torch.")
+        name = dtype_name(dtype)
         # A projected row lies within a few ulp of the largest norm, on either side.
         clip = 1 - ball.max_norm(dtype) + 4 * torch.finfo(dtype).eps
         clipped = int((rim <= clip).sum())

@@ -17,17 +17,12 @@ from poincare_taxa.evaluation._scan import Points
 from poincare_taxa.evaluation.ranks import Ranks, nearest
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["Clock", "Embedding", "QueryTaxa", "Tree", "scan", "stream"]
+__all__ = ["Clock", "Embedding", "QueryTaxa", "Tree", "scan"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer]
 
 _QUERIES_AT_ONCE = 8  # Rows that a thread holds; 8 share each read of the coordinates.
-
-
-def stream(seed: int, purpose: str) -> np.random.Generator:
-    """Return a generator of its own for each purpose: parts left out do not shift the others."""
-    return np.random.default_rng([seed, *purpose.encode()])
 
 
 class Clock:

@@ -1,8 +1,10 @@
-"""What every room needs to write a file.
+"""What every room needs to write a record of its results.
 
 | file | what it holds |
 |---|---|
-| `records` | values as JSON can hold them, and the version of this library |
+| `atomic` | files and folders that are written whole or not at all |
+| `records` | values as JSON has them, names of dtypes, the version of this library |
+| `seeds` | one seed, and a stream of random numbers for each purpose |
 
 It knows nothing of taxonomies or tensors; every other room may import it.
 """

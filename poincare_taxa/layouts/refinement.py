@@ -26,7 +26,8 @@ from torch import Tensor
 from poincare_taxa.evaluation import metrics
 from poincare_taxa.evaluation._scan import Points
 from poincare_taxa.evaluation.rank_counts import scan_all, suits
-from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, scan, stream
+from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, scan
+from poincare_taxa.files.seeds import stream
 from poincare_taxa.layouts.tree import Layout, in_rows, largest_tau
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 

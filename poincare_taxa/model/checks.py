@@ -15,6 +15,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.tree import in_rows, layout
 from poincare_taxa.model import storage
@@ -324,7 +325,7 @@ def _configuration(saved: _Saved) -> str:
     found = {
         "num_taxa": len(saved.frame),
         "dim": saved.direction.shape[1],
-        "dtype": str(saved.direction.dtype).removeprefix("torch."),
+        "dtype": dtype_name(saved.direction.dtype),
     }
     for key, value in found.items():
         for where, said in (("meta.json", meta.get(key)), ("settings", settings.get(key, value))):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poincare_taxa import kernels
-from poincare_taxa.files.records import library_version
+from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.refinement import refine as refined
 from poincare_taxa.layouts.tree import layout
@@ -85,7 +85,7 @@ def embed(
     settings = {
         "method": "refined layout" if refine else "layout",
         "dim": dim,
-        "dtype": _dtype_name(dtype),
+        "dtype": dtype_name(dtype),
         "seed": seed,
         "refine": refine,
         "target_radius": points.radius[first_of_level].tolist(),
@@ -156,7 +156,7 @@ class TaxonEmbedding:
         root = self.taxonomy.names[0] or self.taxonomy.ids[0]
         return (
             f"TaxonEmbedding({len(self):,} taxa below {root!r}, dim={self.dim}, "
-            f"{_dtype_name(self.dtype)}, radius up to {self.radius.max():.1f})"
+            f"{dtype_name(self.dtype)}, radius up to {self.radius.max():.1f})"
         )
 
     # ---------------------------------------------------------------- vectors
@@ -385,7 +385,7 @@ class TaxonEmbedding:
             **self.meta,
             "num_taxa": len(self),
             "dim": self.dim,
-            "dtype": _dtype_name(self.dtype),
+            "dtype": dtype_name(self.dtype),
             "source": tax.source,
             "probe": self._probe(),
         }
@@ -458,10 +458,6 @@ def _at_least_one(k: int) -> int:
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
     return k
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _origin() -> dict[str, Any]:

@@ -13,12 +13,9 @@ The format is described for readers without this library in ``docs/file-format.m
 
 import hashlib
 import json
-import math
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,9 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from poincare_taxa.files.atomic import replace_file, replace_folder
+from poincare_taxa.files.records import as_json
 
 __all__ = [
     "FORMAT",
@@ -72,7 +72,8 @@ def write_folder(
     OSError
         If the disk refuses; what lay at `path` before then still lies there.
     """
-    with _taking_the_place_of(Path(path)) as folder:
+    ensure_writable(path)
+    with replace_folder(path) as folder:
         save_file({key: tensor.contiguous() for key, tensor in points.items()}, folder / POINTS)
         for key, table in tables.items():
             table.write_parquet(folder / f"{key}.parquet", compression="zstd")
@@ -88,12 +89,8 @@ def update_meta(path: str | Path, **changes: Any) -> None:
     """Set entries of a saved embedding's ``meta.json``; the other files stay as they are."""
     path = Path(path)
     meta = read_meta(path) | changes
-    draft = path / f".{META}.{uuid.uuid4().hex}"
-    try:
+    with replace_file(path / META) as draft:
         _write_json(draft, meta)
-        draft.replace(path / META)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
@@ -242,31 +239,6 @@ def _is_embedding(path: Path) -> bool:
     return True
 
 
-@contextmanager
-def _taking_the_place_of(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path` that becomes `path`, or vanishes upon an error."""
-    ensure_writable(path)
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex
-    draft = path.with_name(f".{path.name}.new-{token}")
-    old = path.with_name(f".{path.name}.old-{token}")
-    draft.mkdir()
-    try:
-        yield draft
-        if path.exists():
-            path.rename(old)
-        try:
-            draft.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
 def _fingerprint(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -274,20 +246,5 @@ def _fingerprint(file: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(as_json(content), indent=2, ensure_ascii=False, allow_nan=False)
     file.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    """Anything as what JSON has: numbers that are not finite become null, other objects text."""
-    match value:
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case float():
-            return value if math.isfinite(value) else None
-        case None | bool() | int() | str():
-            return value
-        case _:
-            return _plain(value.item()) if hasattr(value, "item") else str(value)

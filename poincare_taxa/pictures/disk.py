@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poincare_taxa.evaluation import metrics
+from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.geometry import ball, convert
 from poincare_taxa.model.model import TaxonEmbedding
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -136,11 +137,10 @@ def save_figure(ax: "Axes", path: str | Path) -> None:
     """Write the figure of `ax` as a picture; the ending of `path` (.png, .svg, .pdf) says which."""
     from matplotlib.figure import Figure
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
-    figure.savefig(path, dpi=150)
+    with replace_file(path) as draft:
+        figure.savefig(draft, dpi=150)
 
 
 def _require_matplotlib() -> None:

@@ -7,9 +7,8 @@ leaves the checkpoints that it had. Nothing is pickled.
 """
 
 import json
-import os
 import re
-import uuid
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.files.records import library_version
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "Checkpoints"]
@@ -80,9 +80,7 @@ class Checkpoints:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
+            tempfile.TemporaryDirectory(prefix=".probe-", dir=self.path).cleanup()
             for draft in (*self.path.glob(".epoch-*"), *self.path.glob(".tmp*")):
                 draft.unlink()  # the second is safetensors' own
         except OSError as error:
@@ -125,17 +123,9 @@ class Checkpoints:
             "library_version": library_version(),
             "state": dict(state),
         }
-        file = self._file(epoch)
-        draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-        self.path.mkdir(parents=True, exist_ok=True)
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        try:
+        with replace_file(self._file(epoch)) as draft:
             save_file(plain, draft, metadata={"checkpoint": json.dumps(header, allow_nan=False)})
-            with draft.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
         for old in self.epochs()[: -self.keep_last]:
             if old not in keep:
                 self._file(old).unlink(missing_ok=True)

@@ -82,6 +82,7 @@ from poincare_taxa.blocks.pairs import AncestorPairs, MixedPairs, ParentChildPai
 from poincare_taxa.blocks.regularizers import LinearRadius, NormRegularizer
 from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.blocks.tiles import SharedNegatives
+from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.early_stopping import EarlyStopping
 from poincare_taxa.training.run import Run, fit
@@ -185,7 +186,8 @@ class Config(NamedTuple):
     def save(self, run: Run) -> None:
         """Write the folder ``out``: the model and ``history.csv``."""
         run.model.save(self.out)
-        run.history.write_csv(self.out / "history.csv")
+        with replace_file(self.out / "history.csv") as draft:
+            run.history.write_csv(draft)
 
     def _value(self, key: str, value: Any, source: Any) -> Any:
         """Turn what TOML says into what a constructor takes."""

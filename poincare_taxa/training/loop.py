@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.blocks.projection import clip_gradients, project_after_step, project_all
+from poincare_taxa.files.records import as_json
 from poincare_taxa.training.checkpoint import Checkpoints
 from poincare_taxa.training.defaults import Recipe
 from poincare_taxa.training.early_stopping import EarlyStopping
@@ -218,7 +219,7 @@ class Loop:
         }
         return {
             "settings": self.settings,
-            "history": [{k: _nullable(v) for k, v in row.items()} for row in self.history],
+            "history": as_json(self.history),
             "optimizer": {"state": numbers, "param_groups": state["param_groups"]},
         }
 
@@ -283,7 +284,3 @@ def _losses(means: dict[str, float]) -> Row:
 
 def _not_finite(rows: Tensor) -> Tensor:
     return (~rows.isfinite().all(-1)).nonzero()[:, 0]
-
-
-def _nullable(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

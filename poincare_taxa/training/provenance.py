@@ -1,7 +1,6 @@
-"""What a run is known by, in words that JSON can hold: its source, its blocks, its rows."""
+"""Provenance: a JSON description of a run's source and settings, to compare runs and to store."""
 
 import hashlib
-import math
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.tree_index import TreeIndex
+from poincare_taxa.files.records import as_json
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["called", "described", "fingerprint", "node_names"]
@@ -39,7 +39,7 @@ def node_names(source: Source) -> pl.Series:
 
 
 def called(rows: Tensor, names: pl.Series) -> str:
-    """Say which rows are meant: how many, and the first of them by id."""
+    """Text that names rows: how many, and the first of them with their ids."""
     first = rows[:5].tolist()
     listed = ", ".join(f"{row} (id {names[row]})" for row in first)
     plural = "row" if len(rows) == 1 else "rows"
@@ -47,7 +47,7 @@ def called(rows: Tensor, names: pl.Series) -> str:
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """Know a source by its shape and the ids of its nodes."""
+    """Describe a source by its number of nodes and a hash of its shape and its ids."""
     digest = hashlib.sha256()
     if isinstance(source, Taxonomy):
         digest.update(source.parent.tobytes())
@@ -59,18 +59,14 @@ def fingerprint(source: Source) -> dict[str, Any]:
 
 
 def described(value: Any) -> Any:
-    """Tell a block and its settings: to compare runs by, and to say what was done."""
+    """Describe a block by its class and its settings, as JSON has them."""
+    return as_json(value, _described_object)
+
+
+def _described_object(value: Any) -> Any:
     match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case list() | tuple():
-            return [described(item) for item in value]
-        case dict():
-            return {str(key): described(item) for key, item in value.items()}
         case partial():
-            return [described(value.func), described(value.keywords)]
+            return [value.func, value.keywords]
         case Tensor():
             return hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()[:12]
         case TreeIndex() | Taxonomy() | pl.Series() | np.ndarray():
@@ -79,6 +75,6 @@ def described(value: Any) -> Any:
         return repr(value)
     if hasattr(value, "__qualname__"):
         return value.__qualname__
-    settings = {k: described(v) for k, v in vars(value).items() if not k.startswith("_")}
+    settings = {k: v for k, v in vars(value).items() if not k.startswith("_")}
     size = {"size": len(value)} if hasattr(value, "__len__") else {}
     return {"class": type(value).__name__, **size, **settings}

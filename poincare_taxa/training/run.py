@@ -6,7 +6,6 @@ start, because an embedding whose numbers do not rise above those of its start h
 however valid its vectors are.
 """
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,6 +25,8 @@ from poincare_taxa.blocks.regularizers import Regularizer
 from poincare_taxa.blocks.schedules import Schedule
 from poincare_taxa.closure.model import ClosureEmbedding
 from poincare_taxa.closure.softmax import ClosureSoftmax, nested_start
+from poincare_taxa.files.records import dtype_name
+from poincare_taxa.files.seeds import stream_seed
 from poincare_taxa.geometry import ball
 from poincare_taxa.model.model import TaxonEmbedding
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -254,7 +255,7 @@ def fit(
         points=weight,
         names=names,
         recipe=plan,
-        generator=torch.Generator(weight.device).manual_seed(_batch_seed(seed)),
+        generator=torch.Generator(weight.device).manual_seed(stream_seed(seed, "batches")),
         measure=measures,
         measure_every=measure_every,
         max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
@@ -266,7 +267,7 @@ def fit(
             "seed": seed,
             "dim": embedding.embedding_dim,
             "manifold": repr(weight.manifold),
-            "dtype": str(weight.dtype).removeprefix("torch."),
+            "dtype": dtype_name(weight.dtype),
             "device": weight.device.type,
             "epochs": plan.epochs,
             "objective": described(plan.objective),
@@ -333,11 +334,6 @@ def _move(embedding: PoincareEmbedding, device: torch.device | str) -> None:
     except (RuntimeError, AssertionError) as error:  # what torch says depends on how it was built
         why = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used ({why}); 'cpu' can") from error
-
-
-def _batch_seed(seed: int) -> int:
-    """Seed of the batches: a stream of their own, not that of the random start."""
-    return int.from_bytes(hashlib.sha256(f"batches {seed}".encode()).digest()[:7], "big")
 
 
 def _enter(folder: Checkpoints, loop: Loop, resume: bool) -> None:
