@@ -1,4 +1,4 @@
-"""What every function of this package asks of its arguments, checked in one place."""
+"""Checks of arguments that the functions of this room share: curvature, dtypes, shapes."""
 
 import torch
 from torch import Tensor

@@ -2,9 +2,9 @@ r"""The Poincaré ball of sectional curvature -c, as functions of tensors.
 
 Notation: points x, y [..., dim] with √c |x| < 1; *norm* is Euclidean, *radius* is hyperbolic.
 The conformal gap 1 − c|x|² is always formed as (1 − √c|x|)(1 + √c|x|), which rounds once where
-1 − c|x|² loses half the digits. No trick recovers what the coordinates do not hold: near the rim a
-float32 norm moves in steps of 6e-8, so distances carry an absolute error of about eps·e^r. Deep
-points belong in `poincare_taxa.geometry.polar`; the ball is a view of them.
+1 − c|x|² loses half the digits. No formula recovers digits that the coordinates do not hold: near
+the rim, float32 norms are 6e-8 apart, so distances have an absolute error of about eps·e^r. Points
+of large radius belong in `poincare_taxa.geometry.polar`; the ball is a view of them.
 
 Sources: [NK17] Nickel & Kiela 2017, eq. 1. [GBH18] Ganea, Bécigneul & Hofmann 2018 (*Hyperbolic
 Neural Networks*), eq. 4 (Möbius addition), lemma 2 (maps), theorem 4 (transport). [U08] Ungar 2008
@@ -37,15 +37,15 @@ __all__ = [
     "transport",
 ]
 
-# 1 − max_norm. float32: radius 12.2 (geoopt's 4e-3 gives 6.2); at 1e-6 the norm is quantised so
-# coarsely that the rim is noise. float64: radius 28.3 (geoopt's 1e-5 gives 12.2).
+# 1 − max_norm. float32: radius 12.2 (geoopt's 4e-3 gives 6.2); at 1e-6 neighbouring norms are so
+# far apart that radii at the rim are rounding noise. float64: radius 28.3 (geoopt's 1e-5: 12.2).
 _RIM = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 def max_norm(dtype: torch.dtype = torch.float64, *, c: float = 1.0) -> float:
-    """Largest norm that `project` leaves: 1 − 1e-5 in float32, 1 − 1e-12 in float64, over √c.
+    """Largest norm of a projected point: 1 − 1e-5 in float32, 1 − 1e-12 in float64, over √c.
 
-    The only source of this number in the library.
+    All limits of the ball in this library are computed from this function.
 
     Raises
     ------
@@ -59,12 +59,17 @@ def max_norm(dtype: torch.dtype = torch.float64, *, c: float = 1.0) -> float:
     """
     check_curvature(c)
     if dtype not in _RIM:
-        raise ValueError(f"the ball is kept in float32 or float64; got {dtype}")
+        raise ValueError(f"points of the ball are float32 or float64; got {dtype}")
     return (1 - _RIM[dtype]) / math.sqrt(c)
 
 
 def max_radius(dtype: torch.dtype = torch.float64, *, c: float = 1.0) -> float:
     """Hyperbolic radius of `max_norm`: 12.2 in float32, 28.3 in float64, over √c.
+
+    Raises
+    ------
+    ValueError
+        As `max_norm`.
 
     Examples
     --------
@@ -103,8 +108,8 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     Notes
     -----
     Absolute error below ``2 eps e^r / √c``, r the larger radius at c = 1 (measured 1.13). The
-    gradient is finite everywhere, and 0 where ``x == y``. A point on or outside the rim counts as
-    half an eps inside it.
+    gradient is finite everywhere, and 0 where ``x == y``. A point on or outside the rim is treated
+    as lying half an eps inside it.
 
     Examples
     --------
@@ -123,7 +128,7 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     """Geodesic distance of every point of ``x`` [n, dim] to every point of ``y`` [m, dim]: [n, m].
 
-    As `dist`; memory is a few times that of the result, never [n, m, dim].
+    The formula is that of `dist`. Memory is a few times that of the result, never [n, m, dim].
 
     Raises
     ------
@@ -147,7 +152,7 @@ def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 def dist0(x: Tensor, *, c: float = 1.0) -> Tensor:
     r"""Radius: distance to the origin, :math:`\frac{2}{\sqrt c}\operatorname{artanh}(\sqrt c|x|)`.
 
-    Computed as log1p(2n / (1 − n)) / √c, n = √c|x|.
+    Points x [..., dim] give [...], computed as log1p(2n / (1 − n)) / √c with n = √c|x|.
 
     Raises
     ------
@@ -167,9 +172,14 @@ def dist0(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def ancestor_score(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
-    """How far ``y`` is from lying between the origin and ``x``: d(x, y) + d(0, y) − d(0, x).
+    """Detour of the path from the origin to ``x`` by ``y``: d(x, y) + d(0, y) − d(0, x), [...].
 
-    Small for ancestors y of x; see `polar.ancestor_score`.
+    The score is small for ancestors y of x; see `polar.ancestor_score`.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
 
     Examples
     --------
@@ -181,6 +191,11 @@ def ancestor_score(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 
 def all_ancestor_scores(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     """`ancestor_score` of every candidate ``y`` [m, dim] for every ``x`` [n, dim]: [n, m].
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
 
     Examples
     --------
@@ -197,8 +212,8 @@ def mobius_add(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     .. math:: x \oplus y = \frac{(1 - c|x|^2)(x + y) + c|x + y|^2 x}
                                 {(1 - c|x|^2)(1 - c|y|^2) + c|x + y|^2}
 
-    which is [GBH18, eq. 4] rearranged: every term of the denominator is positive, so
-    ``mobius_add(-x, x)`` is 0 exactly and near points do not cancel.
+    which is [GBH18, eq. 4] rearranged. Every term of the denominator is positive, so
+    ``mobius_add(-x, x)`` is exactly 0 and the sum of near points loses no digits.
 
     Parameters
     ----------
@@ -210,7 +225,7 @@ def mobius_add(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     Returns
     -------
     point
-        [..., dim]; inside the ball up to rounding (apply `project` where that matters).
+        [..., dim]; inside the ball up to rounding (`project` removes this rounding error).
 
     Raises
     ------
@@ -219,7 +234,7 @@ def mobius_add(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 
     Examples
     --------
-    Along a ray radii add: artanh ½ + artanh ½ = artanh 0.8.
+    Radii on one ray are added: artanh ½ + artanh ½ = artanh 0.8.
 
     >>> x = torch.tensor([0.5, 0.0])
     >>> mobius_add(x, x)
@@ -234,12 +249,12 @@ def mobius_add(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def expmap0(v: Tensor, *, c: float = 1.0) -> Tensor:
-    r"""Walk from the origin along the tangent vector ``v``.
+    r"""Exponential map at the origin: the end of the geodesic that starts along ``v``, [..., dim].
 
     .. math:: \tanh(\sqrt c|v|)\,v/(\sqrt c|v|)
 
-    As in [GBH18, lemma 2] and geoopt, ``v`` is written in ball coordinates, where the metric at the
-    origin is 4: the radius reached is 2|v|. The result is projected.
+    As in [GBH18, lemma 2] and geoopt, ``v`` is given in ball coordinates, where the metric at the
+    origin is 4: the radius of the result is 2|v|. The result is projected.
 
     Parameters
     ----------
@@ -263,12 +278,12 @@ def expmap0(v: Tensor, *, c: float = 1.0) -> Tensor:
     n = math.sqrt(c) * torch.linalg.vector_norm(v, dim=-1, keepdim=True)
     small = n < torch.finfo(n.dtype).eps ** 0.5
     safe = torch.where(small, 1, n)
-    # below √eps, tanh(n)/n differs from 1 by less than eps
+    # Below √eps, tanh(n)/n differs from 1 by less than eps.
     return project(v * torch.where(small, 1, torch.tanh(safe) / safe), c=c)
 
 
 def logmap0(x: Tensor, *, c: float = 1.0) -> Tensor:
-    r"""Inverse of `expmap0`: :math:`\operatorname{artanh}(\sqrt c|x|)\,x/(\sqrt c|x|)`.
+    r"""Inverse of `expmap0`: :math:`\operatorname{artanh}(\sqrt c|x|)\,x/(\sqrt c|x|)`, [..., dim].
 
     Raises
     ------
@@ -289,9 +304,11 @@ def logmap0(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def expmap(x: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
-    r"""Walk from ``x`` along the tangent vector ``v``; the length of the walk is 2|v|/(1 − c|x|²).
+    r"""Exponential map: the end of the geodesic of length 2|v|/(1 − c|x|²) from ``x`` along ``v``.
 
-    :math:`x \oplus \tanh(\sqrt c|v|/(1 - c|x|^2))\,v/(\sqrt c|v|)`, [GBH18, lemma 2]; projected.
+    .. math:: x \oplus \tanh(\sqrt c|v|/(1 - c|x|^2))\,v/(\sqrt c|v|)
+
+    [GBH18, lemma 2]. ``x``, ``v`` and the result are [..., dim]; the result is projected.
 
     Raises
     ------
@@ -309,7 +326,7 @@ def expmap(x: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def logmap(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
-    """Inverse of `expmap`: the tangent vector at ``x`` that reaches ``y``.
+    """Inverse of `expmap`: the tangent vector at ``x`` whose geodesic ends at ``y``, [..., dim].
 
     Raises
     ------
@@ -325,7 +342,7 @@ def logmap(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def transport(x: Tensor, y: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
-    r"""Carry the tangent vector ``v`` from ``x`` to ``y`` along the geodesic.
+    r"""Parallel transport of the tangent vector ``v`` from ``x`` to ``y`` along their geodesic.
 
     .. math:: \frac{1 - c|y|^2}{1 - c|x|^2}\,\operatorname{gyr}[y, -x]v
 
@@ -359,7 +376,8 @@ def transport(x: Tensor, y: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
 
     Examples
     --------
-    Outwards along a ray a vector keeps its direction and shrinks with the ball's metric.
+    On the way outwards along a ray a vector keeps its direction; its coordinates shrink as the
+    ball's metric grows.
 
     >>> transport(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 0.5]), torch.tensor([1.0, 0.0]))
     tensor([0.7500, 0.0000])
@@ -376,9 +394,9 @@ def transport(x: Tensor, y: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def project(x: Tensor, *, c: float = 1.0) -> Tensor:
-    """Pull points at or beyond the rim back to `max_norm`; others are returned bit for bit.
+    """Move points beyond `max_norm` inwards along their ray; others are returned bit for bit.
 
-    Idempotent: a pulled point lands a few eps inside `max_norm`, so that a second call leaves it.
+    A moved point [..., dim] lies a few eps inside `max_norm`, so that the function is idempotent.
 
     Raises
     ------
@@ -401,6 +419,11 @@ def project(x: Tensor, *, c: float = 1.0) -> Tensor:
 def conformal_gap(x: Tensor, *, c: float = 1.0) -> Tensor:
     """1 − c|x|² [...], at least eps/2; 2 divided by it is the conformal factor λ of the metric.
 
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
     Examples
     --------
     >>> conformal_gap(torch.tensor([0.6, 0.0]))
@@ -413,11 +436,12 @@ def conformal_gap(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Dot product over the last dimension, which stays: [..., 1]."""
     return (x * y).sum(-1, keepdim=True)
 
 
 def _inside(gap: Tensor) -> Tensor:
-    """1 − √c|x|, at least half an eps: the gap of the largest norm below 1."""
+    """Raise 1 − √c|x| to at least half an eps, its value at the largest norm below 1."""
     return gap.clamp(min=torch.finfo(gap.dtype).eps / 2)
 
 

@@ -4,10 +4,11 @@ Polar coordinates have curvature -1. With another ``c``, lengths are measured in
 curvature radius 1/√c: the polar radius is √c times the distance to the origin, and the same
 polar point is a point of every ball.
 
-What survives: polar → ball → polar keeps a radius to eps·e^r and a direction to a few eps; beyond
-`ball.max_radius` the ball clips. Polar → Lorentz → polar keeps radius and direction to a few eps,
-as long as e^r fits the dtype (radius 88 in float32). A direction that returns is renormalised: the
-fine structure of a stored direction (see `polar`) does not survive. Convert for others, keep polar.
+Errors of a round trip: polar → ball → polar changes a radius by up to eps·e^r and a direction by a
+few eps; radii beyond `ball.max_radius` are clipped. Polar → Lorentz → polar changes both by a few
+eps, as long as e^r fits the dtype (radius 88 in float32). A converted direction is normalised
+again, which loses the digits below an ulp of 1 that a stored direction holds (see `polar`). Store
+polar coordinates; convert for other programs.
 """
 
 import math
@@ -34,6 +35,11 @@ def ball_to_polar(x: Tensor, *, c: float = 1.0) -> tuple[Tensor, Tensor]:
 
     The direction of the origin is the first basis vector.
 
+    Raises
+    ------
+    ValueError
+        As `ball.dist`; this holds for every function of this file.
+
     Examples
     --------
     >>> ball_to_polar(torch.tensor([0.0, 0.5]))
@@ -54,7 +60,7 @@ def polar_to_ball(
     c
         Curvature parameter of the ball.
     dtype
-        Of the result, applied before the projection; default: the widest of r and u.
+        Dtype of the result, in which it is projected; by default the widest dtype of r and u.
 
     Examples
     --------
@@ -83,7 +89,9 @@ def polar_to_lorentz(r: Tensor, u: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def lorentz_to_polar(x: Tensor, *, c: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Radius and direction of Lorentz points; that of the origin is the first basis vector.
+    """Radius [...] and direction [..., dim] of Lorentz points [..., 1 + dim].
+
+    The direction of the origin is the first basis vector.
 
     Examples
     --------
@@ -94,7 +102,7 @@ def lorentz_to_polar(x: Tensor, *, c: float = 1.0) -> tuple[Tensor, Tensor]:
 
 
 def ball_to_lorentz(x: Tensor, *, c: float = 1.0) -> Tensor:
-    """Lorentz points of the same curvature: space 2x / (1 − c|x|²).
+    """Lorentz points [..., 1 + dim] of the same curvature; their space part is 2x / (1 − c|x|²).
 
     Examples
     --------
@@ -106,7 +114,7 @@ def ball_to_lorentz(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def lorentz_to_ball(x: Tensor, *, c: float = 1.0) -> Tensor:
-    """Ball points of the same curvature: x₁… / (1 + √c x₀), projected to `ball.max_norm`.
+    """Ball points x₁… / (1 + √c x₀) [..., dim] of the same curvature, projected to `ball.max_norm`.
 
     Examples
     --------

@@ -8,18 +8,18 @@ Distances here use the identity
           = \tfrac14 (1 + \sqrt c x_0)(1 + \sqrt c y_0)\,|\xi - \eta|^2, \qquad
           \xi = \frac{\sqrt c\,x_{1…}}{1 + \sqrt c\,x_0},   \qquad (1)
 
-a product of positive terms: ξ is the stereographic image in the unit ball, and 2/(1 + √c x₀) its
-gap 1 − |ξ|², known without subtraction. For paired points, with x the further one,
+a product of positive terms: ξ is the stereographic image in the unit ball, and 2/(1 + √c x₀) is its
+gap 1 − |ξ|², computed without a subtraction. For paired points, with x the one of larger radius,
 
 .. math:: \xi - \eta = \sqrt c\,\frac{x_{1…} - y_{1…} - \eta\,(x_0 - y_0)}{1 + \sqrt c\,x_0}, \qquad
           x_0 - y_0 = (x_{1…} - y_{1…}) \cdot \frac{x_{1…} + y_{1…}}{x_0 + y_0},   \qquad (2)
 
-keeps the difference of near points that the coordinates hold.
+keeps all digits of the difference of near coordinates.
 
 Precision: coordinates grow as e^r/2, so rounding them moves a point by up to eps·e^r/2: in float32
-nothing is left at radius 16, in float64 at 36. The textbook arcosh(−⟨x, y⟩) subtracts numbers of
-size e^{2r} and is lost at half that radius (8 and 18); so is ‖x − y‖_L taken by its coordinates,
-where the radii differ.
+no digit is left at radius 16, in float64 at 36. The textbook form arcosh(−⟨x, y⟩) subtracts numbers
+of size e^{2r} and has no digit left at half that radius (8 and 18); nor has ‖x − y‖_L computed from
+coordinates, where the radii differ.
 
 Sources: [NK18] Nickel & Kiela 2018, eqs. 2-6. [R19] Ratcliffe 2019, §3.2 (distance), §4.5
 (stereographic projection).
@@ -69,7 +69,7 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     Notes
     -----
     Absolute error below ``2 eps e^r / √c``, r the larger radius at c = 1, as in the ball; between
-    near points a few eps of the distance. The gradient is finite everywhere, and 0 where
+    near points a relative error of a few eps. The gradient is finite everywhere, and 0 where
     ``x == y``.
 
     Examples
@@ -93,8 +93,13 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     """Geodesic distance of every point of ``x`` [n, 1+dim] to every point of ``y`` [m, 1+dim].
 
-    Returns [n, m]. Memory is a few times that of the result; absolute error below
-    ``2 eps e^r / √c`` also for near points, since (2) needs the coordinates of all pairs.
+    The result is [n, m]; memory is a few times that. The absolute error is below
+    ``2 eps e^r / √c``, also between near points: equation (2) would need an array [n, m, dim].
+
+    Raises
+    ------
+    ValueError
+        As `dist`; this holds for every function of this file.
 
     Examples
     --------
@@ -109,7 +114,7 @@ def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def dist0(x: Tensor, *, c: float = 1.0) -> Tensor:
-    r"""Radius: distance to the origin (1/√c, 0, …).
+    r"""Radius: distance [...] to the origin (1/√c, 0, …).
 
     .. math:: \operatorname{arsinh}(\sqrt c|x_{1…}|)/\sqrt c
 
@@ -123,9 +128,9 @@ def dist0(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def ancestor_score(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
-    """How far ``y`` is from lying between the origin and ``x``: d(x, y) + d(0, y) − d(0, x).
+    """Detour of the path from the origin to ``x`` by ``y``: d(x, y) + d(0, y) − d(0, x), [...].
 
-    Small for ancestors y of x; see `polar.ancestor_score`.
+    The score is small for ancestors y of x; see `polar.ancestor_score`.
 
     Examples
     --------
@@ -155,8 +160,8 @@ def translate(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     .. math:: z_{1…} = y_{1…} + \sqrt c\,x_{1…}\Bigl(y_0
               + \frac{\sqrt c\,x_{1…}\cdot y_{1…}}{1 + \sqrt c\,x_0}\Bigr)
 
-    with the time coordinate recomputed, so that the result lies on the hyperboloid. It is the
-    image of `ball.mobius_add`.
+    with the time coordinate recomputed, so that the result [..., 1 + dim] lies on the hyperboloid.
+    In the ball this isometry is `ball.mobius_add`.
 
     Examples
     --------
@@ -170,11 +175,11 @@ def translate(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def expmap0(v: Tensor, *, c: float = 1.0) -> Tensor:
-    r"""Walk from the origin along the tangent vector ``v`` [..., dim] (its time, 0, left out).
+    r"""Exponential map at the origin of ``v`` [..., dim], whose time coordinate 0 is left out.
 
     .. math:: x_{1…} = \sinh(\sqrt c|v|)\,v/(\sqrt c|v|)
 
-    The metric at the origin is 1: the radius reached is |v|.
+    The metric at the origin is 1: the radius of the result [..., 1 + dim] is |v|.
 
     Examples
     --------
@@ -189,7 +194,7 @@ def expmap0(v: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def logmap0(x: Tensor, *, c: float = 1.0) -> Tensor:
-    """Inverse of `expmap0`: [..., dim].
+    """Inverse of `expmap0`: tangent vectors [..., dim] at the origin.
 
     Examples
     --------
@@ -204,7 +209,7 @@ def logmap0(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def project(x: Tensor, *, c: float = 1.0) -> Tensor:
-    """Put points on the hyperboloid by recomputing time from space; idempotent.
+    """Move points to the hyperboloid: time is recomputed from space; idempotent.
 
     Examples
     --------
@@ -216,13 +221,14 @@ def project(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 
 def _lift(space: Tensor, c: float) -> Tensor:
-    """(√(1/c + |space|²), space)."""
+    """Points (√(1/c + |space|²), space) of the hyperboloid."""
     n = norm(space, keepdim=True)
     time = torch.hypot(n, torch.full_like(n, 1 / math.sqrt(c)))
     return torch.cat((time, space), dim=-1)
 
 
 def _stereographic(x: Tensor, s: float) -> Tensor:
+    """Image ξ of equation (1) in the unit ball; s = √c."""
     return s * x[..., 1:] / (1 + s * x[..., :1])
 
 
@@ -232,6 +238,7 @@ def _stretch(x: Tensor, s: float) -> Tensor:
 
 
 def _checked(c: float, *points: Tensor) -> float:
+    """Check the arguments; return √c."""
     check_curvature(c)
     check_points(*points)
     return math.sqrt(c)

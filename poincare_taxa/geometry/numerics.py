@@ -1,4 +1,4 @@
-"""Euclidean parts that the models share, safe at zero."""
+"""Euclidean norms and unit vectors for all models, with finite gradients at zero."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ __all__ = ["norm", "pairwise_norm", "renormalised", "unit"]
 
 
 def pairwise_norm(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean |x − y| of every row of x and every row of y, by direct subtraction."""
+    """Euclidean |x − y| of every row of x [n, dim] and of y [m, dim], by subtraction: [n, m]."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def norm(x: Tensor, *, keepdim: bool = False) -> Tensor:
-    """Euclidean norm over the last dimension at any magnitude; gradient 0 at 0.
+    """Euclidean norm over the last dimension at any magnitude; the gradient at 0 is 0.
 
-    Scaled by the largest component, because a square overflows at 1e19 in float32.
+    Components are first divided by the largest one: the square of 1e19 overflows in float32.
     """
     largest = _largest_component(x)
     return torch.linalg.vector_norm(x / largest, dim=-1, keepdim=keepdim) * (
@@ -23,7 +23,10 @@ def norm(x: Tensor, *, keepdim: bool = False) -> Tensor:
 
 
 def unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Length and direction of x at any magnitude; the direction of 0 is the first basis vector."""
+    """Length [...] and direction [..., dim] of x at any magnitude.
+
+    The direction of 0 is the first basis vector.
+    """
     largest = _largest_component(x)
     scaled = x / largest
     length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
@@ -35,7 +38,7 @@ def unit(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def renormalised(u: Tensor) -> Tensor:
-    """Make unit what is off by more than 16 eps in |u|²; leave the rest to the bit."""
+    """Normalise directions with | |u|² − 1 | > 16 eps; others are returned bit for bit."""
     off = (u.square().sum(-1, keepdim=True) - 1).abs() > 16 * torch.finfo(u.dtype).eps
     return torch.where(off, unit(u)[1], u)
 

@@ -1,12 +1,12 @@
 r"""Hyperbolic space of curvature -1 in polar coordinates, as functions of tensors.
 
 A point is a radius ``r >= 0`` (hyperbolic distance from the origin, of any size) and a direction
-``u`` (a unit vector). Radii cost no precision; only angles do. A direction is a *stored* vector
-whose length is 1 to a few ulp: no distance renormalises it, because two directions that agree in
-their large components still differ in the small ones by far less than an ulp of 1, and ``u1 - u2``,
-formed by direct subtraction, keeps that difference.
+``u`` (a unit vector). Precision is limited by angles, not by radii. A direction is a *stored*
+vector whose length is 1 to a few ulp. No distance normalises it again: two directions that agree in
+their large components may differ in the small ones by far less than an ulp of 1, and the direct
+subtraction ``u1 - u2`` keeps that difference.
 
-Every distance comes from the hyperbolic law of haversines, whose terms cannot cancel,
+Every distance is computed by the hyperbolic law of haversines, a sum of positive terms,
 
 .. math:: \sinh^2\tfrac{d}{2} = \sinh^2\tfrac{r_1-r_2}{2}
           + \sinh r_1\,\sinh r_2\,\tfrac{|u_1-u_2|^2}{4},   \qquad (1)
@@ -43,7 +43,7 @@ __all__ = [
 def dist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
     r"""Geodesic distance between paired points.
 
-    Equation (1) of this module, arranged so that nothing overflows at any radius.
+    Equation (1) of this module, arranged so that no term overflows at any radius.
 
     Parameters
     ----------
@@ -70,7 +70,8 @@ def dist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
 
     Examples
     --------
-    Two points on one ray are as far apart as their radii; on opposite rays, radii add.
+    The distance of two points on one ray is the difference of their radii; on opposite rays, the
+    sum.
 
     >>> import torch
     >>> r, u = torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
@@ -84,8 +85,8 @@ def dist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
 def cdist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
     """Geodesic distance of every point of one set to every point of another.
 
-    Memory is that of the result; no [n, m, dim] array exists, forward or backward (a second
-    derivative does need one).
+    Memory is that of the result: neither forward nor backward allocates an array [n, m, dim]; a
+    second derivative does.
 
     Parameters
     ----------
@@ -121,7 +122,12 @@ def cdist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
 
 
 def dist0(r: Tensor, u: Tensor) -> Tensor:
-    """Distance to the origin: the radius itself.
+    """Distance to the origin [...]: the radius itself.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
 
     Examples
     --------
@@ -134,7 +140,7 @@ def dist0(r: Tensor, u: Tensor) -> Tensor:
 
 
 def ancestor_score(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
-    r"""How far ``v`` is from lying between the origin and ``u``: small for ancestors of ``u``.
+    r"""Detour of the path from the origin to ``u`` by ``v``: small where v is an ancestor of u.
 
     .. math:: s(u, v) = d(u, v) + d(0, v) - d(0, u)
 
@@ -143,7 +149,7 @@ def ancestor_score(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
     Parameters
     ----------
     r_u, u
-        Radius [...] and direction [..., dim] of the node whose ancestors are asked for.
+        Radius [...] and direction [..., dim] of the node whose ancestors are to have low scores.
     r_v, v
         Radius and direction of the candidates.
 
@@ -159,8 +165,8 @@ def ancestor_score(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
 
     Notes
     -----
-    Computed without the cancellation of the definition: relative error below 8 eps, and exactly 0
-    for an ancestor on the same ray.
+    The definition subtracts large numbers; the form used here does not. Its relative error is below
+    8 eps, and the score of an ancestor on the same ray is exactly 0.
 
     Examples
     --------
@@ -176,7 +182,8 @@ def ancestor_score(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
 def all_ancestor_scores(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tensor:
     """`ancestor_score` of every candidate ``v`` for every ``u``: [n, m].
 
-    Arguments, memory and errors as `cdist`; absolute error below 8 eps (1 + distance).
+    Arguments, memory and errors are those of `cdist`; the absolute error is below
+    8 eps (1 + distance).
 
     Examples
     --------
@@ -190,10 +197,15 @@ def all_ancestor_scores(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tenso
 
 
 def expmap0(v: Tensor) -> tuple[Tensor, Tensor]:
-    """Walk from the origin along ``v`` [..., dim]: radius |v| and direction v/|v|.
+    """Exponential map at the origin of ``v`` [..., dim]: radius |v| [...], direction v/|v|.
 
-    ``v`` is written in an orthonormal frame at the origin (as in `lorentz.expmap0`; the ball's is
-    half as long). The direction of 0 is the first basis vector.
+    ``v`` is given in an orthonormal frame at the origin, as in `lorentz.expmap0`; in the ball's
+    coordinates the same vector is half as long. The direction of 0 is the first basis vector.
+
+    Raises
+    ------
+    ValueError
+        If ``v`` is not float32 or float64.
 
     Examples
     --------
@@ -208,6 +220,11 @@ def expmap0(v: Tensor) -> tuple[Tensor, Tensor]:
 def logmap0(r: Tensor, u: Tensor) -> Tensor:
     """Inverse of `expmap0`: the tangent vector r·u [..., dim].
 
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
     Examples
     --------
     >>> import torch
@@ -219,11 +236,16 @@ def logmap0(r: Tensor, u: Tensor) -> Tensor:
 
 
 def project(r: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Make radii at least 0 and directions unit; what is valid is returned bit for bit.
+    """Raise radii to at least 0 and normalise directions; valid values are returned bit for bit.
 
-    A direction counts as unit while ``| |u|² − 1 | <= 16 eps``: renormalising one would rewrite its
+    A direction is valid while ``| |u|² − 1 | <= 16 eps``: normalising it again would change its
     small components, which hold the difference to its neighbours. A zero direction becomes the
-    first basis vector. Idempotent.
+    first basis vector. The function is idempotent.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
 
     Examples
     --------
@@ -236,6 +258,7 @@ def project(r: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _all_pairs(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool) -> Tensor:
+    """Check shapes, then compute distances (or, with ``score``, ancestor scores) [n, m]."""
     check_polar(r1, u1, r2, u2)
     if not (r1.ndim == r2.ndim == 1 and u1.ndim == u2.ndim == 2):
         raise ValueError(

@@ -1,7 +1,7 @@
 r"""The distance of `polar` with its closed-form gradient: paired, and all pairs in little memory.
 
-With x = |r₁−r₂|/2, lo = min(r₁, r₂), s = |u₁−u₂|/2 and f(r) = 1 − e^{−2r}, dividing equation (1) of
-`polar` by e^{2x} gives, without a number that overflows while lo < 350 (float64) or 44 (float32),
+With x = |r₁−r₂|/2, lo = min(r₁, r₂), s = |u₁−u₂|/2 and f(r) = 1 − e^{−2r}, equation (1) of `polar`
+divided by e^{2x} has no term that overflows while lo < 350 (float64) or 44 (float32):
 
 .. math:: 4 e^{-2x} \sinh^2\tfrac{d}{2} = p^2 = a^2 + b^2, \qquad a = 1 - e^{-2x}, \quad
           b = e^{lo}\,s\,\sqrt{f(r_1) f(r_2)},
@@ -12,16 +12,18 @@ and d = 2x + bend, where the bend, d − |r₁−r₂|, is a sum of positive ter
           = 2\log\Bigl(1 + \tfrac{b^2}{2}\Bigl[\frac{1}{p + a}
           + \frac{1}{\sqrt{p^2 + 4e^{-2x}} + 1 + e^{-2x}}\Bigr]\Bigr).
 
-Beyond, only points that part near the origin overflow (e^{lo} s > e^{350}, e^{44}); there
-bend = 2 lo + 2 log s to the last digit. The ancestor score d + r₂ − r₁ is bend + 2 max(r₂−r₁, 0).
+Beyond, terms overflow only for points whose geodesic passes near the origin (e^{lo} s > e^{350},
+e^{44}); there bend = 2 lo + 2 log s to the last digit. The ancestor score d + r₂ − r₁ is
+bend + 2 max(r₂−r₁, 0).
 
 Gradient, from ∂(sinh² d/2) = ½ sinh d ∂d:
 
 .. math:: \partial d/\partial r_1 = \frac{\sinh(r_1-r_2) + 2 s^2\cosh r_1\sinh r_2}{\sinh d}, \qquad
           \partial d/\partial u_1 = \frac{\sinh r_1 \sinh r_2}{\sinh d}(u_1-u_2),
 
-with exponents collected as e^{2g}, g = (r₁+r₂−d)/2 (the Gromov product: the radius at which the
-two part), since 2 sinh r₁ sinh r₂ / sinh d = e^{2g} f(r₁) f(r₂) / f(d).
+with exponents collected as e^{2g}, g = (r₁+r₂−d)/2, since
+2 sinh r₁ sinh r₂ / sinh d = e^{2g} f(r₁) f(r₂) / f(d). (g is the Gromov product, about the radius
+at which the rays to the two points separate.)
 """
 
 import math
@@ -43,37 +45,41 @@ __all__ = [
     "partials",
 ]
 
-# Powers of two (exact) that lift a difference of directions, at most 2, so that its square neither
-# underflows nor overflows: float32 squares lose what is below 1e-19, and directions differ by less.
+# Powers of two, so that products are exact, by which a difference of directions (at most 2) is
+# multiplied before it is squared: in float32 squares of numbers below 1e-19 underflow, and
+# directions differ by less than that.
 _LIFT = {torch.float32: 2.0**60, torch.float64: 2.0**500}
 # Radius up to which e^{2r} is finite: e^88 = 1.7e38 and e^700 = 1e304.
 _DIRECT = {torch.float32: 44.0, torch.float64: 350.0}
-# Elements of a block: three float64 buffers of it fit a 2 MiB second-level cache.
+# Elements of a block: three float64 buffers of this size fit a 2 MiB second-level cache.
 _BLOCK = 65536
 
 
 def paired(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool = False) -> Tensor:
-    """Distance (or, with ``score``, ancestor score) of paired points; broadcasts."""
+    """Distance (or, with ``score``, ancestor score) [...] of paired points; broadcasts."""
     return Haversines.apply(r1, r2, half_chord(u1 - u2), score)
 
 
 class Haversines(torch.autograd.Function):
     """Distance (or ancestor score) from two radii and s = |u₁−u₂|/2, elementwise.
 
-    Differentiable any number of times: `backward` is made of differentiable operations.
+    All derivatives exist: `backward` consists of differentiable operations.
     """
 
     @staticmethod
     def forward(r1: Tensor, r2: Tensor, s: Tensor, score: bool) -> Tensor:
+        """Bend plus the radial part: |r₁−r₂| for a distance, 2 max(r₂−r₁, 0) for a score."""
         return _bend(r1, r2, s) + (2 * (r2 - r1).clamp(min=0) if score else (r1 - r2).abs())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep radii, half chord and result for `backward`."""
         ctx.score = inputs[3]
         ctx.save_for_backward(*inputs[:3], output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients for r₁, r₂ and s, by the closed form of the module's docstring."""
         (grad,) = grads
         r1, r2, s, d = ctx.saved_tensors
         if ctx.score:
@@ -91,10 +97,11 @@ class Haversines(torch.autograd.Function):
 
 
 class AllPairs(torch.autograd.Function):
-    """`paired` for every row of one set and every row of another, in blocks that stay in cache."""
+    """`paired` for every row of one set and every row of another, in blocks that fit the cache."""
 
     @staticmethod
     def forward(ctx: Any, r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool) -> Tensor:
+        """Distances [n, m] (or, with ``score``, ancestor scores), block by block."""
         dtype = _widest(r1, u1, r2, u2)
         result = torch.empty(len(r1), len(r2), dtype=dtype, device=u1.device)
         if result.numel() > 0:
@@ -109,6 +116,7 @@ class AllPairs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients for radii and directions, summed block by block; no array [n, m, dim]."""
         (grad,) = grads
         r1, u1, r2, u2, d = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: this gradient will be differentiated again
@@ -140,7 +148,7 @@ class AllPairs(torch.autograd.Function):
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradient of `AllPairs` through `paired`: takes the memory of [n, m, dim]."""
+    """Gradient of `AllPairs` through `paired`, which allocates arrays [n, m, dim]."""
     r1, u1, r2, u2, _ = ctx.saved_tensors
     d = paired(r1[:, None], u1[:, None], r2, u2, score=ctx.score)
     wanted = [t for t, need in zip((r1, u1, r2, u2), ctx.needs_input_grad, strict=False) if need]
@@ -154,12 +162,15 @@ def _bend(r1: Tensor, r2: Tensor, s: Tensor) -> Tensor:
     gap = (r1 - r2).abs()
     a = -torch.expm1(-gap)
     shrunk = torch.exp(-gap)  # e^{−2x}
+    # e^{lo} is applied in two halves around s: e^{lo} alone may overflow where e^{lo} s does not.
     grown = torch.exp(low.clamp(max=2 * largest_exponent(low.dtype)) / 2)
     b = (s * grown) * grown * torch.sqrt(torch.expm1(-2 * r1) * torch.expm1(-2 * r2))
     p = torch.hypot(a, b)
+    # The bracket of the bend, times b; the clamp is for coincident points, where a = b = p = 0.
     smallest = torch.finfo(p.dtype).tiny
-    steep = b / (p + a).clamp(min=smallest) + b / (torch.hypot(p, 2 * shrunk.sqrt()) + 1 + shrunk)
-    near = 2 * torch.log1p(b * steep / 2)
+    bracket = b / (p + a).clamp(min=smallest) + b / (torch.hypot(p, 2 * shrunk.sqrt()) + 1 + shrunk)
+    near = 2 * torch.log1p(b * bracket / 2)
+    # Where b overflows, the bend equals its limit.
     far = low + torch.log(s)
     return torch.where(far > _DIRECT[low.dtype], 2 * far, near)
 
@@ -167,15 +178,24 @@ def _bend(r1: Tensor, r2: Tensor, s: Tensor) -> Tensor:
 def partials(
     r1: Tensor, r2: Tensor, s: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """∂d/∂r₁, ∂d/∂r₂, and two factors whose product times (u₁−u₂) is ∂d/∂u₁ (times 4s, ∂d/∂s).
+    """Partial derivatives of the distance d, all 0 where d = 0.
 
-    All are 0 where d = 0. Two factors, because their product may overflow before it meets s.
+    Returns
+    -------
+    by_r1, by_r2
+        ∂d/∂r₁ and ∂d/∂r₂, in [-1, 1].
+    factors
+        Two factors whose product times (u₁−u₂) is ∂d/∂u₁, and times 4s is ∂d/∂s. The product by
+        itself may overflow where its multiple by s does not.
     """
+    # Coincident points take d = 1 in the formulas, so that no quotient is 0/0, and 0 at the end.
     apart = d > 0
     d = torch.where(apart, d, 1)
     f1, f2, f = -torch.expm1(-2 * r1), -torch.expm1(-2 * r2), -torch.expm1(-2 * d)
+    # sinh(r₁−r₂)/sinh d without an exponential that overflows: |r₁−r₂| ≤ d.
     gap = r1 - r2
     radial = torch.sign(gap) * -torch.expm1(-2 * gap.abs()) * torch.exp(gap.abs() - d)
+    # e^{2g} s² = (e^g s)², which is at most about 1: g is the Gromov product.
     half = torch.exp(((r1 + r2 - d) / 2).clamp(max=largest_exponent(d.dtype)))  # e^g
     turn = (half * s).square()
     by_r1 = ((radial + turn * (2 - f1) * f2) / f).clamp(-1, 1)
@@ -202,17 +222,20 @@ def _direct_block(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool, o
     """Fill ``out`` for radii within `_DIRECT`: one logarithm and two square roots per pair.
 
     With t = 2 sinh²(d/2) = (e^{(r₁−r₂)/2} − e^{(r₂−r₁)/2})²/2 + 2 sinh r₁ sinh r₂ s²,
-    d = arcosh(1 + t) = log1p(t + √(t(t+2))). The radial difference costs an absolute error of a few
+    d = arcosh(1 + t) = log1p(t + √(t(t+2))). The radial difference has an absolute error of a few
     eps, because the two exponentials are products of per-point factors.
     """
+    # t: first the term of directions, as the square of a product of per-point factors and s.
     s = _all_half_chords(u1, u2).to(r1.dtype)
     w1, w2 = torch.sqrt(2**0.5 * torch.sinh(r1)), torch.sqrt(2**0.5 * torch.sinh(r2))
     t = s.mul_(w1[:, None]).mul_(w2).square_()
+    # Then the term of radii.
     e1, e2 = torch.exp(r1 / 2), torch.exp(r2 / 2)
     radial = torch.outer(e1, 1 / e2)
     buffer = torch.outer(1 / e1, e2)
     radial -= buffer
     t.addcmul_(radial, radial, value=0.5)
+    # √(t(t+2)) as √t √(t+2), in the two buffers that are free again.
     torch.add(t, 2, out=buffer)
     root = torch.sqrt(t, out=radial)
     t.addcmul_(root, buffer.sqrt_()).log1p_()
@@ -231,20 +254,20 @@ def _general_block(
 
 
 def half_chord(difference: Tensor) -> Tensor:
-    """|u₁−u₂|/2 over the last dimension."""
+    """Half of the length of a difference of directions [..., dim]: |u₁−u₂|/2 [...]."""
     lift = _LIFT[difference.dtype]
     return torch.linalg.vector_norm(difference * lift, dim=-1) / (2 * lift)
 
 
 def _all_half_chords(u1: Tensor, u2: Tensor) -> Tensor:
-    """|u₁−u₂|/2 for all pairs."""
+    """|u₁−u₂|/2 of all pairs, [n, m]."""
     dtype = torch.promote_types(u1.dtype, u2.dtype)
     lift = _LIFT[dtype]
     return pairwise_norm(u1.to(dtype) * lift, u2.to(dtype) * lift).mul_(1 / (2 * lift))
 
 
 def _blocks(n: int, m: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of blocks that cover [n, m]."""
+    """Yield rows and columns of blocks of `_BLOCK` elements that cover [n, m]."""
     height = min(n, 256)
     width = _BLOCK // max(height, 1)
     for top in range(0, n, height or 1):
@@ -253,16 +276,18 @@ def _blocks(n: int, m: int) -> Iterator[tuple[slice, slice]]:
 
 
 def finite(x: Tensor) -> Tensor:
-    """Clamp what the dtype cannot hold: the pull between directions less than 1/max apart."""
+    """Clamp infinite values to the largest finite ones: gradients of directions 1/max apart."""
     limit = torch.finfo(x.dtype).max
     return x.clamp(-limit, limit)
 
 
 def largest_exponent(dtype: torch.dtype) -> float:
+    """Largest x for which e^x is finite in a dtype, less one hundredth."""
     return 0.99 * math.log(torch.finfo(dtype).max)
 
 
 def _widest(*tensors: Tensor) -> torch.dtype:
+    """Dtype to which all tensors can be promoted."""
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)

@@ -1,13 +1,13 @@
 r"""Isometries and geodesics of `polar`: translation, exponential and logarithmic map, transport.
 
 A tangent vector at (r, u) is a pair (dr [...], du [..., dim]) with du ⟂ u; its length is that of
-(dr, sinh r · du), by the metric dr² + sinh² r |du|². At the origin the chart is singular: there
-only vectors (dr, 0), along the stored direction, exist.
+(dr, sinh r · du), by the metric dr² + sinh² r |du|². At the origin the chart is singular: only
+vectors (dr, 0) along the stored direction can be represented.
 
-All follow from the triangle of the origin and two points at radii r₁ and r₂, seen under an angle
-with half chord s = sin(α/2): besides its third side ([R19] theorem 3.5.3, as in `polar`), the law
-of sines ([R19] theorem 3.5.2), sin β / sinh r₂ = sin α / sinh d, and the cosine of the angle at
-r₁, which is −∂d/∂r₁.
+All formulas are those of the triangle of the origin and two points at radii r₁ and r₂, whose angle
+α at the origin has the half chord s = sin(α/2): its third side ([R19] theorem 3.5.3, as in
+`polar`), the law of sines ([R19] theorem 3.5.2), sin β / sinh r₂ = sin α / sinh d, and the cosine
+of the angle at r₁, which is −∂d/∂r₁.
 """
 
 import torch
@@ -30,27 +30,27 @@ __all__ = ["expmap", "logmap", "translate", "transport"]
 def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
     r"""Apply to ``(r2, u2)`` the isometry that moves the origin to ``(r1, u1)``.
 
-    The image of `ball.mobius_add`. ``translate(r1, -u1, r2, u2)`` sees the point from (r1, u1):
-    a clade recentred on its root. With w = u₁+u₂ and R the new radius, the components of the new
-    direction along and across u₁ are
+    In the ball this isometry is `ball.mobius_add`. ``translate(r1, -u1, r2, u2)`` is its inverse,
+    which moves (r1, u1) to the origin: it centres a clade on its root. With w = u₁+u₂ and R the new
+    radius, the components of the new direction along and across u₁ are
 
     .. math:: \frac{\sinh(r_1-r_2) + \cosh r_1\sinh r_2\,|w|^2/2}{\sinh R}, \qquad
               \frac{\sinh r_2}{\sinh R}\bigl(w - \tfrac{|w|^2}{2}u_1\bigr),
 
-    a Lorentz boost without its cancellation.
+    which is a Lorentz boost, written without differences of large numbers.
 
     Parameters
     ----------
     r1, u1
-        Radius [...] and direction [..., dim] of the place the origin goes to.
+        Radius [...] and direction [..., dim] of the image of the origin.
     r2, u2
-        The points to move.
+        Radius and direction of the points to move.
 
     Returns
     -------
     radius, direction
-        The radius as accurate as `dist`; the direction normalised, with an error of a few
-        eps (1 + r1 + r2). A point that lands on the origin gets the direction u₁.
+        The radius is as accurate as `dist`; the direction is normalised and has an error of a few
+        eps (1 + r1 + r2). A point that is moved to the origin gets the direction u₁.
 
     Raises
     ------
@@ -59,16 +59,18 @@ def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, T
 
     Examples
     --------
-    Along a ray radii add.
+    Radii on one ray are added.
 
     >>> r, u = torch.tensor(1.5), torch.tensor([0.0, 1.0])
     >>> translate(r, u, r, u)
     (tensor(3.0000), tensor([0., 1.]))
     """
     check_polar(r1, u1, r2, u2)
+    # The new radius is the distance from (r2, u2) to the point that is moved to the origin.
     radius = paired(r1, -u1, r2, u2)
     w = u1 + u2
     s = half_chord(w)
+    # The component along u₁ is ∂d/∂r₁ of the distance from (r1, −u₁).
     along, _, _ = partials(r1, r2, s, radius)
     across = _times_sinh_ratio(w - 2 * s.square()[..., None] * u1, r2, radius)
     direction = unit(along[..., None] * u1 + across)[1]
@@ -76,14 +78,15 @@ def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, T
 
 
 def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Walk from ``(r, u)`` along the tangent vector ``(dr, du)`` for its length.
+    r"""Exponential map: the end of the geodesic from ``(r, u)`` along the tangent vector.
 
-    With ℓ the length, β the angle to the outward ray and θ the angle by which the direction turns,
+    With ℓ the length, β the angle to the outward ray and θ the angle between old and new direction,
 
     .. math:: \sin\theta = \frac{\sinh\ell \sin\beta}{\sinh R}, \qquad
-              u' = u + \sin\theta\,\frac{du}{|du|} - (1 - \cos\theta)\,u :
+              u' = u + \sin\theta\,\frac{du}{|du|} - (1 - \cos\theta)\,u.
 
-    a short turn is *added* to the stored direction, which is renormalised only as `project` does.
+    A small change is *added* to the stored direction, which is normalised only where `project`
+    would do so.
 
     Parameters
     ----------
@@ -95,7 +98,8 @@ def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor
     Returns
     -------
     radius, direction
-        Of the end point; it may lie on the other side of the origin.
+        Radius [...] and direction [..., dim] of the end point. A geodesic through the origin ends
+        on the opposite side.
 
     Raises
     ------
@@ -108,17 +112,21 @@ def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor
     (tensor(2.), tensor([ 0., -1.]))
     """
     check_polar(r, u, dr, du)
+    # Length ℓ of the vector, and cosine and sine of its angle β to the outward ray.
     sideways, across = unit(_sinh(r)[..., None] * du)
     length = norm(torch.stack(torch.broadcast_tensors(dr, sideways), dim=-1))
     safe = torch.where(length > 0, length, 1)
     cosine, sine = dr / safe, sideways / safe
+    # Half chord of the triangle's angle at the start, π − β, from 1 + cos β without cancellation.
     backwards = cosine < 0
     opening = torch.where(backwards, sine.square() / (1 - cosine), 1 + cosine)  # 1 + cos β
     half = torch.sqrt(torch.where(opening > 0, opening, 1) / 2)
     half = torch.where(opening > 0, half, 0)
+    # The third side is the new radius; cos θ is its derivative by r; sin θ is by the law of sines.
     radius = Haversines.apply(r, length, half, False)
     cos_turn, _, _ = partials(r, length, half, radius)
     sin_turn = _times_sinh_ratio(sine[..., None], length, radius)[..., 0]
+    # 1 − cos θ, without cancellation where θ is small.
     fall = torch.where(cos_turn > 0, sin_turn.square() / (1 + cos_turn.clamp(min=0)), 1 - cos_turn)
     turned = u + (sin_turn[..., None] * across - fall[..., None] * u)
     direction = torch.where((radius > 0)[..., None], turned, u)
@@ -126,13 +134,13 @@ def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor
 
 
 def logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Inverse of `expmap`: the tangent vector at ``(r1, u1)`` that reaches ``(r2, u2)``.
+    r"""Inverse of `expmap`: the tangent vector at ``(r1, u1)`` whose geodesic ends at ``(r2, u2)``.
 
     .. math:: dr = -d\,\frac{\partial d}{\partial r_1}, \qquad
               du = \frac{d \sinh r_2}{\sinh r_1 \sinh d}
                    \Bigl(u_2 - u_1 + \tfrac{|u_1 - u_2|^2}{2} u_1\Bigr)
 
-    At the origin, where the chart is singular, du is 0.
+    The result is dr [...] and du [..., dim]. At the origin, where the chart is singular, du is 0.
 
     Raises
     ------
@@ -155,11 +163,11 @@ def logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tens
 def transport(
     r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, dr: Tensor, du: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Carry the tangent vector ``(dr, du)`` from ``(r1, u1)`` to ``(r2, u2)`` along the geodesic.
+    """Parallel transport of ``(dr, du)`` from ``(r1, u1)`` to ``(r2, u2)`` along their geodesic.
 
-    In the plane of the geodesic and the origin, the vector keeps its angle to the geodesic, whose
-    own angle to the ray changes from β₁ to β₂; across that plane it does not change. At the origin,
-    where the chart is singular, what is not radial is lost.
+    The component of the vector in the plane of the geodesic and the origin keeps its angle to the
+    geodesic, whose own angle to the ray changes from β₁ to β₂. The component across that plane does
+    not change. At the origin, where the chart is singular, components across the ray are dropped.
 
     Parameters
     ----------
@@ -188,26 +196,31 @@ def transport(
     check_polar(r1, u1, r2, u2, dr, du)
     d = paired(r1, u1, r2, u2)
     s = half_chord(u1 - u2)
-    q = 2 * s.square()[..., None]
+    # Unit vectors of the plane across the rays: of u₂ − cos α u₁ at u₁, of cos α u₂ − u₁ at u₂.
+    q = 2 * s.square()[..., None]  # 1 − cos α
     sin_angle, toward = unit(u2 - u1 + q * u1)
     onward = unit(u2 - u1 - q * u2)[1]
+    # Angles β₁, β₂ of the geodesic to the outward rays at both ends.
     by_r1, by_r2, _ = partials(r1, r2, s, d)
     turns = sin_angle > 0
     cos1, sin1 = _rotation(-by_r1, _times_sinh_ratio(sin_angle[..., None], r2, d), turns)
     cos2, sin2 = _rotation(by_r2, _times_sinh_ratio(sin_angle[..., None], r1, d), turns)
 
+    # Split the vector, in an orthonormal frame, into radial, in-plane and across.
     stretched = _sinh(r1)[..., None] * du
     inside = torch.where(turns, (stretched * toward).sum(-1), 0)
     across = stretched - inside[..., None] * toward
+    # Rotate radial and in-plane by −β₁ to components along and across the geodesic, then by β₂.
     along, aside = dr * cos1 + inside * sin1, inside * cos1 - dr * sin1
     inside = along * sin2 + aside * cos2
     return along * cos2 - aside * sin2, _unstretched(across + inside[..., None] * onward, r2)
 
 
 def _times_sinh_ratio(x: Tensor, r: Tensor, d: Tensor) -> Tensor:
-    """Multiply x [..., k] by sinh r / sinh d, 0 where d = 0.
+    """Multiply x [..., k] by sinh r / sinh d; 0 where d = 0.
 
-    e^{r−d} is applied in two halves, which may overflow together before they meet a small x.
+    e^{r−d} is applied as two factors: their product may overflow where its multiple by a small x
+    does not.
     """
     safe = torch.where(d > 0, d, 1)
     half = torch.exp(((r - safe) / 2).clamp(max=largest_exponent(safe.dtype)))
@@ -216,13 +229,14 @@ def _times_sinh_ratio(x: Tensor, r: Tensor, d: Tensor) -> Tensor:
 
 
 def _rotation(cosine: Tensor, sine: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Rescale to cos² + sin² = 1; where the rays coincide the frame does not turn: (1, 0)."""
+    """Rescale to cos² + sin² = 1; (1, 0), no rotation, where the two rays coincide."""
     cosine, sine = torch.where(turns, cosine, 1), torch.where(turns, sine[..., 0], 0)
     length = torch.hypot(cosine, sine)
     return cosine / length, sine / length
 
 
 def _sinh(r: Tensor) -> Tensor:
+    """Hyperbolic sine, finite at any radius."""
     return torch.sinh(r.clamp(max=largest_exponent(r.dtype)))
 
 
