@@ -1,15 +1,12 @@
 """Download a dump of the NCBI taxonomy: the only part of the library that touches the network."""
 
 import datetime
-import hashlib
+import io
 import os
-import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 
 __all__ = ["download_ncbi"]
 
@@ -35,12 +32,11 @@ def download_ncbi(
     ----------
     date
         Day of an archived dump, "YYYY-MM-DD" (NCBI keeps that of the first of each month), which
-        is downloaded once; or None for the latest, whose checksum is asked for at every call, and
-        which is downloaded again when that has changed.
+        is downloaded once; or None for the latest, whose published MD5 is fetched at every call,
+        and which is downloaded again when that has changed.
     sha256
-        What the file must be. NCBI publishes an MD5 for the latest dump alone, which is always
-        verified; archived ones are verified by their length, by the checksums inside the zip, and
-        by this, if given.
+        SHA-256 of the file, which is then verified by this alone. Without it, the latest dump is
+        verified by the MD5 that NCBI publishes, and an archived one by the checksums of its zip.
     cache_dir
         Where to keep it; ``$XDG_CACHE_HOME/poincare_taxa``, or ``~/.cache/poincare_taxa``.
     base_url
@@ -56,41 +52,41 @@ def download_ncbi(
     Raises
     ------
     ValueError
-        If the date is none.
+        If the date is not YYYY-MM-DD.
     OSError
         If the server cannot be reached or does not have the file, if the transfer breaks off, or
         if the file is not what the checksum says. Nothing is left behind.
     """
-    folder = _cache_dir(cache_dir)
+    import pooch
+
     if date is None:
         url = f"{base_url}/new_taxdump/new_taxdump.tar.gz"
-        expected = {"md5": _published_md5(f"{url}.md5")}
+        known = f"md5:{_published_md5(f'{url}.md5')}" if sha256 is None else None
     else:
         try:
             day = datetime.date.fromisoformat(str(date)).isoformat()
         except ValueError:
             raise ValueError(f"date must be YYYY-MM-DD, such as 2024-09-01; got {date!r}") from None
         url = f"{base_url}/taxdump_archive/new_taxdump_{day}.zip"
-        expected = {}
+        known = None
     if sha256 is not None:
-        expected["sha256"] = sha256.lower()
-    path = folder / url.rsplit("/", 1)[1]
-    if path.is_file() and not (expected and _mismatch(path, expected)):
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
-    part = Path(name)
+        known = f"sha256:{sha256.lower()}"
+
+    def receive(url: str, draft: str, _: object) -> None:
+        _receive(url, draft, progress)
+        if known is None and (wrong := _damage_of_zip(draft)):
+            raise OSError(f"{url}: {wrong}; nothing was kept, try again")
+
+    # pooch keeps the file that matches, or writes a draft, verifies its hash, and renames it
+    pooch.get_logger().setLevel("WARNING")
+    name, folder = url.rsplit("/", 1)[1], _cache_dir(cache_dir)
+    downloader: Any = receive
     try:
-        with os.fdopen(handle, "wb") as file:
-            _receive(url, file.write, progress)
-            file.flush()
-            os.fsync(file.fileno())
-        if wrong := _mismatch(part, expected):
-            raise OSError(f"{url}: {wrong}; nothing was kept. Try again: it may just have changed")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+        return Path(pooch.retrieve(url, known, name, folder, downloader=downloader))
+    except ValueError as error:
+        raise OSError(
+            f"{url}: {error} Nothing was kept. Try again: the file may just have changed"
+        ) from error
 
 
 def _cache_dir(given: str | Path | None) -> Path:
@@ -101,9 +97,9 @@ def _cache_dir(given: str | Path | None) -> Path:
 
 
 def _published_md5(url: str) -> str:
-    parts: list[bytes] = []
-    _receive(url, parts.append, None)
-    words = b"".join(parts).decode(errors="replace").split()
+    content = io.BytesIO()
+    _receive(url, content, None)
+    words = content.getvalue().decode(errors="replace").split()
     if not words or len(words[0]) != 32:
         raise OSError(
             f"{url}: expected an MD5 sum, got {' '.join(words)[:60]!r}; is a proxy answering?"
@@ -111,41 +107,50 @@ def _published_md5(url: str) -> str:
     return words[0].lower()
 
 
-def _mismatch(path: Path, expected: dict[str, str]) -> str | None:
-    """Tell what is wrong with a file: a checksum, or what a zip says of its members."""
-    for algorithm, digest in expected.items():
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-        if found != digest:
-            return f"its {algorithm} is {found}, not {digest}"
-    if not expected:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-        except zipfile.BadZipFile as error:
-            return f"it is no whole zip archive ({error})"
-        return f"its member {broken} is damaged" if broken else None
-    return None
-
-
-def _receive(url: str, write: Callable[[bytes], object], progress: Progress | None) -> None:
-    received = 0
+def _damage_of_zip(path: str) -> str | None:
+    """Describe what is wrong with a zip archive, by the checksums inside it."""
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
-            assert isinstance(response, HTTPResponse)
-            length = response.headers.get("Content-Length")
-            total = int(length) if length else None
-            while chunk := response.read(_CHUNK):
-                write(chunk)
-                received += len(chunk)
-                if progress is not None:
-                    progress(received, total)
-    except urllib.error.HTTPError as error:
-        hint = "; dumps of the first of each month are archived" if error.code == 404 else ""
-        raise OSError(f"{url}: the server says {error.code} {error.reason}{hint}") from error
-    except (HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except zipfile.BadZipFile as error:
+        return f"it is no whole zip archive ({error})"
+    return f"its member {broken} is damaged" if broken else None
+
+
+class _Received:
+    """Number of bytes received, with the methods of a progress bar that pooch calls."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.total, self.count, self.progress = 0, 0, progress
+
+    def update(self, count: int) -> None:
+        self.count += count  # whole chunks: the last one counts more than it holds
+        if self.progress is not None and count:
+            self.progress(min(self.count, self.total or self.count), self.total or None)
+
+    def reset(self) -> None:
+        self.count = 0
+
+    def close(self) -> None:
+        pass
+
+
+def _receive(url: str, target: str | io.BytesIO, progress: Progress | None) -> None:
+    """Write what a server sends to a file, whole or with an error that says why not."""
+    import pooch
+    import requests
+
+    bar: Any = _Received(progress)
+    as_it_is = {"Accept-Encoding": "identity"}  # archives must not be unpacked on the way
+    get = pooch.HTTPDownloader(bar, _CHUNK, timeout=_TIMEOUT, headers=as_it_is)
+    try:
+        get(url, target, None)
+    except requests.HTTPError as error:
+        answer: Any = error.response
+        code, reason = answer.status_code, answer.reason
+        hint = "; dumps of the first of each month are archived" if code == 404 else ""
+        raise OSError(f"{url}: the server says {code} {reason}{hint}") from error
+    except requests.RequestException as error:
         raise OSError(
             f"{url}: the transfer broke off ({error}); nothing was kept, try again"
         ) from error
-    if total is not None and received != total:
-        raise OSError(f"{url}: got {received} of {total} bytes; nothing was kept, try again")
