@@ -3,8 +3,8 @@
 | file | what it holds |
 |---|---|
 | `tree` | `layout`: radius from depth, directions from separated codes, one step a level |
-| `codes` | separated directions for the children of a node |
-| `refinement` | `refine`: more radius per level and wider families, as far as measures allow |
+| `codes` | separated points around a parent, for the children of a node |
+| `refinement` | `refine`: the largest radius per level that improves measured neighbourhoods |
 
 `model.embed` calls them; `blocks.PoincareEmbedding` can start from them.
 """

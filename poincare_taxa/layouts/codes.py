@@ -1,13 +1,13 @@
-"""Separated codes: where the children of one family sit around their parent.
+"""Separated codes: positions of the children of one family around their parent.
 
 A code is an array of `k` points of R^m whose smallest mutual distance is 1 (an exact code) or about
-1 (an optimised one), sorted by length, so that its first points are the most central. How far out
-the last point lies, the code's *extent*, says how well it packs. A family is laid out by scaling a
-code and adding it to the parent's direction.
+1 (an optimised one), sorted by length, so that its first points are the most central. The length of
+the last point is the code's *extent*: the smaller, the denser the code. A family's offsets are a
+scaled code.
 
-Two kinds serve two needs. A *tight* code packs best but its points use every coordinate. A *sparse*
-code moves each point along as few coordinates as it can, which keeps the floating-point precision
-of the others for the levels below (see `poincare_taxa.layouts.tree`).
+There are two kinds. A *tight* code has the smallest extent, but its points use every coordinate. A
+*sparse* code moves each point along as few coordinates as possible, which keeps the floating-point
+precision of the others for the levels below (see `poincare_taxa.layouts.tree`).
 
 Sources: [CS99] Conway & Sloane, *Sphere Packings, Lattices and Groups*, 3rd ed., ch. 4 (the
 hexagonal lattice A2, the checkerboard lattices D_m).  [HM25] van Spengler & Mettes 2025, §4
@@ -20,24 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-__all__ = ["sparse_code", "tight_code"]
+__all__ = ["extent", "sparse_code", "tight_code"]
 
 Code = NDArray[np.float64]
 
 _OPTIMISED = np.round(16 * 1.5 ** np.arange(9)).astype(int)
-"""Sizes for which a code is optimised (16 … 410); a family takes part of the next larger one."""
+"""Sizes for which a code is optimised (16 … 410); others use part of the next larger one."""
 
 _STEPS = 60
+"""Steps of gradient descent."""
+
 _GRID = 2.0**16
+"""Positions are rounded to multiples of 1/_GRID after each step."""
 
 
 @cache
 def tight_code(k: int, m: int) -> Code:
-    """Make the best separated code of `k` points in R^m that is quick to find.
+    """Compute the code of least extent among those that are fast to compute.
 
-    A simplex (k ≤ m + 1) or a cross-polytope (k ≤ 2m): every pair as far apart as can be, and exact
-    ties between pairs, as between siblings in a tree. Beyond, the better of an optimised spherical
-    code and the first points of a lattice; for huge families the lattice.
+    Up to m + 1 points it is a simplex, up to 2m a cross-polytope: the largest possible separation,
+    with equal distances between all pairs or all but opposite ones, as between siblings in a tree.
+    For larger k it is the better of an optimised spherical code and the first points of a lattice;
+    beyond 410 points it is the lattice.
 
     Parameters
     ----------
@@ -69,24 +73,24 @@ def tight_code(k: int, m: int) -> Code:
 
 @cache
 def sparse_code(k: int, m: int, centred: bool) -> Code:
-    """Make a separated code of `k` points in R^m with as many zero coordinates as it can have.
+    """Compute a separated code of `k` points in R^m with as many zero coordinates as possible.
 
-    Points on the axes as long as they suffice, then those of a lattice, at equal length the ones
-    with fewer non-zero coordinates first.
+    The points are on the axes as long as these suffice, else they are those of a lattice, at equal
+    length those with fewer non-zero coordinates first.
 
     Parameters
     ----------
     k, m
         As for `tight_code`.
     centred
-        Put the first point at the origin, for a child that keeps its parent's direction.
+        Whether the first point is the origin, for a child with its parent's direction.
 
     Returns
     -------
     points
         Array [k, m], read-only, in ascending order of length.
     """
-    axes = 3 if m == 2 else 2 * m  # In the plane four points on the axes waste a third of the room.
+    axes = 3 if m == 2 else 2 * m  # In the plane a lattice is denser than four points on the axes.
     if k == 1:
         code = np.zeros((1, m))
     elif m == 1:
@@ -108,18 +112,21 @@ def extent(code: Code) -> float:
 
 
 def _frozen(code: Code) -> Code:
+    """Make a code read-only, since all callers share the cached one."""
     code = np.ascontiguousarray(code)
     code.setflags(write=False)
     return code
 
 
 def _line(k: int) -> Code:
+    """Equidistant points of a line, the middle first."""
     points = np.arange(k) - (k - 1) / 2
     return points[np.argsort(np.abs(points), kind="stable"), None].astype(np.float64)
 
 
 def _simplex(k: int, m: int) -> Code:
-    # Helmert's rows: the j-th axis sets point j against the j points before it.
+    """Compute the corners of a regular simplex."""
+    # Helmert's matrix: axis j separates point j from the j points before it.
     points = np.zeros((k, m))
     for j in range(1, k):
         points[:j, j - 1] = 1 / np.sqrt(2 * j * (j + 1))
@@ -128,6 +135,7 @@ def _simplex(k: int, m: int) -> Code:
 
 
 def _cross_polytope(k: int, m: int) -> Code:
+    """Two opposite points on each axis, the first `k` of them."""
     points = np.zeros((2 * m, m))
     axis = np.arange(m)
     points[2 * axis, axis] = np.sqrt(0.5)
@@ -143,20 +151,22 @@ def _lattice(k: int, m: int) -> Code:
 
 
 def _hexagonal(k: int) -> Code:
+    """At least `k` shortest points of A2 [CS99, ch. 4]."""
     reach = int(1.3 * np.sqrt(k)) + 4  # A disk of k points has radius about 0.53 √k.
     i, j = (c.ravel() for c in np.mgrid[-reach : reach + 1, -reach : reach + 1])
     return np.stack([i + j / 2, j * np.sqrt(0.75)], axis=1)
 
 
 def _checkerboard(k: int, m: int) -> Code:
-    """At least `k` shortest points of D_m: integer vectors of even sum, scaled to separation 1."""
+    """At least `k` shortest points of D_m, integer vectors of even sum [CS99, ch. 4]."""
+    # Squared lengths of such vectors are even: raise the bound until there are enough of them.
     bound = 0
     points = np.zeros((1, m), np.int8)
     while len(points) < k:
         bound += 2
         points = _integer_vectors(bound, m)
         points = points[points.sum(1, dtype=np.int64) % 2 == 0]
-    return points / np.sqrt(2)
+    return points / np.sqrt(2)  # The shortest difference, (1, 1, 0, …), gets the length 1.
 
 
 def _integer_vectors(bound: int, m: int) -> NDArray[np.int8]:
@@ -165,6 +175,7 @@ def _integer_vectors(bound: int, m: int) -> NDArray[np.int8]:
     values = np.arange(-reach, reach + 1, dtype=np.int8)
     points = np.zeros((1, 0), np.int8)
     length = np.zeros(1, np.int64)
+    # Append one coordinate at a time, and drop what exceeds the bound.
     for _ in range(m):
         longer = (length[:, None] + values.astype(np.int64) ** 2).ravel()
         keep = longer <= bound
@@ -177,21 +188,24 @@ def _integer_vectors(bound: int, m: int) -> NDArray[np.int8]:
 
 @cache
 def _optimised(k: int, m: int) -> Code:
-    """Make a spherical code and push its nearest pairs apart.
+    """Compute a spherical code by gradient descent on a soft maximum of the cosines [HM25, §4].
 
-    Gradient descent on a soft maximum of the cosines that hardens as it goes [HM25]. Positions are
-    rounded on the way, so that the last bits of one processor do not grow into another code.
+    The soft maximum approaches the maximum as the steps proceed. Positions are rounded after every
+    step, so that different last bits on another processor do not lead to another code.
     """
     points = np.random.default_rng([k, m]).standard_normal((k, m))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     for step in range(_STEPS):
         progress = step / _STEPS
+        # 1. Softmax weights of each point's neighbours; the nearest has the largest.
         cosine = points @ points.T
         np.fill_diagonal(cosine, -1)
         weight = np.exp((5 + 60 * progress) * (cosine - cosine.max(1, keepdims=True)))
         weight /= weight.sum(1, keepdims=True)
+        # 2. Direction of descent, tangent to the sphere.
         push = -(weight + weight.T) @ points
         push -= (push * points).sum(1, keepdims=True) * points
+        # 3. A step whose longest displacement decreases from 0.3 to 0.005, back on the sphere.
         longest = np.linalg.norm(push, axis=1).max()
         points += (0.3 * (1 - progress) + 0.005) / max(longest, 1e-12) * push
         points /= np.linalg.norm(points, axis=1, keepdims=True)

@@ -1,19 +1,22 @@
-r"""Refinement: as much radius per level as floating point can bear, found by measuring.
+r"""Refinement: the largest radius per level that improves measured neighbourhoods.
 
-Siblings at radius τL stand :math:`2τ + 2\log\sin(φ/2)` apart, where φ is the angle between their
-offsets. What a large family lacks in angle, a larger τ makes up for, everywhere at once: siblings
-move out past their parent, cousins out past the siblings, and distances come closer to the tree's.
-What ends this is precision, which a larger τ spends faster, and it ends in one lineage long before
-it does in another. No formula says where; so this is a search, and its yardstick is the quality of
-the points themselves:
+The distance of siblings at radius τL is :math:`2τ + 2\log\sin(φ/2)`, where φ is the angle between
+their offsets. In a large family the angles are small, and a larger τ compensates for this in all
+families at once: the distances of siblings become larger than the distance to their parent, those
+of cousins larger than those of siblings, and all come closer to tree distances. The limit of τ is
+precision: a larger τ needs more digits per level, and the digits end in some lineages long before
+they end in others. There is no formula for this limit, so it is searched for by measuring the
+quality of the points:
 
-- a *pass* multiplies τ and lays the directions out anew, with two things that `layout` alone does
-  without: coordinates too coarse for a whole code still hold siblings in *rows*, a whole number of
-  their spacings apart; and families are a little wider, for at a larger τ subtrees take less room;
-- the same taxa are compared with all others before and after. The pass is kept if no measure is
-  worse than at the start, none worse than so far by more than two standard errors, and a
-  neighbourhood is better than so far. Else the next ones take two to four steps at once, for a
-  single taxon out of luck should not end the climb, or, where precision has ended, half a step.
+- A *pass* multiplies τ and computes the directions again (`layout_in_layers`), with two differences
+  to `layout`: a coordinate too coarse for a whole code still holds siblings in *layers*, at whole
+  multiples of its spacing; and families are a little wider, because a larger τ makes subtrees
+  smaller.
+- The same taxa are compared with all others before and after. The pass is kept if no measure is
+  worse than at the start, no measure is worse than for the best points so far by more than two
+  standard errors, and a neighbourhood measure is better than for the best points so far. Otherwise
+  the next passes multiply τ by two to four steps at once, because one unlucky taxon should not end
+  the search. Where siblings coincide, precision has ended, and the next pass takes half a step.
 
 So no measure gets worse on the taxa compared. Radii stay proportional to depth.
 """
@@ -28,21 +31,31 @@ from poincare_taxa.evaluation._scan import Points
 from poincare_taxa.evaluation.rank_counts import scan_all, suits
 from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, scan
 from poincare_taxa.files.seeds import stream
-from poincare_taxa.layouts.tree import Layout, in_rows, largest_tau
+from poincare_taxa.layouts.tree import Layout, largest_tau, layout_in_layers
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["refine"]
 
 Measures = dict[str, NDArray[np.float64]]
-"""Of each taxon [Q], the larger the better in the mean; for "apart" a single number."""
+"""Values of each taxon compared [Q], whose mean should be large; "apart" has a single value."""
 
 _GROWTH = 1.2
+"""Factor of τ in one step."""
+
 _AHEAD = 4
-_SMALLEST = 1.02  # A step that is not worth the time it takes.
+"""Most steps that a pass takes at once."""
+
+_SMALLEST = 1.02
+"""Factor of τ below which the search ends."""
+
 _NEIGHBOURHOODS = ("precision", "ancestor", "ancestor rank", "neighbour")
+"""Measures of which one must improve for a pass to be kept."""
+
 _OTHERS = 100
+"""Taxa with which each of those compared forms triplets and distortions."""
+
 _TOLERATED = 1e-4
-"""Share of taxa that may stand exactly where a sibling stands, as long as every measure gains."""
+"""Share of taxa that may coincide with a sibling."""
 
 
 def refine(
@@ -53,32 +66,31 @@ def refine(
     queries: int = 256,
     seed: int = 0,
 ) -> Layout:
-    """Improve neighbourhoods, without worsening anything measured on the way.
+    """Improve neighbourhoods by a larger radius per level; no measure taken gets worse.
 
-    Directions are laid out anew, at a larger radius per level. The start is the yardstick: it gives
-    the first τ and the measures that a pass must beat, and where none does, it is returned, bit for
-    bit. So a trained start is kept or replaced, never blended.
+    Each pass computes all directions again. The first τ and the measures to exceed are those of the
+    given points. If no pass exceeds them, the given points are returned bit for bit: trained points
+    are kept or replaced, never changed in part.
 
     Parameters
     ----------
     taxonomy
-        The tree.
+        The taxonomy.
     points
-        Where to start: a `Layout`, or radius [n] and direction [n, dim] from elsewhere, float64 or
-        float32.
+        Points to improve: a `Layout`, or radius [n] and direction [n, dim], float64 or float32.
     passes
-        Proposals to make, at least 0.
+        Number of passes, at least 0.
     queries
-        Taxa compared with all taxa before and after each pass, at least 1: what a pass costs, and
-        what "not worse" rests on.
+        Number of taxa compared with all taxa before and after each pass, at least 1. The time of a
+        pass and the reliability of the comparison grow with it.
     seed
-        Of the layout's orientation of families and of the taxa compared.
+        Seed of the orientation of families and of the choice of taxa compared.
 
     Returns
     -------
     points
-        Radius, direction, and info: that of the start or the layout kept, and ``passes``, a list
-        with ``tau``, ``kept`` and the measures of each proposal, the start first.
+        Radius, direction, and info: that of the points kept, and ``passes``, a list with ``tau``,
+        ``kept`` and the measures of the given points and of each pass.
 
     Raises
     ------
@@ -109,26 +121,30 @@ def refine(
     tau = _radius_per_level(taxonomy, radius)
     best = Layout(radius, direction, {"tau": tau, **info})
     history = []
-    if taxonomy.max_depth > 0 and tau > 0 and passes:
+    if taxonomy.tree.max_depth > 0 and tau > 0 and passes:
         yardstick = _Yardstick(taxonomy, queries, seed)
         at_start = reached = yardstick(best)
         history.append({"tau": tau, "kept": True, **_means(reached)})
-        growth, ahead, largest = _GROWTH, 1, largest_tau(taxonomy, direction.dtype)
+        growth, ahead, largest = _GROWTH, 1, largest_tau(taxonomy.tree, direction.dtype)
         for _ in range(passes):
+            # 1. The next τ: `ahead` steps beyond the best one, within the largest radius.
             tau = min(best.info["tau"] * growth**ahead, largest)
             if growth < _SMALLEST or _solved(reached) or tau <= best.info["tau"]:
                 break
-            if any(one["tau"] == tau for one in history):  # At the largest radius already.
+            if any(one["tau"] == tau for one in history):  # The largest τ has been tried already.
                 growth = growth**0.5
                 continue
-            proposal = in_rows(taxonomy, direction.shape[1], tau, direction.dtype, seed)
+            # 2. Compute the layout of this τ and compare it.
+            proposal = layout_in_layers(taxonomy, direction.shape[1], tau, direction.dtype, seed)
             measures = yardstick(proposal)
             kept = _better(measures, reached, at_start)
             history.append({"tau": tau, "kept": kept, **_means(measures)})
-            ended = measures["apart"] < reached["apart"]
+            # 3. After a kept pass take one step; after an unlucky one, one more at once; where
+            #    siblings coincide, half a step.
+            precision_ended = measures["apart"] < reached["apart"]
             if kept:
                 best, reached, ahead = proposal, measures, 1
-            elif growth == _GROWTH and ahead < _AHEAD and tau < largest and not ended:
+            elif growth == _GROWTH and ahead < _AHEAD and tau < largest and not precision_ended:
                 ahead += 1
             else:
                 growth, ahead = growth**0.5, 1
@@ -136,13 +152,13 @@ def refine(
 
 
 def _radius_per_level(taxonomy: Taxonomy, radius: Tensor) -> float:
-    """τ of the best fit radius = τ · depth."""
-    depth = torch.tensor(taxonomy.depth, dtype=torch.float64)
+    """τ of the least-squares fit radius = τ · depth."""
+    depth = torch.tensor(taxonomy.tree.depth, dtype=torch.float64)
     return float(radius.double() @ depth / (depth @ depth).clamp(min=1))
 
 
 class _Yardstick:
-    """Measures of points over the same taxa every time."""
+    """Measures of points, over the same taxa at every call."""
 
     def __init__(self, taxonomy: Taxonomy, queries: int, seed: int) -> None:
         rng = stream(seed, "refinement")
@@ -160,13 +176,13 @@ class _Yardstick:
         at = Points(points.radius, points.direction)
         subject, nobody = Embedding(at), lambda done, total: None
         taxonomy = self.asked.taxonomy
-        together = _together(taxonomy, points.direction)
+        coincident = count_coincident(taxonomy.tree.parent, points.direction)
         if suits(at):
             found = scan_all(at, self.asked, self.queries, Clock(), nobody, torch.device("cpu"))
         else:
             found = scan(subject, self.asked, self.queries, Clock(), nobody)
         measures = {
-            "apart": np.array([-max(0.0, together - _TOLERATED * len(taxonomy))]),
+            "apart": np.array([-max(0.0, coincident - _TOLERATED * len(taxonomy))]),
             "precision": _each(found["precision"]),
             "ancestor": _each(found["ancestor AP"]),
             "ancestor rank": -_each(found["ancestor ranks"]),
@@ -180,46 +196,50 @@ class _Yardstick:
         return measures
 
 
-def _together(taxonomy: Taxonomy, direction: Tensor) -> int:
-    """Count the taxa that stand exactly where a sibling stands."""
-    rows = direction.numpy(force=True) + 0.0  # -0 is 0
+def count_coincident(parent: NDArray[np.int32], direction: Tensor) -> int:
+    """Count the rows whose direction equals that of a sibling, by a 64-bit hash of directions."""
+    # 1. Hash each direction: the sum of its coordinates' bits, mixed, times random odd numbers.
+    rows = direction.numpy(force=True) + 0.0  # -0 becomes 0
     bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
     weight = stream(0, "hash").integers(0, 2**63, direction.shape[1], np.uint64) | np.uint64(1)
     with np.errstate(over="ignore"):
-        mixed = (bits ^ bits >> np.uint64(32)) * weight  # Else two flipped signs cancel.
+        mixed = (bits ^ bits >> np.uint64(32)) * weight  # Else two changed signs would cancel.
         key = (mixed ^ mixed >> np.uint64(29)).sum(axis=1, dtype=np.uint64)
-    order = np.lexsort((key, taxonomy.parent))
-    key, parent = key[order], taxonomy.parent[order]
+    # 2. Sort siblings by their hash: equal ones become adjacent.
+    order = np.lexsort((key, parent))
+    key, parent = key[order], parent[order]
     same = (key[1:] == key[:-1]) & (parent[1:] == parent[:-1])
     return int(np.count_nonzero(np.append(same, False) | np.append(False, same)))
 
 
 def _each(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Make the mean over all that over what is not nan; 0 where nothing could be asked."""
+    """Rescale values so that their mean is that of the defined ones; nan becomes 0."""
     share = np.count_nonzero(~np.isnan(column)) / len(column)
     return np.nan_to_num(column) / max(share, 1 / len(column))
 
 
 def _means(measures: Measures) -> dict[str, float]:
+    """Mean of each measure."""
     return {name: float(each.mean()) for name, each in measures.items()}
 
 
 def _solved(measures: Measures) -> bool:
+    """Whether all neighbourhoods are perfect, so that no pass can improve them."""
     return all(measures[name].mean() == 1 for name in ("precision", "ancestor", "neighbour"))
 
 
 def _better(new: Measures, old: Measures, start: Measures) -> bool:
-    """Whether nothing is worse and a neighbourhood is better.
+    """Whether no measure is worse and a neighbourhood measure is better.
 
-    Not worse than at the start but for rounding of the sums; and not than so far by more than two
-    standard errors of the difference, a mean over the same taxa.
+    A measure is worse if it is below that of the start by more than rounding of the sums, or below
+    the old one by more than two standard errors of the mean difference over the same taxa.
     """
     rounding = 1e-12
     since_start = {name: new[name].mean() - start[name].mean() for name in new}
-    lately = {name: new[name] - old[name] for name in new}
-    error = {name: each.std() / max(len(each) - 1, 1) ** 0.5 for name, each in lately.items()}
+    gain = {name: new[name] - old[name] for name in new}
+    error = {name: each.std() / max(len(each) - 1, 1) ** 0.5 for name, each in gain.items()}
     return (
-        all(gain >= -rounding for gain in since_start.values())
-        and all(each.mean() >= -2 * error[name] - rounding for name, each in lately.items())
-        and any(lately[name].mean() > rounding for name in _NEIGHBOURHOODS)
+        all(total >= -rounding for total in since_start.values())
+        and all(each.mean() >= -2 * error[name] - rounding for name, each in gain.items())
+        and any(gain[name].mean() > rounding for name in _NEIGHBOURHOODS)
     )

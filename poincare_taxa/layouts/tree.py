@@ -1,32 +1,35 @@
-r"""Constructive embedding: a taxonomy's points without training, one vectorised step per level.
+r"""Constructive embedding: points of a taxonomy without training, one vectorised step per level.
 
 A node at depth L lies at radius r = τL. Its direction is its parent's plus a small offset of length
 about e^{-r} (r the parent's radius), taken from a separated code (`layouts.codes`). By the
-polar law of cosines
+polar law of cosines ([R19] theorem 3.5.3; equation (1) of `geometry.polar`)
 
 .. math:: \sinh^2\tfrac d2 = \sinh^2\tfrac{r_1-r_2}2 + \sinh r_1 \sinh r_2 \tfrac{|u_1-u_2|^2}4
 
-two nodes whose directions differ by 2e^{-r} are as far apart as if their paths met at radius r:
-distance is τ times the tree's. How well that holds depends on τ, and τ is limited by the
-floating-point numbers that hold the offsets, so the offsets are laid where these are finest.
+two nodes whose directions differ by 2e^{-r} are at the distance of two nodes whose paths from the
+root separate at radius r: distance is τ times the tree distance. How well this holds depends on τ.
+The largest τ is limited by the floating-point numbers that hold the offsets, so every offset is put
+on the coordinates with the finest spacing.
 
-**Where floating-point precision goes.** A coordinate x resolves offsets down to eps·|x|, so one
-that is still zero resolves everything. All directions therefore start at a pole (1, 0, …, 0), whose
-other coordinates are untouched, and a step touches as few as it needs:
+**Use of floating-point precision.** A coordinate x resolves offsets down to eps·|x|, so a
+coordinate that is still zero resolves offsets of any size. All directions therefore start at a pole
+(1, 0, …, 0), whose other coordinates are zero, and a step changes as few of them as it needs:
 
-- an only child, and in a tall subtree the child that holds most of it, keep the parent's direction;
+- an only child has its parent's direction; so has, in a tall subtree, the child with the largest
+  share of it;
 - in a tall subtree, one whose levels span more than one mantissa, siblings are put on single axes
-  (sparse codes), preferring axes touched so far above that they neither clash with the last few
-  offsets nor have run out of digits, then untouched ones;
-- elsewhere codes are as tight as possible, over the axes that recent offsets used least.
+  (sparse codes). The axes chosen first were last changed many levels above, so that they neither
+  collide with the last few offsets nor have used up their digits; then come unchanged axes;
+- elsewhere codes are as compact as possible, over the axes that recent offsets used least.
 
-Coordinates too coarse for a family are left as they are, bit for bit: directions are never
-renormalised unless their length is off by more than a few eps. So 2^{-24} of float32 limits the
-span of *one coordinate*, not of the tree: see docs/numerics.md.
+Coordinates too coarse for a family are left as they are, bit for bit: directions are not
+normalised again unless their length is off by more than a few eps. So the 2^{-24} of float32 limits
+the range of *one coordinate*, not the depth of the tree: see docs/numerics.md.
 
 Sources: [Sar11] Sarkar 2011 (children on a circle around the parent); [SDGR18] Sala, De Sa, Gu & Ré
-2018, §3 (in n dimensions, by spherical codes); the nesting of directions and the bookkeeping of
-precision are this library's.
+2018, §3 (in n dimensions, by spherical codes); [R19] Ratcliffe, *Foundations of Hyperbolic
+Manifolds*, 3rd ed. 2019. The nesting of directions and the choice of coordinates by their precision
+are this library's.
 """
 
 import warnings
@@ -38,58 +41,65 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.layouts.codes import extent, sparse_code, tight_code
+from poincare_taxa.layouts.codes import Code, extent, sparse_code, tight_code
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
-__all__ = ["Layout", "layout"]
+__all__ = ["Layout", "largest_tau", "layout", "layout_in_layers"]
 
 _SPREAD = 0.45
-"""Reach of a compact family's offsets, in units of 2e^{-r}: siblings are then 2τ apart, as in the
-tree, and a child's subtree (which reaches e^{-τ} times as far) stays clear of its siblings'."""
+"""Extent of a compact family's offsets, in units of 2e^{-r}. Siblings then have the distance 2τ, as
+in the tree, and a child's subtree, whose extent is e^{-τ} times this one, does not overlap its
+siblings' subtrees."""
 
-_SPREAD_REFINED = 0.5
-"""The same for `in_rows`: where e^{-τ} is small, subtrees leave families more room. Wider still,
-and members of a genus stand farther apart, next to other distances, than in the tree."""
+_SPREAD_LAYERED = 0.5
+"""The same for `layout_in_layers`: its larger τ makes subtrees smaller, which leaves families more
+room. At a larger extent, members of a genus would be farther apart, relative to other distances,
+than in the tree."""
 
 _WIDEST = 2.0
-"""How much further a huge family may reach to keep its separation. Beyond that it thins out."""
+"""Factor by which a large family may exceed its extent to keep its separation. A still larger
+family has a smaller separation instead."""
 
 _ROOT_SPREAD, _WIDEST_ANGLE = 2.0, 2.2
-"""Angles in radians at which the root's children stand from the pole: all around the sphere, for
-paths that meet at radius 0 meet at an angle of π."""
+"""Angles in radians between the root's children and the pole. They cover the whole sphere, since
+paths that separate at radius 0 do so at an angle of π."""
 
 _HEAVY = 0.5
-"""A child with more than this share of a tall family's subtree keeps the family's direction."""
+"""In a tall subtree, a child with more than this share of it keeps the parent's direction."""
 
 _FINE = 1 / 8
-"""A coordinate serves a family if its spacing is below this share of the siblings' separation."""
+"""A coordinate is fine enough for a family if its spacing is at most this share of the separation
+of siblings."""
 
-_RECENT = 8.0
-"""A coordinate this many times a family's reach was touched two or more levels above."""
+_OLD = 8.0
+"""A coordinate of more than this multiple of a family's extent was last changed two or more levels
+above."""
 
 _NEAR_POLE = 0.95
-"""Cosine of the angle to the pole up to which the sphere is taken for its tangent space there."""
+"""Cosine of the angle to the pole up to which the sphere is replaced by its tangent space there."""
 
 _RESERVE = 3.5
-"""Of a mantissa's nats, what `_FINE` and the finer separation of big families take."""
+"""Part of a mantissa, in nats, that `_FINE` and the smaller separation of large families use."""
 
 _MAX_RADIUS = {torch.float64: 320.0, torch.float32: 80.0}
-"""Where e^{-r} (float32) and the square of an offset in float64 arithmetic come near underflow."""
+"""Radius at which e^{-r} (float32), or the square of an offset in float64, nearly underflows."""
 
 _TOLERATED = 1e-3
-"""Share of taxa without a direction of their own above which a smaller τ is tried."""
+"""Share of unresolved taxa above which a smaller τ is tried."""
 
 
 class Layout(NamedTuple):
-    """Points of a taxonomy's nodes in polar coordinates, and how they were made."""
+    """Points of a taxonomy's nodes in polar coordinates, and how they were computed."""
 
     radius: Tensor
     """Hyperbolic distance from the origin, [n]; strictly increasing in depth."""
     direction: Tensor
-    """Unit vectors, [n, dim]. Unit to 16 eps and not further: their last bits carry the leaves."""
+    """Unit vectors, [n, dim], of length 1 to 16 eps: normalising them again would change the last
+    bits, which separate leaves."""
     info: dict[str, Any]
-    """``tau``; ``unresolved``, the number of nodes that share their parent's direction because no
-    coordinate was fine enough to tell siblings apart."""
+    """``tau``, the radius per level; ``unresolved``, the number of nodes that share their parent's
+    direction because no coordinate was fine enough to separate siblings."""
 
 
 def layout(
@@ -100,7 +110,7 @@ def layout(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
 ) -> Layout:
-    """Place every node so that distance is proportional to tree distance, without training.
+    """Compute a point for every node so that distance is proportional to tree distance.
 
     Parameters
     ----------
@@ -109,13 +119,14 @@ def layout(
     dim
         Number of coordinates of a direction, at least 2.
     tau
-        Radius per level, > 0. By default 0.85 + 3 / (dim - 1), which gives large families the room
-        that few dimensions deny them, or less where the tree is too deep for `dtype`: no radius
-        beyond 320 (float64) or 80 (float32), and as few unresolved nodes as possible.
+        Radius per level, > 0. By default 0.85 + 3 / (dim - 1), a larger radius where few dimensions
+        leave large families little room. The default is less where the tree is too deep for
+        `dtype`: no radius exceeds 320 (float64) or 80 (float32), and τ decreases while that
+        clearly lowers the number of unresolved nodes.
     dtype
-        Of the result, ``torch.float64`` or ``torch.float32``.
+        Dtype of the result, ``torch.float64`` or ``torch.float32``.
     seed
-        For the orientation of families.
+        Seed of the orientation of families.
 
     Returns
     -------
@@ -125,14 +136,14 @@ def layout(
     Warns
     -----
     UserWarning
-        If more than one in a thousand nodes share their siblings' direction, or depth and `dtype`
-        leave less than half the default radius per level.
+        If more than one in a thousand nodes share their siblings' direction, or τ is less than
+        half of its default because of depth and `dtype`.
 
     Raises
     ------
     ValueError
-        If `dim` < 2, `dtype` is another one, or `tau` is not positive or takes the deepest node
-        beyond the largest radius.
+        If `dim` < 2, `dtype` is another one, or `tau` is not positive or gives the deepest node a
+        radius beyond the largest one.
 
     Examples
     --------
@@ -147,19 +158,19 @@ def layout(
         )
     if dtype not in _MAX_RADIUS:
         raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}")
-    deepest = max(taxonomy.max_depth, 1)
-    largest = largest_tau(taxonomy, dtype)
+    deepest = max(taxonomy.tree.max_depth, 1)
+    largest = largest_tau(taxonomy.tree, dtype)
     if tau is not None and not 0 < tau <= largest:
         raise ValueError(
             f"tau must be in (0, {largest:.4g}] for a tree {deepest} levels deep in {dtype}, "
             f"got {tau}"
         )
-    levels = list(_levels(taxonomy))
     wanted = _preferred(dim) if tau is None else tau
+    levels = list(_families_by_level(taxonomy.tree))
     if tau is not None:
-        direction, unresolved = _directions(taxonomy, levels, dim, tau, dtype, seed)
+        direction, unresolved = _directions(levels, dim, tau, dtype, seed)
     else:
-        tau, direction, unresolved = _fitted(taxonomy, levels, dim, largest, dtype, seed)
+        tau, direction, unresolved = _fitted(levels, dim, largest, dtype, seed)
     if unresolved > _TOLERATED * len(taxonomy):
         warnings.warn(
             f"{unresolved} of {len(taxonomy)} taxa share their siblings' direction: a tree "
@@ -170,51 +181,59 @@ def layout(
     elif tau < 0.5 * wanted:
         warnings.warn(
             f"a tree {deepest} levels deep gets radius {tau:.2g} per level in {dim} coordinates of "
-            f"{dtype}, where {_preferred(dim):.2g} keeps large families apart: expect blurred "
-            "neighbourhoods. Use more dimensions or float64.",
+            f"{dtype}, where large families need {_preferred(dim):.2g}: nearest neighbours will be "
+            "less accurate. Use more dimensions or float64.",
             stacklevel=2,
         )
-    return Layout(
-        radius=tau * torch.tensor(taxonomy.depth, dtype=dtype),
-        direction=torch.from_numpy(direction),
-        info={"tau": tau, "unresolved": unresolved},
-    )
+    return _as_layout(taxonomy.tree, tau, direction, unresolved)
 
 
-def in_rows(taxonomy: Taxonomy, dim: int, tau: float, dtype: torch.dtype, seed: int) -> Layout:
-    """Lay out as `layout` does, but wider, and on coarse coordinates too: see `refinement`."""
-    levels = list(_levels(taxonomy))
-    direction, unresolved = _directions(taxonomy, levels, dim, tau, dtype, seed, rows=True)
-    radius = tau * torch.tensor(taxonomy.depth, dtype=dtype)
-    return Layout(radius, torch.from_numpy(direction), {"tau": tau, "unresolved": unresolved})
+def layout_in_layers(
+    taxonomy: Taxonomy, dim: int, tau: float, dtype: torch.dtype, seed: int
+) -> Layout:
+    """Compute a layout with wider families than `layout` and siblings on coarse coordinates too.
+
+    `refinement` proposes such layouts; see `_layered_axes`. Arguments and result are those of
+    `layout`; no argument is checked.
+    """
+    levels = list(_families_by_level(taxonomy.tree))
+    direction, unresolved = _directions(levels, dim, tau, dtype, seed, layered=True)
+    return _as_layout(taxonomy.tree, tau, direction, unresolved)
 
 
-def largest_tau(taxonomy: Taxonomy, dtype: torch.dtype) -> float:
-    """Radius per level that takes the deepest node to the largest radius of a dtype."""
-    return _MAX_RADIUS[dtype] / max(taxonomy.max_depth, 1)
+def largest_tau(tree: Tree, dtype: torch.dtype) -> float:
+    """Radius per level that gives the deepest node the largest radius of a dtype."""
+    return _MAX_RADIUS[dtype] / max(tree.max_depth, 1)
+
+
+def _as_layout(tree: Tree, tau: float, direction: NDArray[Any], unresolved: int) -> Layout:
+    directions = torch.from_numpy(direction)
+    radius = tau * torch.tensor(tree.depth, dtype=directions.dtype)
+    return Layout(radius, directions, {"tau": tau, "unresolved": unresolved})
 
 
 def _preferred(dim: int) -> float:
-    """τ that neighbourhoods on NCBI need; few dimensions crowd large families (docs/quality.md)."""
+    """τ that large families of the NCBI taxonomy need in few dimensions (docs/quality.md)."""
     return 0.85 + 3 / (dim - 1)
 
 
 def _fitted(
-    taxonomy: Taxonomy,
-    levels: "list[_Level]",
-    dim: int,
-    largest: float,
-    dtype: torch.dtype,
-    seed: int,
+    levels: "list[_Level]", dim: int, largest: float, dtype: torch.dtype, seed: int
 ) -> tuple[float, NDArray[Any], int]:
-    """Directions for the largest τ, from the default down, that leaves few nodes unresolved."""
+    """Decrease τ from its default while this clearly lowers the number of unresolved nodes.
+
+    Returns
+    -------
+    tau, direction, unresolved
+        τ, and what `_directions` returns for it.
+    """
     tau = min(_preferred(dim), largest)
-    best = (tau, *_directions(taxonomy, levels, dim, tau, dtype, seed))
+    best = (tau, *_directions(levels, dim, tau, dtype, seed))
     for _ in range(4):
-        if best[2] <= _TOLERATED * len(taxonomy):
+        if best[2] <= _TOLERATED * len(best[1]):
             break
         tau *= 0.8
-        candidate = (tau, *_directions(taxonomy, levels, dim, tau, dtype, seed))
+        candidate = (tau, *_directions(levels, dim, tau, dtype, seed))
         if candidate[2] > 0.7 * best[2]:
             break
         best = candidate
@@ -222,28 +241,38 @@ def _fitted(
 
 
 class _Level(NamedTuple):
-    """The families whose parents share a depth; children in families, larger subtrees first."""
+    """Families whose parents have one depth. Children: family by family, larger subtrees first."""
 
-    parent: NDArray[np.int64]  # [f]
-    child: NDArray[np.int64]  # [c]
-    family: NDArray[np.int64]  # [c] index into parent
-    first: NDArray[np.int64]  # [f] index of a family's first child
-    children: NDArray[np.int64]  # [f] how many
-    heavy: NDArray[np.bool_]  # [f] the first child holds most of the subtree
-    bottom: NDArray[np.int64]  # [f] depth of the deepest parent in the subtree
+    parent: NDArray[np.int64]
+    """[f] row of each parent."""
+    child: NDArray[np.int64]
+    """[c] row of each child."""
+    family: NDArray[np.int64]
+    """[c] index of each child's parent in `parent`."""
+    first: NDArray[np.int64]
+    """[f] index of each family's first child in `child`."""
+    children: NDArray[np.int64]
+    """[f] number of children."""
+    heavy: NDArray[np.bool_]
+    """[f] whether the first child's subtree exceeds the share `_HEAVY` of the family's."""
+    bottom: NDArray[np.int64]
+    """[f] depth of the deepest parent in the subtree."""
 
 
-def _levels(taxonomy: Taxonomy) -> Iterator[_Level]:
-    depth, parent = taxonomy.depth, taxonomy.parent
-    size = taxonomy.end - np.arange(len(taxonomy))
+def _families_by_level(tree: Tree) -> Iterator[_Level]:
+    """Group the children of a tree by the depth of their parents, from the root downwards."""
+    depth, parent, size = tree.depth, tree.parent, tree.subtree_size
+    # Rows of each depth from 1 on, in preorder, so that the children of one parent are adjacent.
     by_depth = np.argsort(depth, kind="stable")
-    bounds = np.searchsorted(depth[by_depth], np.arange(taxonomy.max_depth + 2))
-    rows = [by_depth[bounds[d] : bounds[d + 1]] for d in range(1, taxonomy.max_depth + 1)]
+    bounds = np.searchsorted(depth[by_depth], np.arange(tree.max_depth + 2))
+    rows = [by_depth[bounds[d] : bounds[d + 1]] for d in range(1, tree.max_depth + 1)]
+    # From the leaves upwards: the deepest inner node of each subtree.
     bottom = np.where(size > 1, depth, 0).astype(np.int64)
-    for nodes in reversed(rows):  # Rows of a level are sorted by parent: preorder.
+    for nodes in reversed(rows):
         first = np.flatnonzero(np.diff(parent[nodes], prepend=-2))
         above = parent[nodes[first]]
         bottom[above] = np.maximum(bottom[above], np.maximum.reduceat(bottom[nodes], first))
+    # From the root downwards: each family's children, by size of their subtrees.
     for nodes in rows:
         child = nodes[np.lexsort((-size[nodes], parent[nodes]))]
         first = np.flatnonzero(np.diff(parent[child], prepend=-2))
@@ -261,35 +290,43 @@ def _levels(taxonomy: Taxonomy) -> Iterator[_Level]:
 
 
 def _directions(
-    taxonomy: Taxonomy,
     levels: list[_Level],
     dim: int,
     tau: float,
     dtype: torch.dtype,
     seed: int,
-    rows: bool = False,
+    layered: bool = False,
 ) -> tuple[NDArray[Any], int]:
-    """Directions [n, dim] in the dtype that will hold them, and the number of unresolved nodes.
+    """Directions [n, dim] of a dtype, and the number of unresolved nodes.
 
-    With `rows`, families use coarse coordinates too; see `_in_rows`.
+    With `layered`, families are wider and use coarse coordinates too; see `_layered_axes`.
     """
-    direction = np.zeros((len(taxonomy), dim), torch.empty(0, dtype=dtype).numpy().dtype)
-    direction[0] = _pole(dim)
+    n = 1 + sum(len(level.child) for level in levels)
+    direction = np.zeros((n, dim), torch.empty(0, dtype=dtype).numpy().dtype)
+    direction[0, 0] = 1  # The pole: all other coordinates of the root are 0.
     rng = np.random.default_rng(seed)
     unresolved = 0
     for depth, level in enumerate(levels):
         if (level.children == 1).all():
             direction[level.child] = direction[level.parent]
             continue
-        offset, lost = _offsets(level, direction[level.parent], depth, tau, rng, rows)
-        direction[level.child] = _move(direction[level.parent][level.family], offset, rows)
+        offset, lost = _offsets(level, direction[level.parent], depth, tau, rng, layered)
+        direction[level.child] = _move(direction[level.parent][level.family], offset, layered)
         unresolved += lost
     return direction, unresolved
 
 
-def _pole(dim: int) -> NDArray[np.float64]:
-    """Direction of the root: all coordinates but one untouched."""
-    return np.eye(1, dim)[0]
+class _Axes(NamedTuple):
+    """The coordinates on which each family of a level puts its children."""
+
+    fine: NDArray[np.bool_]
+    """[f, m] coordinates that are fine enough for the family's separation."""
+    layers: NDArray[np.int64]
+    """[f] number of layers of siblings on one coarse coordinate; 1 where there are none."""
+    step: NDArray[np.float64]
+    """[f] offset from layer to layer."""
+    coarse: NDArray[np.int64]
+    """[f] the coordinate of the layers."""
 
 
 def _offsets(
@@ -298,122 +335,153 @@ def _offsets(
     depth: int,
     tau: float,
     rng: np.random.Generator,
-    in_rows: bool,
+    layered: bool,
 ) -> tuple[NDArray[np.float64], int]:
-    """Offsets [c, dim - 1] of a level's children from the pole's tangent space."""
+    """Offsets of a level's children in the tangent space of the pole, of dimension m = dim - 1.
+
+    Parameters
+    ----------
+    level, above
+        The families, and the directions of their parents, [f, dim].
+    depth, tau
+        Depth of the parents, and radius per level.
+    rng
+        Source of the orientation of families.
+    layered
+        As in `_directions`.
+
+    Returns
+    -------
+    offset
+        [c, m]; `_move` applies them to the parents' directions.
+    unresolved
+        Number of siblings that have no offset because no coordinate is fine enough.
+    """
     families, dim = above.shape
     m = dim - 1
-    spread = _SPREAD_REFINED if in_rows else _SPREAD
+    spread = _SPREAD_LAYERED if layered else _SPREAD
     unit = 2 * spread * np.exp(-tau * depth) if depth else _ROOT_SPREAD
-    # A family's reach and separation, before its code is known: k points fill R^m to k^{1/m}.
-    roughly = np.maximum(0.7, 0.7 * (level.children / 2) ** (1 / m))
-    separation = unit * np.clip(roughly / 0.8, 1, _WIDEST) / roughly
 
-    touched = np.abs(above[:, 1:])
-    spacing = np.spacing(touched).astype(np.float64)
-    serves = spacing <= _FINE * separation[:, None]
-    rows = np.ones(families, np.int64)
-    step, coarse = np.zeros(families), np.zeros(families, np.int64)
-    if in_rows:
-        serves, rows, step, coarse = _in_rows(
-            level.children, spacing, np.where(above[:, 0] > _NEAR_POLE, 1, 2), unit
-        )
-    dimensions = serves.sum(1)
+    # 1. Coordinates that can hold the family's offsets.
+    changed = np.abs(above[:, 1:])
+    spacing = np.spacing(changed).astype(np.float64)
+    if layered:
+        grains = np.where(above[:, 0] > _NEAR_POLE, 1, 2)
+        axes = _layered_axes(level.children, spacing, grains, unit)
+    else:
+        axes = _fine_axes(level.children, spacing, unit)
+    dimensions = axes.fine.sum(1)
+
+    # 2. Tall families, whose levels below span more than a mantissa, and those among them whose
+    #    first child keeps the parent's direction.
     mantissa = -np.log(np.finfo(above.dtype).eps)
     tall = tau * (level.bottom - depth) > mantissa - _RESERVE
     centred = tall & level.heavy & (level.children > 1)
 
-    # Axes in the order in which a family takes them; ties at random.
-    with np.errstate(divide="ignore"):
-        scale = np.log(touched.astype(np.float64) / unit)
-    tie = rng.random((families, m))
-    old = scale > np.log(_RECENT)
-    fresh = touched == 0
-    sparing = np.where(
-        old, -1 / (1 + np.abs(scale)), np.where(fresh, tie, 2 - 1 / (1 + np.abs(scale)))
-    )
-    least_used = np.maximum(scale, np.log(1e-6)) + 0.01 * tie
-    order = np.argsort(
-        np.where(serves, np.where(tall[:, None], sparing, least_used), np.inf),
-        axis=1,
-        kind="stable",
-    )
+    # 3. Order and orientation of each family's axes.
+    order = _axis_order(changed, unit, rng.random((families, m)), tall, axes.fine)
     sign = rng.integers(0, 2, (families, m)) * 2.0 - 1
 
+    # 4. Codes. Families of one kind share a code, each with its own axes and signs.
     offset = np.zeros((len(level.child), m))
     kinds, kind = np.unique(
-        np.stack([level.children, dimensions, tall, centred, rows], axis=1),
+        np.stack([level.children, dimensions, tall, centred, axes.layers], axis=1),
         axis=0,
         return_inverse=True,
     )
     members = np.split(np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind))[:-1])
-    for (k, usable, sparse, centre, count), family in zip(kinds.tolist(), members, strict=True):
-        if k == 1 or (usable == 0 and count == 1):
+    for (k, usable, sparse, centre, layers), family in zip(kinds.tolist(), members, strict=True):
+        if k == 1 or (usable == 0 and layers == 1):
             continue
-        rank = np.arange(k)
-        rows_of = level.first[family][:, None] + rank
-        if count > 1:  # The middle row first, then on either side in turn.
-            row = rank % count
-            row = np.where(row % 2, row + 1, -row) // 2
-            offset[rows_of, coarse[family, None]] = row * step[family, None]
+        nth = np.arange(k)
+        places = level.first[family][:, None] + nth  # [families of this kind, k]
+        if layers > 1:  # The middle layer comes first, then those on either side in turn.
+            layer = nth % layers
+            layer = np.where(layer % 2, layer + 1, -layer) // 2
+            offset[places, axes.coarse[family, None]] = layer * axes.step[family, None]
             if usable == 0:
                 continue
-            code = tight_code(-(-k // count), usable)[rank // count]
+            code = tight_code(-(-k // layers), usable)[nth // layers]
         else:
             code = sparse_code(k, usable, bool(centre)) if sparse else tight_code(k, usable)
-        reach = extent(code) or 1.0
-        code = code * (min(unit * np.clip(reach / 0.8, 1, _WIDEST), _WIDEST_ANGLE) / reach)
-        axes = order[family, :usable]
-        turned = code * sign[family[:, None], axes][:, None, :]
-        offset[rows_of[:, :, None], axes[:, None, :]] = turned
-    together = level.children - np.where(rows > 1, rows, 0)
-    return offset, int(together[(dimensions == 0) & (level.children > 1)].sum())
+        used = order[family, :usable]
+        turned = _scaled(code, unit) * sign[family[:, None], used][:, None, :]
+        offset[places[:, :, None], used[:, None, :]] = turned
+    alike = level.children - np.where(axes.layers > 1, axes.layers, 0)
+    return offset, int(alike[(dimensions == 0) & (level.children > 1)].sum())
 
 
-def _in_rows(
+def _fine_axes(children: NDArray[np.int64], spacing: NDArray[np.float64], unit: float) -> _Axes:
+    """Coordinates fine enough for each family, if its code used all of them; no layers."""
+    m = spacing.shape[1]
+    # Extent of a code of separation 1 before the code is known: k points fill R^m to k^{1/m}.
+    roughly = np.maximum(0.7, 0.7 * (children / 2) ** (1 / m))
+    separation = unit * np.clip(roughly / 0.8, 1, _WIDEST) / roughly
+    families = len(children)
+    return _Axes(
+        fine=spacing <= _FINE * separation[:, None],
+        layers=np.ones(families, np.int64),
+        step=np.zeros(families),
+        coarse=np.zeros(families, np.int64),
+    )
+
+
+def _layered_axes(
     children: NDArray[np.int64],
     spacing: NDArray[np.float64],
     grains: NDArray[np.int64],
     unit: float,
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Which coordinates serve each family, and rows on the best of those that do not.
+) -> _Axes:
+    """Coordinates fine enough for each family, and layers on the best one of the others.
 
-    A family has only as many dimensions as serve it, and lies the closer the fewer they are: here a
-    coordinate must be fine enough for *that* separation. On the finest of the others siblings
-    stand in rows, at whole multiples of its spacing, which floating point holds exactly; of twice
-    its spacing far from the pole, where a step along one coordinate turns into steps along two.
+    A family has only as many dimensions as it has fine coordinates, and the fewer they are, the
+    smaller its separation: here a coordinate must be fine enough for *that* separation. On the
+    finest of the other coordinates siblings are put in layers, at whole multiples of its spacing,
+    which floating point represents exactly. Far from the pole the layers are at multiples of twice
+    the spacing, because there `_move` distributes a step over two coordinates.
 
-    Returns
-    -------
-    serves, rows, step, axis
-        [f, m]; the number of rows, 1 for none; the offset from row to row; the coordinate.
+    Parameters
+    ----------
+    children
+        Number of children of each family, [f].
+    spacing
+        Distance to the next larger number at each coordinate of the parents, [f, m].
+    grains
+        Spacings from layer to layer, at least: 1 near the pole, 2 elsewhere, [f].
+    unit
+        Extent of a compact family.
     """
     m = spacing.shape[1]
+    # 1. The largest number d of dimensions such that d coordinates are fine enough for the
+    #    separation of a code in d dimensions.
     finest = np.sort(spacing, axis=1)
     fine_enough = np.zeros(len(children))
     for d in range(1, m + 1):
         needed = _FINE * _separation(children, d, unit)
         fine_enough = np.where(finest[:, d - 1] <= needed, needed, fine_enough)
-    serves = spacing <= fine_enough[:, None]
-    dimensions = serves.sum(1)
+    fine = spacing <= fine_enough[:, None]
+    dimensions = fine.sum(1)
 
-    others = np.where(serves, np.inf, spacing)
-    axis = others.argmin(1)
+    # 2. The finest of the other coordinates, where its spacing fits into the family at all.
+    others = np.where(fine, np.inf, spacing)
+    coarse = others.argmin(1)
     grain = others.min(1) * grains
     fits = np.isfinite(grain) & (grain < unit)
     grain = np.where(fits, grain, unit)
+
+    # 3. Layers as far apart as siblings are in one dimension more, as many as the extent allows.
     step = np.maximum(1, np.round(_separation(children, dimensions + 1, unit) / grain)) * grain
     reach = 0.8 * _WIDEST * unit
     most = np.where(dimensions == 0, children, np.ceil(children**0.7))
-    rows = np.minimum(2 * np.floor(reach / step) + 1, most).astype(np.int64)
+    layers = np.minimum(2 * np.floor(reach / step) + 1, most).astype(np.int64)
     wanted = np.where(dimensions == 0, children > 1, children > 3)
-    return serves, np.where(fits & wanted & (rows > 1), rows, 1), step, axis
+    return _Axes(fine, np.where(fits & wanted & (layers > 1), layers, 1), step, coarse)
 
 
 def _separation(
     children: NDArray[np.int64], dimensions: int | NDArray[np.int64], unit: float
 ) -> NDArray[np.float64]:
-    """Estimate how far apart siblings are in a number of dimensions: k points fill k^{1/d}."""
+    """Estimate the separation of siblings in d dimensions: k points fill R^d to k^{1/d}."""
     dimensions = np.broadcast_to(dimensions, children.shape)
     line = np.maximum(0.5, (children - 1) / 2)
     roughly = np.where(
@@ -422,18 +490,47 @@ def _separation(
     return unit * np.clip(roughly / 0.8, 1, _WIDEST) / roughly
 
 
+def _axis_order(
+    changed: NDArray[Any],
+    unit: float,
+    tie: NDArray[np.float64],
+    tall: NDArray[np.bool_],
+    fine: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Order in which each family uses its axes [f, m], ties at random; coarse axes come last.
+
+    Tall families prefer axes that were changed long ago, the nearest in scale first, then unchanged
+    ones, then those changed recently. Other families prefer the axes with the smallest coordinate.
+    """
+    with np.errstate(divide="ignore"):
+        scale = np.log(changed.astype(np.float64) / unit)
+    old, unchanged = scale > np.log(_OLD), changed == 0
+    sparing = np.where(
+        old, -1 / (1 + np.abs(scale)), np.where(unchanged, tie, 2 - 1 / (1 + np.abs(scale)))
+    )
+    least_used = np.maximum(scale, np.log(1e-6)) + 0.01 * tie
+    preference = np.where(tall[:, None], sparing, least_used)
+    return np.argsort(np.where(fine, preference, np.inf), axis=1, kind="stable")
+
+
+def _scaled(code: Code, unit: float) -> Code:
+    """Scale a code to a family's extent: `unit`, or up to `_WIDEST` times that for large codes."""
+    reach = extent(code) or 1.0
+    return code * (min(unit * np.clip(reach / 0.8, 1, _WIDEST), _WIDEST_ANGLE) / reach)
+
+
 def _move(
     direction: NDArray[Any], offset: NDArray[np.float64], keep_axes: bool = False
 ) -> NDArray[Any]:
     """Move directions [c, dim] by offsets [c, dim - 1] that are tangent at the pole.
 
-    With `keep_axes`, an offset near the pole changes its own coordinates and no other but the
-    first, where a reflection would mix a fine coordinate with a coarse one.
+    With `keep_axes`, an offset near the pole changes only its own coordinates and the first one. A
+    reflection would add a fine coordinate to a coarse one there.
     """
     u = direction.astype(np.float64)
     step = np.concatenate([np.zeros((len(u), 1)), offset], axis=1)
-    # The reflection that takes the pole to u takes the pole's tangent space to u's and leaves
-    # coordinates alone in which u is zero.
+    # 1. The reflection that maps the pole to u maps the pole's tangent space to that of u, and
+    #    changes no coordinate in which u is zero.
     mirror = -u
     mirror[:, 0] += 1
     length = (mirror**2).sum(1)
@@ -445,10 +542,12 @@ def _move(
         step[near, 1:] = offset[near]
         step[near, 0] = -(u[near, 1:] * offset[near]).sum(1) / u[near, 0]
 
+    # 2. A short step is added to the stored directions: coordinates without it keep their bits.
     moved = direction + step.astype(direction.dtype)
+    # 3. A step too long to be added follows the great circle, and its end is normalised.
     eps = np.finfo(direction.dtype).eps
     long = np.abs((moved.astype(np.float64) ** 2).sum(1) - 1) > 16 * eps
-    if long.any():  # Too large a step to add: follow the great circle, and normalise.
+    if long.any():
         angle = np.linalg.norm(step[long], axis=1)[:, None]
         turned = u[long] * np.cos(angle) + step[long] * np.sinc(angle / np.pi)
         moved[long] = turned / np.linalg.norm(turned, axis=1, keepdims=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import convert, polar
-from poincare_taxa.layouts.tree import in_rows, layout
+from poincare_taxa.layouts.tree import layout, layout_in_layers
 from poincare_taxa.model import storage
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
@@ -259,7 +259,7 @@ def _initialisation(saved: _Saved) -> str:
         raise _NothingToCompareError("not made by a layout from recorded settings")
     dim, dtype, seed = settings["dim"], _DTYPES[settings["dtype"]], settings["seed"]
     if any(proposal["kept"] for proposal in made.get("passes", [])[1:]):
-        again = in_rows(saved.taxonomy, dim, made["tau"], dtype, seed)
+        again = layout_in_layers(saved.taxonomy, dim, made["tau"], dtype, seed)
     else:
         again = layout(saved.taxonomy, dim, dtype=dtype, seed=seed)
     if again.direction.shape != saved.direction.shape:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from support.trees import taxonomies
 
 import poincare_taxa as pt
-from poincare_taxa.layouts.refinement import _better, _means, _together, _Yardstick, refine
-from poincare_taxa.layouts.tree import in_rows, largest_tau
+from poincare_taxa.layouts.refinement import _better, _means, _Yardstick, count_coincident, refine
+from poincare_taxa.layouts.tree import largest_tau, layout_in_layers
 
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 MORE_IS_BETTER = ("precision", "ancestor", "ancestor rank", "neighbour")
@@ -39,7 +39,7 @@ def test_refine__keeps_radius_a_multiple_of_depth_and_directions_unit(tax, dim, 
     tau = refined.info["tau"]
     depth = torch.tensor(tax.depth, dtype=dtype)
     assert torch.equal(refined.radius, tau * depth)
-    assert tau <= largest_tau(tax, dtype)
+    assert tau <= largest_tau(tax.tree, dtype)
     error = ((refined.direction.double() ** 2).sum(1) - 1).abs().max()
     assert error <= 17 * torch.finfo(dtype).eps  # 16, and the rounding of the sum
 
@@ -116,12 +116,12 @@ def test_better__lets_one_taxon_fall_back_but_not_behind_the_start():
 
 @pytest.mark.filterwarnings("ignore:.* taxa share:UserWarning")
 @pytest.mark.parametrize(("dtype", "tau"), [(torch.float32, 0.8), (torch.float64, 1.8)])
-def test_in_rows__holds_siblings_apart_where_no_coordinate_serves_all_of_them(dtype, tau):
+def test_layout_in_layers__holds_siblings_apart_where_no_coordinate_serves_all_of_them(dtype, tau):
     tax = broom(24, 60)
-    plain, rows = pt.layout(tax, 2, tau=tau, dtype=dtype), in_rows(tax, 2, tau, dtype, 0)
-    assert _together(tax, plain.direction) == 61
-    assert _together(tax, rows.direction) <= 32
-    assert rows.info["unresolved"] <= 16
+    plain, layers = pt.layout(tax, 2, tau=tau, dtype=dtype), layout_in_layers(tax, 2, tau, dtype, 0)
+    assert count_coincident(tax.tree.parent, plain.direction) == 61
+    assert count_coincident(tax.tree.parent, layers.direction) <= 32
+    assert layers.info["unresolved"] <= 16
 
 
 def test_refine__stops_where_precision_ends():
@@ -167,7 +167,7 @@ def test_embed__refine_is_recorded_and_a_number_is_the_number_of_passes(tmp_path
 
 @settings(max_examples=50, deadline=None)
 @given(tax=taxonomies(min_size=2), data=st.data())
-def test_together__counts_siblings_at_the_same_place(tax, data):
+def test_count_coincident__counts_siblings_at_the_same_place(tax, data):
     places = data.draw(st.lists(st.integers(0, 2), min_size=len(tax), max_size=len(tax)))
     direction = torch.tensor(places, dtype=torch.float64)[:, None] * torch.ones(3)
     counted = sum(
@@ -177,12 +177,12 @@ def test_together__counts_siblings_at_the_same_place(tax, data):
         )
         for i in range(len(tax))
     )
-    assert _together(tax, direction) == counted
+    assert count_coincident(tax.tree.parent, direction) == counted
 
 
-def test_together__tells_opposite_siblings_apart():
+def test_count_coincident__tells_opposite_siblings_apart():
     tax = pt.Taxonomy.from_parents([-1] + [0] * 40)
     points = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points[20:] = -points[:20]
     points[20:, 2] = points[:20, 2]
-    assert _together(tax, torch.cat([torch.zeros(1, 3).double(), points])) == 0
+    assert count_coincident(tax.tree.parent, torch.cat([torch.zeros(1, 3).double(), points])) == 0

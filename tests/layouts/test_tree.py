@@ -143,7 +143,7 @@ def random_deep_tree(n):
     ("n", "dim", "tau", "message"),
     [
         (300, 2, 1.5, "share their siblings' direction"),
-        (3000, 4, None, "expect blurred neighbourhoods"),
+        (3000, 4, None, "nearest neighbours will be less accurate"),
     ],
 )
 def test_layout__says_so_where_a_tree_is_too_deep_and_stays_finite(n, dim, tau, message):
