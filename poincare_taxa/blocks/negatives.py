@@ -367,5 +367,5 @@ def _forks(tree: TreeIndex) -> Tensor:
     """Nearest ancestor of each node that has another child too; the root where there is none."""
     parent = tree.parent.cpu().numpy().astype(np.int32)
     several = np.bincount(parent[1:], minlength=len(parent)) > 1
-    fork = preorder.climb(parent, several)[np.maximum(parent, 0)]
+    fork = preorder.nearest_marked(parent, several)[np.maximum(parent, 0)]
     return torch.from_numpy(fork).to(tree.device, torch.int64)

@@ -5,11 +5,11 @@
 | `taxonomy` | `Taxonomy`: a tree with ids, names, ranks, synonyms and old ids |
 | `tree` | `Tree`: the arrays of a rooted tree, and the arithmetic of its rows |
 | `lookup` | keys → rows: ids, old ids, names, synonyms, suggestions |
-| `edges` | tables of edges turned into tables of nodes, and what makes them no tree |
+| `edges` | tables of edges converted to tables of nodes; errors of tables that are no tree |
 | `columns` | columns of ids, names and ranks, and binary search in them |
-| `preorder` | preorder, heavy paths and climbing, for trees given as arrays of parents |
+| `preorder` | preorder, heavy paths and nearest marked ancestors, from arrays of parents |
 
-`readers` build a `Taxonomy`; what people call takes one, and what computes takes its `tree`.
+`readers` build a `Taxonomy`. Public functions take a `Taxonomy`; computations take its `tree`.
 """
 
 import lazy_loader

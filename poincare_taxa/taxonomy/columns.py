@@ -32,7 +32,7 @@ class TaxonomyError(ValueError):
 
 
 def id_column(ids: Any, dtype: pl.DataType | None = None) -> pl.Series:
-    """Ids as Int64 where all are whole numbers, else as String; or all as the `dtype` given."""
+    """Convert ids to Int64 where all are whole numbers, else to String; or to the given `dtype`."""
     column = as_series(ids).alias("id")
     if dtype is None:
         dtype = pl.Int64() if column.dtype.is_integer() else pl.String()
@@ -44,13 +44,13 @@ def id_column(ids: Any, dtype: pl.DataType | None = None) -> pl.Series:
 
 
 def parent_column(parents: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Ids of parents; null where there is none, or none that could be an id."""
+    """Convert ids of parents to a type; null where there is no value, or one that is no id."""
     column = parents.cast(dtype, strict=False)
     return column.set(column == "", None) if dtype == pl.String else column
 
 
 def as_series(values: Any) -> pl.Series:
-    """Make a column of whole numbers if all values are (or null), else of text."""
+    """Make a column of whole numbers if all values are whole numbers or null, else of text."""
     if isinstance(values, pl.Series):
         return values
     if not isinstance(values, np.ndarray):
@@ -63,7 +63,7 @@ def as_series(values: Any) -> pl.Series:
 
 
 def string_column(name: str, values: Any, n: int) -> pl.Series:
-    """Text of n nodes, null where empty; all null where `values` is None."""
+    """Make a column of text for n nodes, null where empty; all null where `values` is None."""
     if values is None:
         return pl.Series(name, [None], dtype=pl.String).new_from_index(0, n)
     column = pl.Series(name, values).cast(pl.String)
@@ -71,19 +71,19 @@ def string_column(name: str, values: Any, n: int) -> pl.Series:
 
 
 def rank_column(values: Any, n: int) -> pl.Series:
-    """Taxon ranks as an Enum of those that occur, in order of appearance."""
+    """Convert taxon ranks to an Enum of those that occur, in order of appearance."""
     column = string_column("taxon_rank", values, n).fill_null(NO_RANK)
     return column.cast(pl.Enum(column.unique(maintain_order=True)))
 
 
 def is_blank(column: pl.Series) -> NDArray[np.bool_]:
-    """Where a column is null or empty."""
+    """Mask of the rows in which a column is null or empty."""
     blank = column.is_null()
     return (blank | (column == "") if column.dtype == pl.String else blank).to_numpy()
 
 
 def as_id(key: Key, dtype: pl.DataType) -> Key | None:
-    """Read a key as an id of that type; None where it cannot be one."""
+    """Convert a key to an id of that type; None where this is impossible."""
     if dtype == pl.String:
         return str(key)
     number = int(key) if not isinstance(key, str) or re.fullmatch(r"-?\d{1,18}", key) else None
@@ -91,12 +91,12 @@ def as_id(key: Key, dtype: pl.DataType) -> Key | None:
 
 
 def label(key: Key, name: str | None) -> str:
-    """How messages call a taxon."""
+    """Name of a taxon in messages: its id and, where it has another, its scientific name."""
     return f"{key}" if name is None or name == str(key) else f"{key} {name!r}"
 
 
 def and_more(count: int) -> str:
-    """End of a list that was cut."""
+    """End of a shortened list: how many entries were left out."""
     return f", and {count} more" if count > 0 else ""
 
 
@@ -105,7 +105,7 @@ def and_more(count: int) -> str:
 
 @dataclass(frozen=True)
 class Index:
-    """A column sorted for binary search, and where each value stood; nulls are left out."""
+    """A column sorted for binary search, and the row of each value; nulls are left out."""
 
     values: pl.Series
     rows: NDArray[np.integer]
@@ -118,7 +118,7 @@ def sort(column: pl.Series) -> Index:
 
 
 def find(index: Index, wanted: pl.Series) -> NDArray[np.int64]:
-    """Row of each wanted value in a column of unique ones, int64 [k]; -1 where it is not there."""
+    """Row of each wanted value in a column of unique values, int64 [k]; -1 for absent values."""
     if len(index.values) == 0:
         return np.full(len(wanted), -1, np.int64)
     if wanted.dtype == pl.String:
@@ -137,6 +137,6 @@ def find_all(index: Index, value: Key) -> NDArray[np.integer]:
 
 
 def find_one(index: Index, value: Key) -> int | None:
-    """Row of a value in a column of unique ones."""
+    """Row of a value in a column of unique values; None for an absent value."""
     rows = find_all(index, value)
     return int(rows[0]) if len(rows) else None

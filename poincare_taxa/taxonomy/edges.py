@@ -1,4 +1,4 @@
-"""Tables of edges turned into tables of nodes, and what makes them no tree."""
+"""Tables of edges converted to tables of nodes, and errors of tables that are no tree."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -26,20 +26,26 @@ from poincare_taxa.taxonomy.columns import (
 )
 
 __all__ = [
+    "add_root",
+    "check_unique",
     "cycle_error",
     "edge_table",
-    "hang",
+    "find_root",
     "nodes_of_edges",
-    "put_root_above",
-    "refuse_duplicates",
-    "the_root",
+    "nodes_of_undirected_edges",
 ]
 
 
 def edge_table(
     edges: pl.DataFrame | NDArray[Any] | Iterable[Sequence[Key | None]],
 ) -> pl.DataFrame:
-    """Edges as a table whose ``child`` and ``parent`` have one type, Int64 or String."""
+    """Make a table whose ``child`` and ``parent`` have one type, Int64 or String.
+
+    Raises
+    ------
+    TaxonomyError
+        If there are no edges, or they are no pairs; with the row at fault where there is one.
+    """
     if isinstance(edges, pl.DataFrame):
         if missing := {"child", "parent"} - set(edges.columns):
             raise TaxonomyError(
@@ -68,9 +74,15 @@ def edge_table(
 
 
 def nodes_of_edges(table: pl.DataFrame, multi_parent: Literal["error", "first"]) -> pl.DataFrame:
-    """One row per node (``id``, ``parent``, …): children as listed, then parents that are none.
+    """Make one row per node (``id``, ``parent``, …): children as listed, then the other parents.
 
-    Column ``row`` is where the table first mentions the node as what it is.
+    Column ``row`` is the first row of the edges with the node as a child, or as a parent for those
+    that are no child.
+
+    Raises
+    ------
+    TaxonomyError
+        If a child is listed more than once and `multi_parent` is "error".
     """
     if multi_parent not in ("error", "first"):
         raise ValueError(f"multi_parent is 'error' or 'first'; got {multi_parent!r}")
@@ -84,6 +96,7 @@ def nodes_of_edges(table: pl.DataFrame, multi_parent: Literal["error", "first"])
 
 
 def _multi_parent_error(table: pl.DataFrame, first: pl.Series) -> TaxonomyError:
+    """Describe children that are listed more than once."""
     row = int(first.arg_min() or 0)
     repeated = table.filter(~first)["child"].unique(maintain_order=True)
     several = (
@@ -111,8 +124,8 @@ def _multi_parent_error(table: pl.DataFrame, first: pl.Series) -> TaxonomyError:
     )
 
 
-def put_root_above(nodes: pl.DataFrame, root: Key) -> tuple[pl.DataFrame, int]:
-    """Add a node above every root of a table of nodes; also return how many roots there were."""
+def add_root(nodes: pl.DataFrame, root: Key) -> tuple[pl.DataFrame, int]:
+    """Add a node above every root of a table of nodes; also return the former number of roots."""
     ids = nodes["id"]
     key = as_id(root, ids.dtype)
     if key is None or key in ids:
@@ -126,7 +139,7 @@ def put_root_above(nodes: pl.DataFrame, root: Key) -> tuple[pl.DataFrame, int]:
 
 
 def unused_id(ids: pl.Series) -> Key:
-    """Invent an id that no node has: the least natural number, or "root" and enough underscores."""
+    """Return an id that no node has: the least natural number, or "root" with underscores."""
     if ids.dtype == pl.String:
         key = "root"
         while key in ids:
@@ -137,10 +150,22 @@ def unused_id(ids: pl.Series) -> Key:
     return int(gap[0]) if len(gap) else len(taken)
 
 
-def hang(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
-    """Give an undirected tree its direction: nodes (``id``, ``parent``) in order of appearance."""
+def nodes_of_undirected_edges(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
+    """Direct the edges of an undirected tree away from its root.
+
+    Returns
+    -------
+    nodes
+        Columns ``id``, ``parent``, in order of appearance.
+
+    Raises
+    ------
+    TaxonomyError
+        If the root is no node, or the edges are no tree: loops, several parts, cycles.
+    """
     if root is None:
-        raise TaxonomyError("edges without direction need root=<id of the node to hang them from>")
+        raise TaxonomyError("edges without direction need root=<id of the node that is the root>")
+    # 1. Number the nodes in order of appearance, and find the root.
     ends = table.select("child", "parent").drop_nulls()
     ids = pl.Series("id", np.column_stack(list(ends)).ravel()).unique(maintain_order=True)
     ids = ids.cast(table["child"].dtype)
@@ -151,6 +176,7 @@ def hang(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
         raise TaxonomyError(
             f"root {root!r} is no node of these edges; it must be one of them, such as {ids[0]!r}"
         )
+    # 2. Distinct edges, each with the smaller number first; a tree has n − 1 and is connected.
     pairs = np.sort(np.column_stack([find(index, ends["child"]), find(index, ends["parent"])]))
     pairs = np.unique(pairs, axis=0)
     loops = np.flatnonzero(pairs[:, 0] == pairs[:, 1])
@@ -173,6 +199,7 @@ def hang(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
             f"{len(pairs)} edges between {n} nodes are not a tree, which would have {n - 1}:"
             " there are cycles, so distances in this graph are not those of any taxonomy"
         )
+    # 3. Parents are the predecessors of a breadth-first search from the root.
     _, above = breadth_first_order(graph, start, directed=False)
     parents = ids.gather(pl.Series(np.maximum(above, 0))).scatter(start, None)
     return pl.DataFrame({"id": ids, "parent": parents})
@@ -181,21 +208,27 @@ def hang(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
 # -------------------------------------------------------------------- what is not a tree
 
 
-def refuse_duplicates(ids: pl.Series) -> None:
-    """Raise where an id occurs twice."""
+def check_unique(ids: pl.Series) -> None:
+    """Raise TaxonomyError if an id occurs twice."""
     if (distinct := ids.n_unique()) == len(ids):
         return
     row = int(ids.is_first_distinct().arg_min() or 0)
     first = int((ids == ids[row]).arg_max() or 0)
     raise TaxonomyError(
         f"id {ids[row]!r} occurs twice, in rows {first} and {row}"
-        f"{and_more(len(ids) - distinct - 1)}; a node stands in one row, and names may repeat",
+        f"{and_more(len(ids) - distinct - 1)}; every node has one row (names may repeat, ids not)",
         row=row,
     )
 
 
-def the_root(parent: NDArray[np.int32], ids: pl.Series, names: pl.Series) -> int:
-    """Find the one node that has no parent, or is its own."""
+def find_root(parent: NDArray[np.int32], ids: pl.Series, names: pl.Series) -> int:
+    """Return the only node that has no parent, or is its own parent.
+
+    Raises
+    ------
+    TaxonomyError
+        If there is no such node, or more than one.
+    """
     own = parent == np.arange(len(parent))
     roots = np.flatnonzero((parent == -1) | own)
     if len(roots) == 1:
@@ -206,13 +239,13 @@ def the_root(parent: NDArray[np.int32], ids: pl.Series, names: pl.Series) -> int
     def called(row: np.integer) -> str:
         return label(ids[int(row)], names[int(row)])
 
-    selfish = roots[own[roots]]
-    if len(roots) - len(selfish) == 1:
+    loops = roots[own[roots]]
+    if len(roots) - len(loops) == 1:
         root = roots[~own[roots]][0]
         raise TaxonomyError(
-            f"{called(selfish[0])} is its own parent, but the root is {called(root)};"
+            f"{called(loops[0])} is its own parent, but the root is {called(root)};"
             " only the root may be its own parent",
-            row=int(selfish[0]),
+            row=int(loops[0]),
         )
     raise TaxonomyError(
         f"{len(roots)} trees, with the roots {', '.join(called(root) for root in roots[:3])}"
@@ -225,7 +258,7 @@ def the_root(parent: NDArray[np.int32], ids: pl.Series, names: pl.Series) -> int
 def cycle_error(
     parent: NDArray[np.int32], start: int, ids: pl.Series, names: pl.Series
 ) -> TaxonomyError:
-    """Describe the cycle that is met when walking up from a node."""
+    """Describe the cycle that the ancestors of a node run into."""
     cycle = preorder.find_cycle(parent, start)
     shown = [label(ids[node], names[node]) for node in [*cycle, cycle[0]]]
     if len(shown) > 7:

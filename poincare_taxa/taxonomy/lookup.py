@@ -17,12 +17,12 @@ __all__ = ["Lookup", "MergedTaxonWarning", "Status"]
 
 
 class MergedTaxonWarning(UserWarning):
-    """An old id was looked up; the taxon that it was merged into is used instead."""
+    """Warning that an old id was replaced by the taxon that it was merged into."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of an id.
+    """State of an id in a taxonomy.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Status:
         "active", "merged", "deleted" or "unknown". An id merged into a taxon that is not in the
         taxonomy is unknown.
     node
-        Row to use now; None where the id is deleted or unknown.
+        Row of the taxon; None where the id is deleted or unknown.
     into
-        Id of the taxon that an old id was merged into, whether that is in the taxonomy or not.
+        Id of the taxon that an old id was merged into, also where the taxonomy lacks that taxon.
     """
 
     state: Literal["active", "merged", "deleted", "unknown"]
@@ -49,7 +49,7 @@ class Status:
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """Columns that a taxon can be found by, with an index of each that is built when first used.
+    """Columns by which taxa are found; the index of each is built when it is first used.
 
     Attributes
     ----------
@@ -66,14 +66,14 @@ class Lookup:
     deleted: pl.Series | None
 
     def status(self, id: Key) -> Status:
-        """Return whether an id is active, merged (into what), deleted or unknown."""
+        """Return the state of an id: active, merged, deleted or unknown."""
         key = columns.as_id(id, self.ids.dtype)
         if key is None:
             return Status("unknown")
         row = columns.find_one(self._id_index, key)
         if row is not None:
             return Status("active", row)
-        # Follow old ids from release to release; a cycle of them ends the walk.
+        # Follow merges over several releases, and stop at an id that was seen before.
         into, seen = key, set()
         while into not in seen and (step := columns.find_one(self._merged_index, into)) is not None:
             seen.add(into)
@@ -90,14 +90,15 @@ class Lookup:
         return columns.find(self._id_index, columns.id_column(ids, self.ids.dtype))
 
     def rows_of_name(self, name: str) -> NDArray[np.integer]:
-        """Rows with a scientific name, else those with a synonym."""
-        rows = (self.names == name).arg_true()  # 8 ms for 2.6 million, and nothing to keep
+        """Rows with this scientific name, else rows with this synonym."""
+        rows = (self.names == name).arg_true()  # Needs no index: 8 ms for 2.6 million names.
         if len(rows) == 0 and self.synonyms is not None:
             rows = self.synonyms.filter(pl.col("name") == name)["node"].unique().sort()
         return rows.to_numpy()
 
     def suggestions(self, name: str) -> str:
-        """Name what a misspelt name may mean: of about its length, with its beginning or end."""
+        """Part of a message: up to three names that resemble an unknown one."""
+        # Compare only with names of about the same length and the same beginning or end.
         names = pl.concat(
             [self.names] if self.synonyms is None else [self.names, self.synonyms["name"]]
         )
@@ -116,7 +117,7 @@ class Lookup:
         return "; is it of another taxonomy, or of a newer release of this one?"
 
     def homonyms(self, name: str, rows: NDArray[np.integer], describe: Callable[[int], str]) -> str:
-        """List the taxa that share a name, each with a description of the place it has."""
+        """Message that lists the taxa of one name, each with its description."""
         return "\n".join(
             [
                 f"{name!r} names {len(rows)} taxa; choose one by its id:",

@@ -1,7 +1,7 @@
-"""Rooted trees as arrays of parents: preorder, heavy paths, climbing. Nothing here knows names.
+"""Algorithms for rooted trees given as arrays of parents: preorder, heavy paths, common ancestors.
 
-Every function is vectorised over nodes; the only loops run over levels or over powers of two, so
-a star, a path of 10^5 levels and 2.6 million taxa all cost linear or n log(depth) time.
+Every function is vectorised over nodes; loops run over levels or over powers of two only. So the
+time for a star, a path of 10^5 levels or 2.6 million taxa is linear or n log(depth).
 """
 
 from itertools import pairwise
@@ -16,31 +16,35 @@ IntArray = NDArray[np.int32]
 
 
 class Preorder(NamedTuple):
-    """A tree renumbered so that node i is the i-th one of a depth-first walk."""
+    """A tree whose node i is the i-th one of a depth-first traversal; arrays are int32 [n]."""
 
     order: IntArray
-    """Old number of each node; shorter than the input when the root does not reach everything."""
+    """Old number of each node; fewer than n where some cannot be reached from the root."""
     parent: IntArray
+    """Parent of each node, -1 at the root."""
     end: IntArray
+    """The subtree of node v is ``range(v, end[v])``."""
     depth: IntArray
+    """Edges from the root."""
 
 
-def preorder(parent: NDArray[np.integer], root: int) -> Preorder:
-    """Renumber a tree in preorder; children keep the order in which the input has them.
+def renumber(parent: NDArray[np.integer], root: int) -> Preorder:
+    """Renumber a tree in preorder; siblings keep their order.
 
     Parameters
     ----------
     parent
         Parent of each node, -1 (or the node itself) at the root; every entry in [-1, n).
     root
-        The root.
+        Number of the root.
 
     Returns
     -------
-    walk
-        Where nodes are not reached from the root (cycles), `order` holds the reached ones in
-        breadth-first order and the other arrays are empty.
+    tree
+        If some nodes cannot be reached from the root (cycles), `order` holds the others in
+        breadth-first order, and the other arrays are empty.
     """
+    # 1. Breadth-first order.
     n = len(parent)
     child = np.delete(np.arange(n, dtype=np.int32), root)
     edges = (np.ones(n - 1, np.int8), (parent[child], child))
@@ -49,7 +53,8 @@ def preorder(parent: NDArray[np.integer], root: int) -> Preorder:
         nothing = np.empty(0, np.int32)
         return Preorder(order, nothing, nothing, nothing)
 
-    # Breadth-first positions from here on: each level, and each family in it, is one slice.
+    # 2. Bounds of levels. Nodes are numbered breadth-first from here on: each level, and each
+    #    family in it, is one slice.
     position = np.empty(n, np.int32)
     position[order] = np.arange(n, dtype=np.int32)
     above = position[parent[order]]
@@ -61,12 +66,14 @@ def preorder(parent: NDArray[np.integer], root: int) -> Preorder:
         bounds.append(int(children_end[bounds[-1] - 1]))
     levels = list(pairwise(bounds[1:]))
 
+    # 3. Sizes of subtrees, from the leaves upwards.
     size = np.ones(n, np.int64)
     for start, stop in reversed(levels):
-        # The copy matters: where operands overlap, ufunc.at copies the whole target at each call.
+        # The copy saves time: where operands overlap, ufunc.at copies the whole target every time.
         np.add.at(size, above[start:stop], size[start:stop].copy())
 
-    # A node stands one place behind its parent, and behind its earlier siblings' subtrees.
+    # 4. Rows in preorder, from the root downwards: a node's row is its parent's, plus 1, plus the
+    #    sizes of its earlier siblings' subtrees.
     before = np.cumsum(size) - size
     first_sibling = (children_end - num_children)[above]
     first_sibling[0] = 0
@@ -75,27 +82,28 @@ def preorder(parent: NDArray[np.integer], root: int) -> Preorder:
     for start, stop in levels:
         row[start:stop] += row[above[start:stop]]
 
-    def in_rows(values: NDArray[np.integer]) -> IntArray:
+    def by_row(values: NDArray[np.integer]) -> IntArray:
         out = np.empty(n, np.int32)
         out[row] = values
         return out
 
-    walk = Preorder(
-        order=in_rows(order),
-        parent=in_rows(row[above]),
-        end=in_rows(row + size),
-        depth=in_rows(np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))),
+    tree = Preorder(
+        order=by_row(order),
+        parent=by_row(row[above]),
+        end=by_row(row + size),
+        depth=by_row(np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))),
     )
-    walk.parent[0] = -1
-    return walk
+    tree.parent[0] = -1
+    return tree
 
 
-def climb(parent: IntArray, stop: NDArray[np.bool_]) -> IntArray:
-    """Nearest self-or-ancestor at which `stop` holds, or the root where there is none.
+def nearest_marked(parent: IntArray, marked: NDArray[np.bool_]) -> IntArray:
+    """Nearest marked self-or-ancestor of each node, int32 [n]; the root where there is none.
 
-    Pointer jumping: after k rounds each node looks 2^k steps up, so log2(depth) rounds are enough.
+    Pointer jumping: after k rounds each node's pointer spans 2^k edges, so log2(depth) rounds are
+    enough.
     """
-    at = np.where(stop, np.arange(len(parent), dtype=np.int32), parent)
+    at = np.where(marked, np.arange(len(parent), dtype=np.int32), parent)
     at[0] = 0
     while True:
         further = at[at]
@@ -105,31 +113,35 @@ def climb(parent: IntArray, stop: NDArray[np.bool_]) -> IntArray:
 
 
 def heavy_heads(parent: IntArray, end: IntArray) -> IntArray:
-    """Topmost node of each node's heavy path.
+    """Topmost node of each node's heavy path, int32 [n].
 
-    The heavy child of a node is the one with the largest subtree (the first such). A path to the
-    root leaves a heavy path at most log2(n) times, since each light edge at least doubles the
-    subtree [Sleator & Tarjan 1983, §2].
+    The heavy child of a node is the first child with the largest subtree. A path to the root
+    leaves a heavy path at most log2(n) times, since each light edge at least doubles the subtree
+    [Sleator & Tarjan 1983, §2].
     """
+    # 1. Size of the largest subtree among each node's children.
     n = len(parent)
     size = end - np.arange(n, dtype=np.int32)
     largest = np.zeros(n, np.int32)
     np.maximum.at(largest, parent[1:], size[1:])
+    # 2. The first child of that size: candidates are written backwards, so the first one remains.
     candidates = 1 + np.flatnonzero(size[1:] == largest[parent[1:]])[::-1]
     heavy_child = np.zeros(n, np.int32)
-    heavy_child[parent[candidates]] = candidates  # written backwards: the first of equals stays
+    heavy_child[parent[candidates]] = candidates
+    # 3. Every node that is no heavy child is the head of a path.
     is_head = np.ones(n, np.bool_)
     is_head[heavy_child[parent[candidates]]] = False
-    return climb(parent, is_head)
+    return nearest_marked(parent, is_head)
 
 
 def lca(
     u: NDArray[np.integer], v: NDArray[np.integer], parent: IntArray, head: IntArray
 ) -> IntArray:
-    """Lowest common ancestor of paired rows of a preorder tree (arrays of one shape).
+    """Lowest common ancestor of paired rows of a preorder tree; arrays of one shape in, flat out.
 
-    While two nodes lie on different heavy paths, the one whose path starts later in preorder
-    leaves its path: its head cannot be an ancestor of the other node.
+    While two nodes lie on different heavy paths, the one whose path starts later in preorder moves
+    to the parent of its path's head, since this head is no ancestor of the other node. On one path,
+    the node nearer to the root has the smaller row and is the common ancestor.
     """
     u, v = u.ravel().astype(np.int32), v.ravel().astype(np.int32)
     active = np.flatnonzero(head[u] != head[v])
@@ -143,12 +155,12 @@ def lca(
 
 
 def find_cycle(parent: NDArray[np.integer], start: int) -> list[int]:
-    """Nodes of the cycle that is met when walking up from `start` (which must not reach a root)."""
+    """Nodes of the cycle that the ancestors of `start` run into; `start` must not have a root."""
     seen: dict[int, int] = {}
-    walk: list[int] = []
+    path: list[int] = []
     node = start
     while node not in seen:
-        seen[node] = len(walk)
-        walk.append(node)
+        seen[node] = len(path)
+        path.append(node)
         node = int(parent[node])
-    return walk[seen[node] :]
+    return path[seen[node] :]

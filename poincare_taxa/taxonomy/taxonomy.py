@@ -1,7 +1,7 @@
 """`Taxonomy`: a rooted tree of taxa with their ids, names and ranks.
 
-Words: a *node* is a row, 0…n-1, in preorder (`Tree`). An *id* is the name that the outside world
-uses (a taxid); a *taxon rank* is "genus". The depth of the root is 0.
+Terms: a *node* is a row, 0…n-1, in preorder (`Tree`). An *id* identifies a taxon in its source (a
+taxid). A *taxon rank* is a level of the classification, such as "genus". The root has depth 0.
 """
 
 import warnings
@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from poincare_taxa.taxonomy import columns, preorder
 from poincare_taxa.taxonomy.columns import Key, TaxonomyError
 from poincare_taxa.taxonomy.edges import (
+    add_root,
+    check_unique,
     cycle_error,
     edge_table,
-    hang,
+    find_root,
     nodes_of_edges,
-    put_root_above,
-    refuse_duplicates,
-    the_root,
+    nodes_of_undirected_edges,
 )
 from poincare_taxa.taxonomy.lookup import Lookup, MergedTaxonWarning, Status
 from poincare_taxa.taxonomy.tree import Tree
@@ -38,13 +38,13 @@ __all__ = ["MergedTaxonWarning", "Status", "Taxonomy", "TaxonomyError"]
 class Taxonomy:
     """A rooted tree of taxa; immutable. Node i is the i-th node in preorder.
 
-    Build one with `from_parents`, `from_edges`, `from_frame`, `from_networkx` or a reader: the
-    plain constructor trusts that its arrays are in preorder.
+    Build one with `from_parents`, `from_edges`, `from_frame`, `from_networkx` or a reader. The
+    plain constructor does not check that its arrays are in preorder.
 
     Attributes
     ----------
     tree : Tree
-        The tree itself: arrays and arithmetic of rows.
+        Preorder arrays, and arithmetic of rows.
     ids : pl.Series [n]
         Int64 or String, unique.
     names : pl.Series [n]
@@ -54,11 +54,11 @@ class Taxonomy:
     synonyms : pl.DataFrame or None
         Further names: columns ``name``, ``node``, ``name_class``.
     merged : pl.DataFrame or None
-        Old ids that became others: columns ``old_id``, ``new_id``.
+        Old ids that were merged into other taxa: columns ``old_id``, ``new_id``.
     deleted : pl.Series or None
         Ids that were deleted.
     source : dict
-        Where the taxonomy comes from: format, path, hash, date.
+        Origin of the taxonomy: format, path, hash, date.
     """
 
     tree: Tree
@@ -75,7 +75,7 @@ class Taxonomy:
         if len(set(lengths)) != 1:
             raise ValueError(
                 f"tree, ids, names and taxon_ranks differ in length: {lengths}; each has an entry "
-                "for every node (from_parents makes them all)"
+                "for every node (from_parents builds them all)"
             )
 
     # ---------------------------------------------------------------- construction
@@ -115,8 +115,8 @@ class Taxonomy:
         Raises
         ------
         TaxonomyError
-            Where there is no node, no root or more than one, a cycle, a parent that is no node,
-            an id twice, or a column of another length.
+            If there is no node, no root or more than one, a cycle, a parent that is no node, an id
+            that occurs twice, or a column of another length.
 
         Examples
         --------
@@ -125,51 +125,29 @@ class Taxonomy:
         (['root', 'cat', 'lion', 'dog'], [-1, 0, 1, 0], [4, 3, 3, 4])
         """
         above = np.asarray(parent)
-        n = len(above)
-        if n == 0:
-            raise TaxonomyError("there are no nodes; a taxonomy has at least a root")
-        if above.dtype.kind not in "iu":
-            raise TaxonomyError(
-                f"parents are positions of nodes, whole numbers, -1 at the root; got {above.dtype}"
-                " (for pairs of ids, use from_edges)"
-            )
         given = {"ids": ids, "names": names, "taxon_ranks": taxon_ranks}
-        for what, column in {**given, "branch_lengths": branch_lengths}.items():
-            if column is not None and len(column) != n:
-                raise TaxonomyError(f"{len(column)} {what} for {n} nodes; give one for each")
+        _check_arrays(above, {**given, "branch_lengths": branch_lengths})
+        n = len(above)
         ids = columns.id_column(np.arange(n) if ids is None else ids)
         names = columns.string_column("name", names, n)
         taxon_ranks = columns.rank_column(taxon_ranks, n)
-        refuse_duplicates(ids)
-        outside = np.flatnonzero((above < -1) | (above >= n))
-        if len(outside):
-            row = int(outside[0])
-            taxon = columns.label(ids[row], names[row])
-            raise TaxonomyError(
-                f"parent {above[row]} of {taxon} is no node; nodes run from 0 to {n - 1}", row=row
-            )
-        above = above.astype(np.int32)
-        root = the_root(above, ids, names)
-        walk = preorder.preorder(above, root)
-        if len(walk.order) < n:
-            reached = np.zeros(n, np.bool_)
-            reached[walk.order] = True
-            raise cycle_error(above, int(np.argmin(reached)), ids, names)
+        check_unique(ids)
+        tree = _in_preorder(above, ids, names)
 
-        order = pl.Series(walk.order)
+        order = pl.Series(tree.order)
         lengths = None
         if branch_lengths is not None:
-            lengths = np.asarray(branch_lengths, np.float64)[walk.order]
+            lengths = np.asarray(branch_lengths, np.float64)[tree.order]
             lengths[0] = np.nan
         if synonyms is not None:
             row = np.empty(n, np.int32)
-            row[walk.order] = np.arange(n, dtype=np.int32)
+            row[tree.order] = np.arange(n, dtype=np.int32)
             nodes = pl.Series("node", row[synonyms["node"].to_numpy()])
             synonyms = synonyms.select("name", nodes, "name_class")
         if merged is not None:
             merged = merged.select(pl.col("old_id", "new_id").cast(ids.dtype))
         return cls(
-            tree=Tree(walk.parent, walk.end, walk.depth, lengths),
+            tree=Tree(tree.parent, tree.end, tree.depth, lengths),
             ids=ids.gather(order),
             names=names.gather(order),
             taxon_ranks=taxon_ranks.gather(order),
@@ -186,8 +164,8 @@ class Taxonomy:
         Parameters
         ----------
         frame
-            Columns ``id``, ``parent`` (id of the parent; null, or the id itself, at the root) and,
-            where known, ``name``, ``taxon_rank``, ``branch_length``.
+            Columns ``id``, ``parent`` (id of the parent; null, or the id itself, at the root) and
+            optionally ``name``, ``taxon_rank``, ``branch_length``.
         extra
             ``synonyms``, ``merged``, ``deleted``, ``source``, as in `from_parents`.
 
@@ -202,7 +180,7 @@ class Taxonomy:
                 f"no column {sorted(missing)}; the table has {frame.columns}: rename them"
             )
         ids = columns.id_column(frame["id"])
-        refuse_duplicates(ids)
+        check_unique(ids)
         parents = columns.parent_column(frame["parent"], ids.dtype)
         above = columns.find(columns.sort(ids), parents)
         orphans = np.flatnonzero((above < 0) & ~columns.is_blank(frame["parent"]))
@@ -246,18 +224,19 @@ class Taxonomy:
             Pairs, an array [k, 2], or a table with columns ``child``, ``parent`` and, describing
             the child, ``name``, ``taxon_rank``, ``branch_length``. A root's parent may be null.
         root
-            Id of the root. A node of the edges: only what lies below it is kept (an undirected
-            tree is hung from it). Else a new node, put above the roots of several trees; where
-            ids are integers and `root` is not, it becomes its name and the id is an unused one.
+            Id of the root. If it is a node of the edges, only this node and its descendants are
+            kept; undirected edges are directed away from it. Otherwise a new node is put above the
+            roots of several trees; where ids are integers and `root` is not, `root` is its name and
+            its id is an unused one.
         undirected
-            The pairs have no direction; `root` gives it. Names, ranks and lengths are not used.
+            Whether the pairs have no direction. Names, ranks and lengths are then not used.
         multi_parent
-            What to do where a child has several parents: refuse, or keep the first one.
+            Whether a child with several parents is an error, or only its first parent is kept.
 
         Raises
         ------
         TaxonomyError
-            As `from_frame`, and where the edges are not a tree.
+            As `from_frame`, and if the edges are not a tree.
 
         Examples
         --------
@@ -268,13 +247,13 @@ class Taxonomy:
         """
         table = edge_table(edges)
         if undirected:
-            return cls.from_frame(hang(table, root), **extra)
+            return cls.from_frame(nodes_of_undirected_edges(table, root), **extra)
         nodes = nodes_of_edges(table, multi_parent)
         num_roots, key = 0, None
         if root is not None:
             key = columns.as_id(root, nodes["id"].dtype)
             key = key if key in nodes["id"] else None
-            nodes, num_roots = put_root_above(nodes, root)
+            nodes, num_roots = add_root(nodes, root)
         if num_roots == 1 and key is None:
             raise TaxonomyError(
                 f"root {root!r} is no node, and the edges already form one tree: leave root out"
@@ -293,9 +272,9 @@ class Taxonomy:
         Parameters
         ----------
         graph
-            A directed tree, or an undirected one to be hung from `root`. Ids are its nodes (as
-            text, unless all are integers). Node attributes ``name`` and ``taxon_rank`` and edge
-            attribute ``length`` are read from a directed one.
+            A directed tree, or an undirected one, whose edges are then directed away from `root`.
+            Ids are its nodes (as text, unless all are integers). Node attributes ``name`` and
+            ``taxon_rank`` and edge attribute ``length`` are read from a directed tree.
         root
             As in `from_edges`.
 
@@ -381,15 +360,15 @@ class Taxonomy:
         return self.tree.subtree_size
 
     def is_ancestor(self, a: ArrayLike, v: ArrayLike) -> NDArray[np.bool_]:
-        """Whether a is an ancestor of v, or v itself. Rows; broadcasts."""
+        """Whether row a is row v or one of its ancestors. Broadcasts."""
         return self.tree.is_ancestor(a, v)
 
     def lca(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.int32]:
-        """Row of the lowest common ancestor of u and v. Rows; broadcasts; O(log n) a pair."""
+        """Row of the lowest common ancestor of rows u and v. Broadcasts; O(log n) per pair."""
         return self.tree.lca(u, v)
 
     def tree_distance(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.int32]:
-        """Count the edges between u and v. Rows; broadcasts; O(log n) a pair."""
+        """Count the edges between rows u and v. Broadcasts; O(log n) per pair."""
         return self.tree.distance(u, v)
 
     def ancestors(self, node: int) -> NDArray[np.int32]:
@@ -397,12 +376,12 @@ class Taxonomy:
         return self.tree.ancestors(node)
 
     def ancestor_at_rank(self, taxon_rank: str) -> NDArray[np.int32]:
-        """Nearest self-or-ancestor having exactly a taxon rank, for every node.
+        """Nearest self-or-ancestor of exactly this taxon rank, for every node.
 
         Returns
         -------
         rows
-            int32 [n]; -1 for nodes that have none.
+            int32 [n]; -1 for nodes without one.
 
         Examples
         --------
@@ -411,17 +390,23 @@ class Taxonomy:
         [-1, 1, 1]
         """
         has_rank = (self.taxon_ranks.cast(pl.String) == taxon_rank).to_numpy()
-        nearest = preorder.climb(self.tree.parent, has_rank)
+        nearest = preorder.nearest_marked(self.tree.parent, has_rank)
         return np.where(has_rank[nearest], nearest, np.int32(-1))
 
     def lineage(self, node: int) -> str:
-        """Names (ids where there is no name) from the root down to a node (a row)."""
-        rows = pl.Series([*self.ancestors(node)[::-1], node])
+        """Names from the root down to a node (a row), with "; " between; ids for nodes without."""
+        rows = pl.Series([*self.tree.ancestors(node)[::-1], node])
         names = self.names.gather(rows).fill_null(self.ids.gather(rows).cast(pl.String))
         return "; ".join(names)
 
     def subtree(self, key: Key) -> "Taxonomy":
-        """Cut out the taxon that `node` finds for a key, with everything below it."""
+        """Return the taxonomy of a taxon and its descendants.
+
+        Parameters
+        ----------
+        key
+            Id or name of the taxon, as for `node`, whose errors this method raises.
+        """
         top = self.node(key)
         rows = slice(top, int(self.tree.end[top]))
         synonyms = self.synonyms
@@ -446,14 +431,14 @@ class Taxonomy:
         Parameters
         ----------
         key
-            An id (9606 or "9606"), else a scientific name, else a synonym. A merged id is followed,
-            with a `MergedTaxonWarning`.
+            An id (9606 or "9606"), else a scientific name, else a synonym. A merged id gives the
+            taxon that it was merged into, with a `MergedTaxonWarning`.
 
         Raises
         ------
         TaxonomyError
-            Where the taxon is unknown (close names are suggested) or deleted, or where the name is
-            a homonym (the candidates are listed).
+            If the taxon is unknown (the message suggests similar names) or deleted, or if the name
+            is a homonym (the message lists the taxa).
         """
         status = self.status(key)
         if status.state == "merged":
@@ -476,12 +461,14 @@ class Taxonomy:
         raise TaxonomyError(f"no taxon has the id or name {key!r}{suggestions}")
 
     def nodes(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
-        """Rows of many ids, int64 [k]. Merged ids are followed, with one `MergedTaxonWarning`.
+        """Rows of many ids, int64 [k].
+
+        Merged ids give the taxa that they were merged into, with one `MergedTaxonWarning`.
 
         Raises
         ------
         TaxonomyError
-            Where an id is deleted or unknown.
+            If an id is deleted or unknown.
         """
         wanted = columns.id_column(ids, self.ids.dtype)
         rows = self._lookup.rows_of_ids(wanted)
@@ -511,7 +498,7 @@ class Taxonomy:
         return rows
 
     def status(self, id: Key) -> Status:
-        """Return whether an id is active, merged (into what), deleted or unknown."""
+        """Return the state of an id: active, merged, deleted or unknown."""
         return self._lookup.status(id)
 
     @cached_property
@@ -519,7 +506,7 @@ class Taxonomy:
         return Lookup(self.ids, self.names, self.synonyms, self.merged, self.deleted)
 
     def _place(self, row: int) -> str:
-        """Taxon rank and shortened lineage of a row, to tell homonyms apart."""
+        """Taxon rank and shortened lineage of a row, which distinguish homonyms."""
         names = self.lineage(row).split("; ")
         brief = "; ".join(names if len(names) <= 7 else [*names[:3], "…", *names[-3:]])
         return f"{self.taxon_ranks[row]}, in {brief}"
@@ -532,7 +519,7 @@ class Taxonomy:
         Nodes are ids, with attributes ``name`` and ``taxon_rank``; edges carry ``length`` where
         there are branch lengths.
         """
-        import networkx as nx  # a sixth of a second that only graphs need
+        import networkx as nx  # Imported here: it takes a sixth of a second.
 
         graph = nx.DiGraph()
         ids, lengths = self.ids.to_list(), self.tree.lengths
@@ -542,3 +529,37 @@ class Taxonomy:
             edge = ids[self.tree.parent[row]], ids[row]
             graph.add_edge(*edge, **({} if lengths is None else {"length": lengths[row]}))
         return graph
+
+
+def _check_arrays(parent: NDArray[Any], given: dict[str, Any]) -> None:
+    """Raise TaxonomyError unless parents are whole numbers and every column is as long as they."""
+    n = len(parent)
+    if n == 0:
+        raise TaxonomyError("there are no nodes; a taxonomy has at least a root")
+    if parent.dtype.kind not in "iu":
+        raise TaxonomyError(
+            f"parents are positions of nodes, whole numbers, -1 at the root; got {parent.dtype}"
+            " (for pairs of ids, use from_edges)"
+        )
+    for what, column in given.items():
+        if column is not None and len(column) != n:
+            raise TaxonomyError(f"{len(column)} {what} for {n} nodes; give one for each")
+
+
+def _in_preorder(parent: NDArray[Any], ids: pl.Series, names: pl.Series) -> preorder.Preorder:
+    """Renumber nodes in preorder; raise TaxonomyError unless they form one tree."""
+    n = len(parent)
+    outside = np.flatnonzero((parent < -1) | (parent >= n))
+    if len(outside):
+        row = int(outside[0])
+        taxon = columns.label(ids[row], names[row])
+        raise TaxonomyError(
+            f"parent {parent[row]} of {taxon} is no node; nodes run from 0 to {n - 1}", row=row
+        )
+    parent = parent.astype(np.int32)
+    tree = preorder.renumber(parent, find_root(parent, ids, names))
+    if len(tree.order) < n:
+        reached = np.zeros(n, np.bool_)
+        reached[tree.order] = True
+        raise cycle_error(parent, int(np.argmin(reached)), ids, names)
+    return tree

@@ -1,8 +1,8 @@
 """`Tree`: a rooted tree as preorder arrays, and the arithmetic of its rows.
 
 A *row* is a node, 0…n-1, in preorder: parents precede their children, and the subtree of row v is
-``range(v, end[v])``. A tree knows no ids and no names; a `Taxonomy` holds a tree beside them.
-Everything that computes takes a tree; everything that a person calls takes a taxonomy.
+``range(v, end[v])``. A tree has no ids and no names; a `Taxonomy` holds these and a tree.
+Computations take a tree; public functions take a taxonomy.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ __all__ = ["Tree"]
 class Tree:
     """A rooted tree; immutable. Row i is the i-th node in preorder, and the root is row 0.
 
-    The constructor trusts that its arrays are in preorder; `Taxonomy.from_parents` and the readers
-    put nodes of any order into preorder.
+    The constructor does not check that its arrays are in preorder; `Taxonomy.from_parents` and the
+    readers sort nodes of any order into preorder.
 
     Attributes
     ----------
@@ -75,32 +75,33 @@ class Tree:
 
     @cached_property
     def _head(self) -> NDArray[np.int32]:
+        """Topmost row of each row's heavy path, for `lca`."""
         return _frozen(preorder.heavy_heads(self.parent, self.end))
 
     def is_ancestor(self, a: ArrayLike, v: ArrayLike) -> NDArray[np.bool_]:
-        """Whether row a is an ancestor of row v, or v itself: ``a <= v < end[a]``. Broadcasts."""
+        """Whether row a is row v or one of its ancestors: ``a <= v < end[a]``. Broadcasts."""
         a, v = self.check_rows(a), self.check_rows(v)
         return (a <= v) & (v < self.end[a])
 
     def lca(self, i: ArrayLike, j: ArrayLike) -> NDArray[np.int32]:
-        """Row of the lowest common ancestor of rows i and j. Broadcasts; O(log n) a pair."""
+        """Row of the lowest common ancestor of rows i and j. Broadcasts; O(log n) per pair."""
         i, j = np.broadcast_arrays(self.check_rows(i), self.check_rows(j))
         return preorder.lca(i, j, self.parent, self._head).reshape(i.shape)[()]
 
     def distance(self, i: ArrayLike, j: ArrayLike) -> NDArray[np.int32]:
-        """Count the edges between rows i and j. Broadcasts; O(log n) a pair."""
+        """Count the edges between rows i and j. Broadcasts; O(log n) per pair."""
         i, j = self.check_rows(i), self.check_rows(j)
         return self.depth[i] + self.depth[j] - 2 * self.depth[self.lca(i, j)]
 
     def ancestors(self, row: int) -> NDArray[np.int32]:
-        """Rows from the parent of a row up to the root; empty at the root."""
+        """Rows from the parent of a row up to the root, int32 [depth]; empty at the root."""
         above = np.empty(self.depth[int(self.check_rows(row))], np.int32)
         for step in range(len(above)):
             row = above[step] = self.parent[row]
         return above
 
     def subtree(self, row: int) -> "Tree":
-        """Cut out a row with everything below it; the rows of the result start at 0."""
+        """Return the tree of a row and its descendants; its rows start at 0."""
         rows = slice(row, int(self.end[row]))
         parent = self.parent[rows] - np.int32(row)
         parent[0] = -1
@@ -121,7 +122,7 @@ class Tree:
         Raises
         ------
         ValueError
-            Where they are no whole numbers, or not all in [0, n).
+            If a row is no whole number, or is not in [0, n).
         """
         array = np.asarray(rows)
         if array.size == 0:
@@ -139,5 +140,6 @@ class Tree:
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Make an array read-only, since a tree is immutable."""
     array.flags.writeable = False
     return array
