@@ -25,10 +25,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from benchmarks.tables import write_markdown, write_tsv
-from poincare_taxa.kernels import triton as _gpu
+from poincare_taxa.kernels import triton as kernels
 from poincare_taxa.kernels.arguments import Comparison, Points
-from poincare_taxa.kernels.triton import search_calls as _gpu_search
-from poincare_taxa.kernels.triton import tile_calls as _gpu_tiles
+from poincare_taxa.kernels.triton import pairs, search, tiles
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -47,22 +46,22 @@ def launches(polar: bool, dtype: torch.dtype, dim: int) -> list[Launch]:
     valid, ones = torch.ones(200, 99, dtype=torch.bool), x.new_ones(200)
     points = Points(x[:, 0], x[:, 1:], 1.0) if polar else Points(None, x, 1.0)
     with (
-        patch.object(_gpu, "launch", record),
-        patch.object(_gpu_search, "launch", record),
-        patch.object(_gpu_tiles, "launch", record),
+        patch.object(pairs, "launch", record),
+        patch.object(search, "launch", record),
+        patch.object(tiles, "launch", record),
     ):
-        _gpu.pairs(x, i, x, j, polar, 1.0)
-        _gpu.pairs_backward(x, i, x, j, polar, 1.0, ones)
-        _gpu.cdist(x, x, polar, 1.0)
-        _gpu.cdist_backward(x, x[:200], polar, 1.0, x.new_ones(301, 200))
+        kernels.pairs_forward(x, i, x, j, polar, 1.0)
+        kernels.pairs_backward(x, i, x, j, polar, 1.0, ones)
+        kernels.cdist(x, x, polar, 1.0)
+        kernels.cdist_backward(x, x[:200], polar, 1.0, x.new_ones(301, 200))
         for about in ((valid, x.new_zeros(1, 99)), (valid, None, ones)):
             compared = x, i, j, torch.arange(99), Comparison(*about, polar=polar)
-            _, saved = _gpu.ranking(*compared)
-            _gpu.ranking_backward(*compared, saved, ones)
+            _, saved = kernels.ranking_forward(*compared)
+            kernels.ranking_backward(*compared, saved, ones)
         for ancestor in (False, True):
             rows = points, points.at(i)
-            _gpu.nearest(*rows, 5, ancestor, i, None)
-            _gpu.count_nearer(*rows, i[:, None], ancestor, i)
+            kernels.nearest(*rows, 5, ancestor, i, None)
+            kernels.count_nearer(*rows, i[:, None], ancestor, i)
     return seen
 
 
@@ -100,13 +99,14 @@ def compiled(launch: Launch, architecture: int) -> dict[str, Any]:
 def name_of(launch: Launch) -> str:
     kernel, arguments, settings = launch
     kind = settings.get("KIND")
-    turned = kernel.__name__ == "pull" and arguments[7 if kind == "given" else 8] == 1  # a step
+    name = kernel.__name__.removesuffix("_kernel")
+    turned = name == "pull" and arguments[7 if kind == "given" else 8] == 1  # a step
     variants = {
         "KIND": f"{kind}{', transposed' if turned else ''}",
         "SOFTMAX": "softmax" if settings.get("SOFTMAX") else "margin",
         "ANCESTOR": "ancestor" if settings.get("ANCESTOR") else "distance",
     }
-    return ", ".join([kernel.__name__, *(variants[key] for key in variants if key in settings)])
+    return ", ".join([name, *(variants[key] for key in variants if key in settings)])
 
 
 def rows(dims: list[int], dtypes: list[str], architectures: list[int]) -> Iterator[dict[str, Any]]:
@@ -115,7 +115,7 @@ def rows(dims: list[int], dtypes: list[str], architectures: list[int]) -> Iterat
     for dim, dtype, polar in product(dims, dtypes, (False, True)):
         for launch in launches(polar, DTYPES[dtype], dim):
             name = name_of(launch)
-            stored = "float64" if launch[0].__module__.endswith("_search") else dtype
+            stored = "float64" if launch[0].__module__.endswith(".search") else dtype
             key = (name, polar, stored, dim)
             if key in seen:
                 continue
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="each kernel once; writes nothing")
     quick = parser.parse_args().quick
-    if _gpu.INTERPRETED:
+    if kernels.INTERPRETED:
         sys.exit("unset TRITON_INTERPRET: it turns kernels into Python, which nothing compiles")
     if quick:
         for row in rows([10], ["float32"], [90]):

@@ -123,9 +123,9 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
         if group["radius_lr"] is not None:
             rates[0] = group["radius_lr"]
         kernels: Any = choose("auto", table.device)
-        if hasattr(kernels, "adam") and isinstance(manifold, Polar) and table.is_contiguous():
+        if hasattr(kernels, "adam_step") and isinstance(manifold, Polar) and table.is_contiguous():
             moments = state["touched"], state["exp_avg"], state["exp_avg_sq"]
-            kernels.adam(table, rows, gradient, moments, *rates, beta1, beta2, group["eps"])
+            kernels.adam_step(table, rows, gradient, moments, *rates, beta1, beta2, group["eps"])
             return
 
         x = table[rows]

@@ -11,9 +11,9 @@
 Points are tables: [n, dim] in the ball of curvature −c; [n, 1 + dim], the radius first, in the
 polar model (as `blocks.Polar` holds them). Searches also take (radius, direction).
 
-``backend="auto"`` chooses the fastest that is installed: numba's compiled loops on the CPU
-(``pip install 'poincare-taxa[fast]'``), Triton's kernels on a CUDA device (``[gpu]``), else plain
-torch. A backend asked for by name runs or raises. ``docs/kernels.md`` says what each does.
+``backend="auto"`` chooses the fastest: numba's compiled loops on the CPU, Triton's kernels on a
+CUDA device where that is installed (``pip install 'poincare-taxa[gpu]'``), else plain torch.
+A backend chosen by name runs or raises. ``docs/kernels.md`` describes each.
 """
 
 import lazy_loader

@@ -21,7 +21,7 @@ __all__ = [
 Manifold = Literal["ball", "polar"]
 By = Literal["distance", "ancestor"]
 PointsLike = Tensor | tuple[Tensor, Tensor]
-LARGEST = 350.0  # Radius up to which (1) of `_numba` is finite.
+LARGEST = 350.0  # Radius up to which t of (1) in `numba.tiles` is finite.
 
 
 class Points(NamedTuple):
@@ -55,10 +55,12 @@ class Points(NamedTuple):
 
     @property
     def device(self) -> torch.device:
+        """Where the points are."""
         return self.coordinates.device
 
     @property
     def dim(self) -> int:
+        """Coordinates of a point, or of its direction."""
         return self.coordinates.shape[1]
 
     @property

@@ -1,4 +1,4 @@
-"""Which implementation runs: asked for by name, or the fastest that this machine has."""
+"""The choice of an implementation: by name, or the fastest that this machine has."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -20,26 +20,27 @@ def choose(backend: Backend, device: torch.device) -> ModuleType | None:
     ValueError
         If the backend is not one of the above, or cannot work on this device.
     ModuleNotFoundError
-        If it was asked for by name and is not installed.
+        If Triton was chosen by name and is not installed.
     """
     if backend == "torch":
         return None
     if backend == "auto":
-        if device.type == "cpu" and _installed("numba"):
+        if device.type == "cpu":
             return _numba()
-        if device.type == "cuda" and _installed("triton"):
-            return _triton()
-        return None
+        return _triton() if device.type == "cuda" and _installed("triton") else None
     if backend == "numba":
         if device.type != "cpu":
             raise ValueError(
                 f"backend='numba' works on the CPU; the points are on {device}. Use 'torch' "
                 "or 'auto', or move them with .cpu()"
             )
-        _require("numba", "fast")
         return _numba()
     if backend == "triton":
-        _require("triton", "gpu")
+        if not _installed("triton"):
+            raise ModuleNotFoundError(
+                "backend='triton' needs triton: pip install 'poincare-taxa[gpu]' (or use 'auto', "
+                "which works without it)"
+            )
         module = _triton()
         if device.type != "cuda" and not (device.type == "cpu" and module.INTERPRETED):
             raise ValueError(
@@ -51,26 +52,18 @@ def choose(backend: Backend, device: torch.device) -> ModuleType | None:
     raise ValueError(f"backend must be 'auto', 'torch', 'numba' or 'triton'; got {backend!r}")
 
 
-def _require(package: str, extra: str) -> None:
-    if not _installed(package):
-        raise ModuleNotFoundError(
-            f"backend={package!r} needs {package}: pip install 'poincare-taxa[{extra}]' (or ask "
-            "for 'auto', which does without)"
-        )
-
-
 @cache
 def _installed(name: str) -> bool:
     return find_spec(name) is not None
 
 
 def _numba() -> ModuleType:
-    from poincare_taxa.kernels import numba as _cpu
+    from poincare_taxa.kernels import numba
 
-    return _cpu
+    return numba
 
 
 def _triton() -> ModuleType:
-    from poincare_taxa.kernels import triton as _gpu
+    from poincare_taxa.kernels import triton
 
-    return _gpu
+    return triton

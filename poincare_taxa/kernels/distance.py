@@ -131,7 +131,7 @@ def cdist(
     """
     _check_tables(x, y, manifold, c)
     module = choose(backend, x.device)
-    if module is not None and hasattr(module, "cdist"):
+    if module is not None:
         return _Matrix.apply(x, y, module, manifold == "polar", c)
     if manifold == "ball":
         return ball.cdist(x, y, c=c)
@@ -147,7 +147,7 @@ class _Pairs(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, y)
         ctx.settings = module, polar, c
-        return module.pairs(x, None, y, None, polar, c)
+        return module.pairs_forward(x, None, y, None, polar, c)
 
     @staticmethod
     @once_differentiable
@@ -195,7 +195,7 @@ class _TablePairs(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(table, i, j)
         ctx.settings = module, polar, c, sparse
-        return module.pairs(table, i, table, j, polar, c)
+        return module.pairs_forward(table, i, table, j, polar, c)
 
     @staticmethod
     @once_differentiable

@@ -5,9 +5,9 @@ With d₊ the distance to the positive, d_k to the negatives, w_k their weights 
 .. math:: \text{softmax:}\quad \log\Bigl(1 + \sum_k w_k e^{(d_+ - d_k)/T}\Bigr), \qquad
           \text{margin:}\quad \frac1K \sum_{k=1}^{K} \max(0,\ d_+ - d_k + m),
 
-sums over the valid negatives. A backend (see `_backend`) fuses all of it in two functions,
+sums over the valid negatives. A backend (see `backend`) fuses all of it in two functions,
 
-    ranking(table, anchor, positive, negatives, how) -> (loss [B], saved)
+    ranking_forward(table, anchor, positive, negatives, how) -> (loss [B], saved)
     ranking_backward(table, …, how, saved, grad [B]) -> (rows [R], values [R, columns])
 
 with ``how`` a `Comparison`, ``saved`` a tuple of tensors, None instead of both where the first
@@ -121,7 +121,9 @@ def ranking_loss(
         log_weights = torch.atleast_2d(log_weights.detach().to(table.dtype))
     module = choose(backend, table.device)
     how = Comparison(valid, log_weights, margins, temperature, manifold == "polar", c)
-    found = None if module is None else module.ranking(table, anchor, positive, negatives, how)
+    found = (
+        None if module is None else module.ranking_forward(table, anchor, positive, negatives, how)
+    )
     if found is None:
         return _by_geometry(table, anchor, positive, negatives, how, sparse)
     return _Ranking.apply(table, anchor, positive, negatives, how, found, module, sparse)

@@ -286,7 +286,6 @@ def test_optimizer__refuses_parameters_it_cannot_move():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_step__is_the_same_compiled_and_on_tensors(monkeypatch, dtype):
     """Rows that start at the origin, pass it, have no gradient, or lie far out."""
-    pytest.importorskip("numba")
     gradients = random_gradients((40, 4), 30).to(dtype)
     gradients[:, 3] = 0
     gradients[:, 5, 0] = gradients[:, 5, 0].abs()  # always inwards

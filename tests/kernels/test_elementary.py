@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("numba", reason="numba is not installed (extra: fast)")
-
 from numba import njit
 
 from poincare_taxa.kernels.numba.elementary import exp, log1p

@@ -27,7 +27,7 @@ def device():
 def test_tiles__of_a_device_s_size_give_what_large_ones_give(monkeypatch, manifold):
     """Interpreted, a tile holds all there is; here several are summed, in several stretches."""
     available("triton")
-    from poincare_taxa.kernels.triton import tile_calls as _gpu_tiles
+    from poincare_taxa.kernels.triton import tiles
 
     x, y = (points(n, manifold, torch.float64, seed=n, radius=6) for n in (3, 71))
     generator = torch.Generator().manual_seed(2)
@@ -45,7 +45,7 @@ def test_tiles__of_a_device_s_size_give_what_large_ones_give(monkeypatch, manifo
         return [d, *gradients(d, (a, b)), soft, *gradients(soft, b), hard, *gradients(hard, b)]
 
     large = everything()
-    monkeypatch.setattr(_gpu_tiles, "_few", lambda x: 16)
+    monkeypatch.setattr(tiles, "_few", lambda x: 16)
     for small, whole in zip(everything(), large, strict=True):
         scale = whole.detach().abs().amax(0)  # sums of up to 71 terms, in another order
         assert ((small - whole).abs() <= 71 * torch.finfo(small.dtype).eps * scale).all()

@@ -1,6 +1,5 @@
 """`kernels.cdist` and its gradient against geometry's paired distance in float64."""
 
-import numpy as np
 import pytest
 import torch
 from support.kernels import points
@@ -109,7 +108,6 @@ def test_cdist__beyond_the_radius_where_exponentials_end(backend):
 
 
 def test_cdist__has_the_same_gradient_with_any_number_of_threads(manifold):
-    pytest.importorskip("numba")
     before = torch.get_num_threads()
     for n, m in ((2000, 90), (90, 2000)):
         x = points(n, manifold, torch.float32, radius=6).requires_grad_()
@@ -123,11 +121,3 @@ def test_cdist__has_the_same_gradient_with_any_number_of_threads(manifold):
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
-
-
-def test_machine_code__is_kept_under_the_state_of_all_sources():
-    """A change of a helper in another file must not leave old loops on disk in use."""
-    numba_loops = pytest.importorskip("poincare_taxa.kernels.numba.compile")
-    matrix_loops = pytest.importorskip("poincare_taxa.kernels.numba.matrix")
-    compiled = matrix_loops.cdist(np.dtype("float32"))
-    assert compiled.py_func.__qualname__ == f"cdist_{numba_loops._STATE}"

@@ -182,7 +182,6 @@ def test_ranking_loss__scales_with_the_curvature(backend, dtype, settings):
 
 
 def test_ranking_loss__has_the_same_gradient_with_any_number_of_threads(manifold):
-    pytest.importorskip("numba")
     table = points(500, manifold, torch.float32, radius=6).requires_grad_()
     before = torch.get_num_threads()
     for b, k, shared in ((4000, 60, True), (60, 4000, True), (4000, 60, False)):
@@ -327,7 +326,6 @@ print(loss.item().hex(), table.grad.numpy().tobytes().hex())
 
 def test_ranking_loss__has_the_bits_of_its_first_run_in_later_ones(tmp_path):
     """Whether the code was just compiled or kept by another process: a resumed run needs it."""
-    pytest.importorskip("numba", reason="numba is not installed (extra: fast)")
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     first, later = (
         subprocess.run(

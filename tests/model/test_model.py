@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 from support.zoo import random_model, random_points, trees, zoo
 
 from poincare_taxa.geometry import ball, polar
-from poincare_taxa.kernels import backend as _backend
-from poincare_taxa.kernels.torch import search as _blocks
+from poincare_taxa.kernels import search
+from poincare_taxa.kernels.torch import search as plain_search
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, embed
 from poincare_taxa.taxonomy.taxonomy import MergedTaxonWarning, Taxonomy, TaxonomyError
@@ -142,9 +142,9 @@ def test_nearest__is_the_beginning_of_a_full_sort(tax, k, scores, numba, seed):
     wanted = all_distances(model)
     with pytest.MonkeyPatch.context() as patch:
         if not numba:
-            patch.setattr(_backend, "_installed", lambda name: False)
-            patch.setattr(_blocks, "_SCORES", scores)  # so that a search takes many steps
-            patch.setattr(_blocks, "_QUERIES", 5)
+            patch.setattr(search, "choose", lambda backend, device: None)
+            patch.setattr(plain_search, "_SCORES", scores)  # so that a search takes many steps
+            patch.setattr(plain_search, "_QUERIES", 5)
         found = [model.nearest(key, k=k) for key in tax.ids]
         together = model.nearest(tax.ids, k=k)
     for row, frame in enumerate(found):

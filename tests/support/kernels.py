@@ -24,8 +24,6 @@ def largest_radius(manifold, dtype):
 
 def available(backend):
     """Skip what is not installed, and Triton where it would need a device."""
-    if backend == "numba":
-        pytest.importorskip("numba", reason="numba is not installed (extra: fast)")
     if backend == "triton":
         triton = pytest.importorskip("triton", reason="triton is not installed (extra: gpu)")
         if not triton.knobs.runtime.interpret:

@@ -7,17 +7,44 @@ row at a time stays in registers. Arithmetic is float64; what is stored is round
 import math
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from poincare_taxa.kernels.numba.compile import Array, Rows, _kernel
+from poincare_taxa.geometry.polar_distance import largest_exponent
+from poincare_taxa.kernels.numba.arrays import Array, Rows, array
+from poincare_taxa.kernels.numba.compile import WORTH, in_threads, kernel
 
-__all__ = ["adam"]
+__all__ = ["adam_step"]
 
 
-@_kernel(
+def adam_step(
+    table: Tensor, rows: Tensor, gradient: Tensor, moments: tuple[Tensor, ...], *settings: float
+) -> None:
+    """Take a step of `RowwiseRiemannianAdam` on some rows of a contiguous polar table, in place.
+
+    Moments are those that it keeps: touched, mean, square; settings: step of the radius and of the
+    direction, both betas, eps.
+    """
+    arrays = [x.detach().numpy() for x in (table, *moments)]
+    loop = adam_loop(arrays[0].dtype)
+    at, by = array(rows), array(gradient)
+    limits = largest_exponent(table.dtype), 16 * torch.finfo(table.dtype).eps
+
+    def part(start: int, stop: int) -> None:
+        loop(arrays[0], at, by, *arrays[1:], start, stop, *settings, *limits)
+
+    in_threads(part, len(rows), WORTH // 10)
+    table.detach()[:0].zero_()  # tells autograd that the table has changed
+
+
+# -------------------------------------------------------------------- loops
+
+
+@kernel(
     "real[:, ::1], int64[::1], real[:, ::1], real[:, ::1], real[:, ::1], real[:, ::1], int64, "
     "int64, float64, float64, float64, float64, float64, float64, float64"
 )
-def adam(
+def adam_loop(
     table: Array,
     rows: Rows,
     gradient: Array,

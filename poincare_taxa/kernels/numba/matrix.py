@@ -1,26 +1,85 @@
-"""Compiled loops of `cdist`: rows of one table against tiles of another, forward and backward.
+"""`cdist`: rows of one table against tiles of another, forward and backward.
 
-Only the matrix itself is stored. What happens between a row and a tile is in `_ranking_loops`.
+Only the matrix itself is stored. What is computed of a row and a tile is in `tiles`.
 """
 
 import math
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from poincare_taxa.kernels.numba.compile import FACTS, TILE, Array, _kernel, _prepare
+from poincare_taxa.geometry import polar as polar_distance
+from poincare_taxa.kernels.numba.arrays import Array, array, points_of, rim_of, sides_of, split
+from poincare_taxa.kernels.numba.compile import PIECES, WORTH, in_threads, kernel
 from poincare_taxa.kernels.numba.elementary import log1p
-from poincare_taxa.kernels.numba.ranking import _hand_out, _meet, _pull
+from poincare_taxa.kernels.numba.tiles import (
+    FACTS,
+    TILE,
+    fill_tile,
+    pull,
+    scatter_gradients,
+    separations,
+)
 
 __all__ = ["cdist", "cdist_backward"]
 
 _ROWS = 1024  # That are held with what was computed of them, while tiles pass by.
 
 
-@_kernel(
+def cdist(x: Tensor, y: Tensor, polar: bool, c: float) -> Tensor:
+    """Distance of every row of x to every row of y [n, m]."""
+    sides = [points_of(x, polar, c), points_of(y, polar, c)]
+    if any(side.too_far for side in sides):
+        return polar_distance.cdist(*split(x), *split(y))
+    arrays = [array for side in sides for array in sides_of(side)]
+    out = np.empty((len(x), len(y)), arrays[1].dtype)
+    loop = cdist_loop(out.dtype)
+
+    def part(start: int, stop: int) -> None:
+        loop(*arrays, c, rim_of(x), start, stop, out)
+
+    in_threads(part, len(x), WORTH // max(1, len(y)))
+    return torch.from_numpy(out)
+
+
+def cdist_backward(
+    x: Tensor, y: Tensor, polar: bool, c: float, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `cdist` with respect to x and to y."""
+    sides = [points_of(x, polar, c), points_of(y, polar, c)]
+    if any(side.too_far for side in sides):
+        both = x.detach().requires_grad_(), y.detach().requires_grad_()
+        with torch.enable_grad():
+            far = polar_distance.cdist(*split(both[0]), *split(both[1]))
+            return torch.autograd.grad(far, both, grad)  # pyright: ignore[reportReturnType]
+    arrays = [array for side in sides for array in sides_of(side)]
+    loop, given = cdist_backward_loop(arrays[1].dtype), array(grad)
+    # The longer side is cut into pieces, and the shorter one has a copy of its sums for each.
+    (n, m), over_x = grad.shape, len(x) >= len(y)
+    pieces = min(PIECES, max(1, n * m // WORTH))
+    to_x = np.zeros((1 if over_x else pieces, n, x.shape[1]))
+    to_y = np.zeros((pieces if over_x else 1, m, y.shape[1]))
+
+    def part(start: int, stop: int) -> None:
+        for piece in range(start, stop):
+            low, high = ((n if over_x else m) * t // pieces for t in (piece, piece + 1))
+            bounds = (low, high, 0, m) if over_x else (0, n, low, high)
+            sums = (to_x[0], to_y[piece]) if over_x else (to_x[piece], to_y[0])
+            loop(*arrays, c, rim_of(x), given, *bounds, *sums)
+
+    in_threads(part, pieces, 1)
+    return tuple(torch.from_numpy(sums.sum(0)).to(x.dtype) for sums in (to_x, to_y))  # pyright: ignore[reportReturnType]
+
+
+# -------------------------------------------------------------------- loops
+
+
+@kernel(
     "real[:], real[:, :], real[:], real[:, :], float64, float64, int64, int64, real[:, ::1]",
     fastmath={"contract"},
 )
-def cdist(
+def cdist_loop(
     radius_x: Array,
     x: Array,
     radius_y: Array,
@@ -39,22 +98,22 @@ def cdist(
     apart, t = np.empty(TILE), np.empty(TILE)
     for top in range(start, stop, _ROWS):
         bottom = min(top + _ROWS, stop)
-        _prepare(radius_x, x, everyone, top, bottom, c, rim, asked)
+        fill_tile(radius_x, x, everyone, top, bottom, c, rim, asked)
         for begin in range(0, len(y), TILE):
             n = min(TILE, len(y) - begin)
-            _prepare(radius_y, y, everyone, begin, begin + n, c, rim, tile)
+            fill_tile(radius_y, y, everyone, begin, begin + n, c, rim, tile)
             for q in range(bottom - top):
-                _meet(tile, asked, q, n, apart, t)
+                separations(tile, asked, q, n, apart, t)
                 for m in range(n):
                     near = math.sqrt(t[m]) + t[m] / (1 + math.sqrt(1 + t[m]))
                     out[top + q, begin + m] = unit * log1p(near)
 
 
-@_kernel(
+@kernel(
     "real[:], real[:, :], real[:], real[:, :], float64, float64, real[:, ::1], int64, int64, "
     "int64, int64, float64[:, ::1], float64[:, ::1]"
 )
-def cdist_backward(
+def cdist_backward_loop(
     radius_x: Array,
     x: Array,
     radius_y: Array,
@@ -78,17 +137,17 @@ def cdist_backward(
     to_asked, to_tile = np.zeros((dim + 1, 1)), np.zeros((dim + 1, TILE))
     for top in range(start, stop, _ROWS):
         bottom = min(top + _ROWS, stop)
-        _prepare(radius_x, x, everyone, top, bottom, c, rim, asked)
+        fill_tile(radius_x, x, everyone, top, bottom, c, rim, asked)
         for begin in range(first, last, TILE):
             end = min(begin + TILE, last)
             n = end - begin
-            _prepare(radius_y, y, everyone, begin, end, c, rim, tile)
+            fill_tile(radius_y, y, everyone, begin, end, c, rim, tile)
             for q in range(bottom - top):
                 row = top + q
-                _meet(tile, asked, q, n, apart, t)
+                separations(tile, asked, q, n, apart, t)
                 for m in range(n):
                     by_d[m] = grad[row, begin + m]
                 into = to_asked[:, 0]
-                _pull(tile, asked, q, n, polar, unit, c, apart, t, by_d, turn, into, to_tile)
-                _hand_out(asked, q, to_asked, 1, polar, to_x[row : row + 1])
-            _hand_out(tile, 0, to_tile, n, polar, to_y[begin:end])
+                pull(tile, asked, q, n, polar, unit, c, apart, t, by_d, turn, into, to_tile)
+                scatter_gradients(asked, q, to_asked, 1, polar, to_x[row : row + 1])
+            scatter_gradients(tile, 0, to_tile, n, polar, to_y[begin:end])

@@ -1,4 +1,4 @@
-r"""Compiled loops of paired distances: (1) of `_numba`, and its gradient.
+r"""Paired distances: (1) of `tiles`, and its gradient.
 
 A tile of pairs at a time: sums over coordinates, pair by pair; then roots and logarithms of the
 tile, in vectors; then, backward, gradients pair by pair.
@@ -16,37 +16,83 @@ Beyond radius 350, where t overflows, pairs take the logarithmic form at the end
 import math
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from poincare_taxa.kernels.arguments import LARGEST
-from poincare_taxa.kernels.numba.compile import (
-    TILE,
-    Array,
-    Rows,
-    _helper,
-    _inline,
-    _kernel,
-    _sinh,
-    _summing,
-)
+from poincare_taxa.kernels.numba.arrays import Array, Rows, array, rim_of, rows_of
+from poincare_taxa.kernels.numba.compile import WORTH, helper, in_threads, inline, kernel, summing
 from poincare_taxa.kernels.numba.elementary import exp, log1p
+from poincare_taxa.kernels.numba.tiles import TILE, sinh
 
-__all__ = ["pairs", "pairs_backward"]
+__all__ = ["pairs_backward", "pairs_forward", "scatter"]
 
 
-@_inline
+def pairs_forward(
+    x: Tensor, i: Tensor | None, y: Tensor, j: Tensor | None, polar: bool, c: float
+) -> Tensor:
+    """Distance of row i[m] of x and row j[m] of y; of rows m, where no rows are given."""
+    sides = array(x), rows_of(i), array(y), rows_of(j)
+    d = np.empty(len(x if i is None else i), sides[0].dtype)
+    loop = pairs_loop(d.dtype)
+
+    def part(start: int, stop: int) -> None:
+        loop(*sides, polar, c, rim_of(x), start, stop, d)
+
+    in_threads(part, len(d), WORTH, step=TILE)
+    return torch.from_numpy(d)
+
+
+def pairs_backward(
+    x: Tensor,
+    i: Tensor | None,
+    y: Tensor,
+    j: Tensor | None,
+    polar: bool,
+    c: float,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
+    sides, g = (array(x), rows_of(i), array(y), rows_of(j)), array(grad)
+    # numpy asks for large pages of memory where torch does not: half the time of filling them
+    out_x, out_y = (np.empty((len(g), x.shape[1]), g.dtype) for _ in range(2))
+    loop = pairs_backward_loop(out_x.dtype)
+
+    def part(start: int, stop: int) -> None:
+        loop(*sides, polar, c, rim_of(x), start, stop, g, out_x, out_y)
+
+    in_threads(part, len(g), WORTH, step=TILE)
+    return torch.from_numpy(out_x), torch.from_numpy(out_y)
+
+
+def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
+    """Add rows of values to rows of out, in order: the same sum with any number of threads."""
+    where, what, into = array(rows), array(values), out.numpy()
+    loop = scatter_loop(into.dtype)
+
+    def part(start: int, stop: int) -> None:
+        loop(where, what, start, stop, into)
+
+    in_threads(part, len(out), len(out) if len(rows) < WORTH else 1)
+
+
+# -------------------------------------------------------------------- loops
+
+
+@inline
 def _gap(square: float, c: float, rim: float) -> float:
     """Compute 1 − c|x|², at least half an eps of the stored dtype."""
     n = math.sqrt(c * square)
     return max(1 - n, rim) * (1 + n)
 
 
-@_inline
+@inline
 def _row(rows: Rows, m: int) -> int:
     """Row m of a list; without one (it is empty), rows are taken as they come."""
     return rows[m] if len(rows) > 0 else m
 
 
-@_summing
+@summing
 def _sums(
     x: Array,
     i: Rows,
@@ -77,12 +123,12 @@ def _sums(
         apart[m], of_x[m], of_y[m] = between, square_x, square_y
 
 
-@_kernel(
+@kernel(
     "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, int64, int64, "
     "real[::1]",
     fastmath={"contract"},
 )
-def pairs(
+def pairs_loop(
     x: Array,
     i: Rows,
     y: Array,
@@ -105,9 +151,9 @@ def pairs(
             for m in range(n):
                 r1, r2 = of_x[m], of_y[m]
                 e1, e2 = exp(0.5 * r1), exp(0.5 * r2)
-                h = _sinh(0.5 * (r1 - r2), e1 / e2, e2 / e1)
-                sinh1 = _sinh(r1, e1 * e1, 1 / (e1 * e1))
-                sinh2 = _sinh(r2, e2 * e2, 1 / (e2 * e2))
+                h = sinh(0.5 * (r1 - r2), e1 / e2, e2 / e1)
+                sinh1 = sinh(r1, e1 * e1, 1 / (e1 * e1))
+                sinh2 = sinh(r2, e2 * e2, 1 / (e2 * e2))
                 t = h * h + 0.25 * sinh1 * sinh2 * apart[m]
                 out[begin + m] = 2 * log1p(math.sqrt(t) + t / (1 + math.sqrt(1 + t)))
             for m in range(n):
@@ -121,12 +167,12 @@ def pairs(
                 out[begin + m] = unit * log1p(root + t / (one + math.sqrt(one + t)))
 
 
-@_kernel(
+@kernel(
     "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, int64, int64, "
     "real[::1], real[:, ::1], real[:, ::1]",
     fastmath={"contract"},
 )
-def pairs_backward(
+def pairs_backward_loop(
     x: Array,
     i: Rows,
     y: Array,
@@ -177,7 +223,7 @@ def pairs_backward(
                 to_y[begin + m, k] = by_y * b - together
 
 
-@_helper
+@helper
 def _polar_partials(
     grad: Array, n: int, apart: Array, of_x: Array, of_y: Array, turn: Array
 ) -> None:
@@ -195,9 +241,9 @@ def _polar_partials(
         r1, r2 = of_x[m], of_y[m]
         e1, e2 = exp(0.5 * r1), exp(0.5 * r2)
         g1, g2, more1, more2 = e1 * e1, e2 * e2, e1 / e2, e2 / e1
-        h = _sinh(0.5 * (r1 - r2), more1, more2)
+        h = sinh(0.5 * (r1 - r2), more1, more2)
         less1, less2 = 1 / g1, 1 / g2
-        sinh1, sinh2 = _sinh(r1, g1, less1), _sinh(r2, g2, less2)
+        sinh1, sinh2 = sinh(r1, g1, less1), sinh(r2, g2, less2)
         w = 0.25 * sinh1 * sinh2
         t = h * h + w * apart[m]
         root, more = math.sqrt(t), math.sqrt(1 + t)
@@ -211,7 +257,7 @@ def _polar_partials(
             turn[m] = grad[m] * (2 * w * slope)
 
 
-@_inline
+@inline
 def _far_distance(r1: float, r2: float, apart: float) -> float:
     """Distance where radii are past 350: e^{−|r₁−r₂|} and lo + log s carry all that matters.
 
@@ -232,7 +278,7 @@ def _far_distance(r1: float, r2: float, apart: float) -> float:
     return difference + 2 * math.log1p(b * steep / 2)
 
 
-@_inline
+@inline
 def _far_partials(r1: float, r2: float, apart: float) -> tuple[float, float, float]:
     """`_polar_partials` with exponents collected: 2 sinh r₁ sinh r₂ / sinh d = e^{2g} f₁f₂/f."""
     d = _far_distance(r1, r2, apart)
@@ -250,3 +296,13 @@ def _far_partials(r1: float, r2: float, apart: float) -> tuple[float, float, flo
         min(1.0, max(-1.0, by_r2)),
         half * half * f1 * f2 / (2 * f),
     )
+
+
+@kernel("int64[::1], real[:, ::1], int64, int64, real[:, ::1]")
+def scatter_loop(rows: Rows, values: Array, start: int, stop: int, out: Array) -> None:
+    """Add each row of values to its row of out, for rows from start to stop."""
+    for m in range(len(rows)):
+        row = rows[m]
+        if start <= row < stop:
+            for k in range(out.shape[1]):
+                out[row, k] += values[m, k]

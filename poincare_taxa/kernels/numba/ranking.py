@@ -1,6 +1,6 @@
-r"""Compiled loops of `ranking_loss`: an anchor against a tile of negatives, forward and backward.
+r"""`ranking_loss`: an anchor against a tile of negatives, forward and backward.
 
-With v = √t + √(1+t), t as in `_numba`, a distance is d = 2u log v, u = 1/√c, so that
+With v = √t + √(1+t), t as in `tiles`, a distance is d = 2u log v, u = 1/√c, so that
 
 .. math:: e^{-d/T} = v^{-p}, \qquad p = 2u/T:
 
@@ -21,41 +21,172 @@ the batch does so in an order that does not know of threads.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from poincare_taxa.kernels.arguments import LARGEST, Comparison
+from poincare_taxa.kernels.numba.arrays import Array, Rows, array, points_of, rim_of, sides_of
 from poincare_taxa.kernels.numba.compile import (
+    PIECES,
+    WORTH,
+    helper,
+    in_threads,
+    kernel,
+    record,
+    summing,
+)
+from poincare_taxa.kernels.numba.pairs import scatter
+from poincare_taxa.kernels.numba.tiles import (
     FACTS,
     TILE,
-    Array,
-    Rows,
-    _helper,
-    _kernel,
-    _prepare,
-    _summing,
+    copy_column,
+    fill_tile,
+    pull,
+    scatter_gradients,
+    separations,
 )
 
-__all__ = ["collect", "ranking", "ranking_backward"]
+__all__ = ["ranking_backward", "ranking_forward"]
 
 
-@_helper
-def _meet(tile: Array, asked: Array, q: int, n: int, apart: Array, t: Array) -> None:
-    """|x−y|² and t of column q of asked and the first n columns of a tile; 0 where they agree."""
-    dim = len(tile) - FACTS
-    for m in range(n):
-        apart[m] = 0
-    for k in range(0, dim, 2):
-        a, b = asked[k, q], asked[k + 1, q]
-        for m in range(n):
-            first, second = a - tile[k, m], b - tile[k + 1, m]
-            apart[m] += first * first + second * second
-    grown, shrunk, weight = asked[dim, q], asked[dim + 1, q], asked[dim + 2, q]
-    for m in range(n):
-        h = 0.5 * (grown * tile[dim + 1, m] - shrunk * tile[dim, m])
-        t[m] = apart[m] * (weight * tile[dim + 2, m]) + h * h
+class _Batch(NamedTuple):
+    """Rows that are compared, and how, as the loops take them."""
+
+    anchor: Rows
+    """Rows of the table [B]."""
+    positive: Rows
+    """Rows of the table [B]."""
+    negatives: Rows
+    """Rows of the table: [1, K] where all anchors share them, else [B, K]."""
+    valid: Array
+    """Bool [B, K], which negatives count; [0, 0]: all."""
+    weights: Array
+    """e^{log w − shift} [1 or B, K]; [0, 0]: 1."""
+    softmax: bool
+    """Whether the loss is the softmax, else the margin loss."""
+    margin: Array
+    """Of the margin loss [B]."""
+    temperature: float
+    """Of the softmax."""
+    shift: float
+    """Largest log w."""
+    c: float
+    """Curvature parameter of the ball; 1 in the polar model."""
+    rim: float
+    """Least 1 − √c|x| of a point."""
 
 
-@_helper
+_BATCH = record(
+    _Batch,
+    "int64[::1], int64[::1], int64[:, ::1], bool[:, ::1], float64[:, ::1], bool, float64[::1], "
+    "float64, float64, float64, float64",
+)
+
+
+def ranking_forward(
+    table: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, how: Comparison
+) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """Loss of each anchor, and its normaliser; None where t would overflow."""
+    points = sides_of(points_of(table, how.polar, how.c))
+    batch = _batch(table, anchor, positive, negatives, how)
+    if len(points[0]) > 0 and any((points[0][at] > LARGEST).any() for at in batch[:3]):
+        return None
+    loop = ranking_loop(points[1].dtype)
+    loss, level = torch.empty(len(anchor), dtype=table.dtype), torch.empty(len(anchor)).double()
+    into, out = level.numpy(), loss.numpy()
+
+    def part(start: int, stop: int) -> None:
+        loop(*points, batch, start, stop, into, out)
+
+    in_threads(part, len(anchor), WORTH // max(1, negatives.shape[-1]))
+    return loss, (level,)
+
+
+def ranking_backward(
+    table: Tensor,
+    anchor: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    how: Comparison,
+    saved: tuple[Tensor, ...],
+    grad: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Rows, each once and ascending, and their gradients."""
+    points = sides_of(points_of(table, how.polar, how.c))
+    batch = _batch(table, anchor, positive, negatives, how)
+    loop = ranking_backward_loop(points[1].dtype)
+    (b, k), width = (len(anchor), negatives.shape[-1]), table.shape[1]
+    shared = negatives.ndim == 1 or b == 1
+    rows = torch.cat((anchor, positive, negatives.flatten()))
+    values = torch.empty(len(rows), width, dtype=table.dtype)
+    ends, lists = values.numpy()[: 2 * b].reshape(2, b, width), values.numpy()[2 * b :]
+    own = lists.reshape(b, k, width) if not shared else np.empty((0, k, width), lists.dtype)
+    level, given = saved[0].numpy(), array(grad)
+    # Either the batch or the list is cut into pieces, and what all of them add to has a copy each.
+    over_batch = b >= k or not shared
+    pieces = min(PIECES, max(1, b * k // WORTH))
+    to_ends = np.zeros((1 if over_batch else pieces, 2, b, width))
+    to_list = np.zeros((pieces if over_batch else 1, k if shared else 0, width))
+
+    def part(start: int, stop: int) -> None:
+        for piece in range(start, stop):
+            low, high = (t * (b if over_batch else k) // pieces for t in (piece, piece + 1))
+            bounds = (low, high, 0, k) if over_batch else (0, b, low, high)
+            sums = *to_ends[0 if over_batch else piece], own, to_list[piece if over_batch else 0]
+            loop(*points, batch, level, given, *bounds, *sums)
+
+    in_threads(part, pieces, 1)
+    ends[:] = to_ends.sum(0)
+    if shared:
+        lists[:] = to_list.sum(0)
+    return _merge(rows, values, len(table))
+
+
+def _batch(
+    table: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, how: Comparison
+) -> _Batch:
+    """Turn the arguments of `ranking_loss` into those of its loops."""
+    lists = negatives if negatives.ndim == 2 else negatives[None]
+    weights, shift = np.empty((0, 0)), 0.0
+    if how.log_weights is not None and how.log_weights.numel() > 0:
+        given = array(how.log_weights).astype(np.float64)
+        shift = float(given.max()) if given.max() > -np.inf else 0.0
+        weights = np.exp(given - shift)
+    return _Batch(
+        anchor=array(anchor),
+        positive=array(positive),
+        negatives=array(lists),
+        valid=np.empty((0, 0), bool) if how.valid is None else array(how.valid),
+        weights=weights,
+        softmax=how.margin is None,
+        margin=np.zeros(len(anchor)) if how.margin is None else array(how.margin).astype(float),
+        temperature=float(how.temperature),
+        shift=shift,
+        c=float(how.c),
+        rim=rim_of(table),
+    )
+
+
+def _merge(rows: Tensor, values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Add up the values of equal rows, of a table of n: rows once each, ascending, and sums."""
+    every, seen = array(rows), np.zeros(n, bool)
+    found, count = np.empty(len(every), np.int64), np.zeros(1, np.int64)
+    collect_loop(np.int64)(every, seen, found, count)
+    once = np.sort(found[: int(count[0])])
+    place = np.empty(n, np.int64)
+    place[once] = np.arange(len(once))
+    sums = torch.zeros(len(once), values.shape[1], dtype=values.dtype)
+    scatter(torch.from_numpy(place[every]), values, sums)
+    return torch.from_numpy(once), sums
+
+
+# -------------------------------------------------------------------- loops
+
+
+@helper
 def _weigh(valid: Array, weights: Array, b: int, begin: int, n: int, out: Array) -> None:
     """Weights of a stretch of the negatives of anchor b: 0 where they are not valid."""
     if len(weights) == 0:
@@ -70,7 +201,7 @@ def _weigh(valid: Array, weights: Array, b: int, begin: int, n: int, out: Array)
             out[m] = out[m] if valid[b, begin + m] else 0
 
 
-@_summing
+@summing
 def _squared_shares(t: Array, weight: Array, n: int) -> float:
     """Σ w v^{−2}."""
     total = 0.0
@@ -80,78 +211,56 @@ def _squared_shares(t: Array, weight: Array, n: int) -> float:
     return total
 
 
-@_helper
+@helper
 def _log_share(t: float, weight: float, p: float) -> float:
     return math.log(weight) - p * math.log(math.sqrt(t) + math.sqrt(1 + t))
 
 
-@_helper
+@helper
 def _half_distance(t: float) -> float:
     root = math.sqrt(t)
     return math.log1p(root + t / (1 + math.sqrt(1 + t)))
 
 
-@_helper
-def _column(points: Array, q: int, one: Array) -> None:
-    for k in range(len(points)):
-        one[k, 0] = points[k, q]
-
-
-@_kernel(
-    "real[:], real[:, :], int64[::1], int64[::1], int64[:, ::1], bool[:, ::1], float64[:, ::1], "
-    "bool, float64[::1], float64, float64, float64, float64, int64, int64, float64[::1], real[::1]"
-)
-def ranking(
-    radius: Array,
-    coordinates: Array,
-    anchor: Rows,
-    positive: Rows,
-    negatives: Rows,
-    valid: Array,
-    weights: Array,
-    softmax: bool,
-    margin: Array,
-    temperature: float,
-    shift: float,
-    c: float,
-    rim: float,
+@kernel("real[:], real[:, :], batch, int64, int64, float64[::1], real[::1]", batch=_BATCH)
+def ranking_loop(
+    radius: Array,  # [n]; empty in the ball
+    coordinates: Array,  # [n, dim]: of the ball, or of the direction
+    batch: _Batch,
     start: int,
     stop: int,
-    level: Array,
-    loss: Array,
+    level: Array,  # out [B]: log Σ w e^{−d/T}, or 1 / (number of valid negatives)
+    loss: Array,  # out [B]
 ) -> None:
-    """Loss of anchors start to stop, and what the backward pass wants of each in `level`.
-
-    That is log Σ w e^{−d/T} of the softmax, 1 / (number of valid negatives) of the margin.
-    Negatives are [1, K] where all anchors share them. Weights are e^{log w − shift}.
-    """
+    """Loss of anchors start to stop, and what the backward pass needs of each in `level`."""
+    c, rim, softmax = batch.c, batch.rim, batch.softmax
+    negatives, shared = batch.negatives, len(batch.negatives) == 1
     unit = 1 / math.sqrt(c)
-    p = 2 * unit / temperature
+    p = 2 * unit / batch.temperature
     count = stop - start
     rows = coordinates.shape[1] + coordinates.shape[1] % 2 + FACTS
     asked, near = np.empty((rows, count)), np.empty((rows, count))
-    _prepare(radius, coordinates, anchor, start, stop, c, rim, asked)
-    _prepare(radius, coordinates, positive, start, stop, c, rim, near)
+    fill_tile(radius, coordinates, batch.anchor, start, stop, c, rim, asked)
+    fill_tile(radius, coordinates, batch.positive, start, stop, c, rim, near)
     tile, one = np.empty((rows, TILE)), np.empty((rows, 1))
     apart, t, weight = np.empty(TILE), np.empty(TILE), np.empty(TILE)
     reach, highest = np.empty(count), np.full(count, -np.inf)
     for q in range(count):
-        _column(near, q, one)
-        _meet(one, asked, q, 1, apart, t)
+        copy_column(near, q, one)
+        separations(one, asked, q, 1, apart, t)
         reach[q] = _half_distance(t[0])
     total, number = np.zeros(count), np.zeros(count)
-    shared = len(negatives) == 1
     for begin in range(0, negatives.shape[1], TILE):
         end = min(begin + TILE, negatives.shape[1])
         n = end - begin
         if shared:
-            _prepare(radius, coordinates, negatives[0], begin, end, c, rim, tile)
+            fill_tile(radius, coordinates, negatives[0], begin, end, c, rim, tile)
         for q in range(count):
             b = start + q
             if not shared:
-                _prepare(radius, coordinates, negatives[b], begin, end, c, rim, tile)
-            _meet(tile, asked, q, n, apart, t)
-            _weigh(valid, weights, b, begin, n, weight)
+                fill_tile(radius, coordinates, negatives[b], begin, end, c, rim, tile)
+            separations(tile, asked, q, n, apart, t)
+            _weigh(batch.valid, batch.weights, b, begin, n, weight)
             if softmax and p == 2:
                 total[q] += _squared_shares(t, weight, n)
             elif softmax:
@@ -163,7 +272,7 @@ def ranking(
                             highest[q] = share
                         total[q] += math.exp(share - highest[q])
             else:
-                least = 2 * unit * reach[q] + margin[b]
+                least = 2 * unit * reach[q] + batch.margin[b]
                 bound = math.exp(least / (2 * unit))
                 for m in range(n):
                     number[q] += weight[m]
@@ -175,7 +284,7 @@ def ranking(
             level[b] = -np.inf
             loss[b] = 0
             if total[q] != 0:  # nan is no loss of 0
-                level[b] = math.log(total[q]) + shift + (0.0 if p == 2 else highest[q])
+                level[b] = math.log(total[q]) + batch.shift + (0.0 if p == 2 else highest[q])
                 x = level[b] + p * reach[q]
                 loss[b] = max(x, 0) + math.log1p(math.exp(-abs(x)))
         else:
@@ -183,120 +292,41 @@ def ranking(
             loss[b] = total[q] * level[b]
 
 
-@_summing
-def _pull(
-    tile: Array,
-    asked: Array,
-    q: int,
-    n: int,
-    polar: bool,
-    unit: float,
-    c: float,
-    apart: Array,
-    t: Array,
-    by_d: Array,
-    turn: Array,
-    to_asked: Array,
-    to_tile: Array,
-) -> None:
-    """Add gradients of distances times by_d: [dim + 1] of column q, [dim + 1, TILE] of the tile.
-
-    The last is that of the radius; in the ball, what multiplies the point itself.
-    """
-    dim = len(tile) - FACTS
-    grown, shrunk, weight = asked[dim, q], asked[dim + 1, q], asked[dim + 2, q]
-    own = 0.0
-    if polar:
-        bend = 0.25 * (grown * grown + shrunk * shrunk)
-        for m in range(n):
-            root, more = math.sqrt(t[m]), math.sqrt(1 + t[m])
-            s = 0.0 if t[m] == 0 else by_d[m] / (root * more)
-            turn[m] = 2 * s * (weight * tile[dim + 2, m])
-            there, back = grown * tile[dim + 1, m], shrunk * tile[dim, m]
-            radial = 0.25 * (there - back) * (there + back)
-            other = 0.25 * (tile[dim, m] * tile[dim, m] + tile[dim + 1, m] * tile[dim + 1, m])
-            own += s * (radial + bend * tile[dim + 2, m] * apart[m])
-            to_tile[dim, m] += s * (other * weight * apart[m] - radial)
-    else:
-        scale = 2 * math.sqrt(c)
-        for m in range(n):
-            root, more = math.sqrt(t[m]), math.sqrt(1 + t[m])
-            s = 0.0 if t[m] == 0 else unit * by_d[m] / (root * more)
-            turn[m] = 2 * s * (weight * tile[dim + 2, m])
-            own += scale * weight * (s * t[m])
-            to_tile[dim, m] += scale * tile[dim + 2, m] * (s * t[m])
-    to_asked[dim] += own
-    for k in range(dim):
-        a = asked[k, q]
-        total = 0.0
-        for m in range(n):
-            pull = turn[m] * (a - tile[k, m])
-            total += pull
-            to_tile[k, m] -= pull
-        to_asked[k] += total
-
-
-@_helper
-def _hand_out(points: Array, q: int, found: Array, n: int, polar: bool, out: Array) -> None:
-    """Add gradients found of points q … q + n, in columns, to the first n rows of out; clear them.
-
-    Rows are those of the table: in the polar model the radius comes first.
-    """
-    dim = len(points) - FACTS
-    first = 1 if polar else 0
-    for m in range(n):
-        if polar:
-            out[m, 0] += found[dim, m]
-        for k in range(first, out.shape[1]):
-            own = 0.0 if polar else found[dim, m] * points[k, q + m]
-            out[m, k] += found[k - first, m] + own
-    found[:, :n] = 0
-
-
-@_kernel(
-    "real[:], real[:, :], int64[::1], int64[::1], int64[:, ::1], bool[:, ::1], float64[:, ::1], "
-    "bool, float64[::1], float64, float64, float64, float64, float64[::1], real[::1], int64, "
-    "int64, int64, int64, float64[:, ::1], float64[:, ::1], real[:, :, ::1], float64[:, ::1]"
+@kernel(
+    "real[:], real[:, :], batch, float64[::1], real[::1], int64, int64, int64, int64, "
+    "float64[:, ::1], float64[:, ::1], real[:, :, ::1], float64[:, ::1]",
+    batch=_BATCH,
 )
-def ranking_backward(
-    radius: Array,
-    coordinates: Array,
-    anchor: Rows,
-    positive: Rows,
-    negatives: Rows,
-    valid: Array,
-    weights: Array,
-    softmax: bool,
-    margin: Array,
-    temperature: float,
-    shift: float,
-    c: float,
-    rim: float,
-    level: Array,
-    grad: Array,
-    start: int,
+def ranking_backward_loop(
+    radius: Array,  # [n]; empty in the ball
+    coordinates: Array,  # [n, dim]: of the ball, or of the direction
+    batch: _Batch,
+    level: Array,  # [B], of `ranking_loop`
+    grad: Array,  # gradient of the losses [B]
+    start: int,  # anchors start to stop,
     stop: int,
-    first: int,
+    first: int,  # negatives first to last
     last: int,
-    to_anchor: Array,
-    to_positive: Array,
-    to_own: Array,
-    to_shared: Array,
+    to_anchor: Array,  # [B, columns], added to
+    to_positive: Array,  # [B, columns], added to
+    to_own: Array,  # [B, K, columns], written to; empty where there is one list
+    to_shared: Array,  # [K, columns], added to; empty where each anchor has its own list
 ) -> None:
     """Gradients of the loss of anchors start to stop, by their negatives first to last.
 
-    Added to rows of to_anchor and to_positive; written to to_own [B, K, columns], or added to
-    to_shared [K, columns] where there is one list. The positive of a softmax goes with negative 0.
+    The gradient of the positive of a softmax is added with that of negative 0.
     """
+    c, rim, softmax = batch.c, batch.rim, batch.softmax
+    negatives, shared = batch.negatives, len(batch.negatives) == 1
     unit = 1 / math.sqrt(c)
-    p = 2 * unit / temperature
+    p = 2 * unit / batch.temperature
     polar = len(radius) > 0
     count = stop - start
     dim = coordinates.shape[1] + coordinates.shape[1] % 2
     rows = dim + FACTS
     asked, near = np.empty((rows, count)), np.empty((rows, count))
-    _prepare(radius, coordinates, anchor, start, stop, c, rim, asked)
-    _prepare(radius, coordinates, positive, start, stop, c, rim, near)
+    fill_tile(radius, coordinates, batch.anchor, start, stop, c, rim, asked)
+    fill_tile(radius, coordinates, batch.positive, start, stop, c, rim, near)
     tile, one = np.empty((rows, TILE)), np.empty((rows, 1))
     apart, t, weight = np.empty(TILE), np.empty(TILE), np.empty(TILE)
     turn, to_tile = np.empty(TILE), np.zeros((dim + 1, TILE))
@@ -305,24 +335,25 @@ def ranking_backward(
     reach = np.empty(count)
     for q in range(count):
         b = start + q
-        _column(near, q, one)
-        _meet(one, asked, q, 1, apart, t)
+        copy_column(near, q, one)
+        separations(one, asked, q, 1, apart, t)
         reach[q] = _half_distance(t[0])
         if softmax:
             x = level[b] + p * reach[q]
-            chance = 0.0 if x <= -700 else grad[b] / temperature / (1 + math.exp(-x))
+            chance = 0.0 if x <= -700 else grad[b] / batch.temperature / (1 + math.exp(-x))
             by_near[q] = chance
-            factor[q] = -chance * math.exp(shift - level[b]) if chance != 0 and p == 2 else -chance
+            factor[q] = (
+                -chance * math.exp(batch.shift - level[b]) if chance != 0 and p == 2 else -chance
+            )
             bound[q] = np.inf
         else:
             factor[q] = -grad[b] * level[b]
-            bound[q] = math.exp(reach[q] + margin[b] / (2 * unit))
-    shared = len(negatives) == 1
+            bound[q] = math.exp(reach[q] + batch.margin[b] / (2 * unit))
     for begin in range(first, last, TILE):
         end = min(begin + TILE, last)
         n = end - begin
         if shared:
-            _prepare(radius, coordinates, negatives[0], begin, end, c, rim, tile)
+            fill_tile(radius, coordinates, negatives[0], begin, end, c, rim, tile)
         for q in range(count):
             b = start + q
             if not shared:
@@ -330,9 +361,9 @@ def ranking_backward(
             if factor[q] == 0:
                 continue
             if not shared:
-                _prepare(radius, coordinates, negatives[b], begin, end, c, rim, tile)
-            _meet(tile, asked, q, n, apart, t)
-            _weigh(valid, weights, b, begin, n, weight)
+                fill_tile(radius, coordinates, negatives[b], begin, end, c, rim, tile)
+            separations(tile, asked, q, n, apart, t)
+            _weigh(batch.valid, batch.weights, b, begin, n, weight)
             if softmax and p == 2:
                 for m in range(n):
                     v = math.sqrt(t[m]) + math.sqrt(1 + t[m])
@@ -340,35 +371,33 @@ def ranking_backward(
             elif softmax:
                 for m in range(n):
                     if weight[m] > 0:
-                        share = _log_share(t[m], weight[m], p) + shift
+                        share = _log_share(t[m], weight[m], p) + batch.shift
                         weight[m] = factor[q] * math.exp(share - level[b])
             else:
                 for m in range(n):
                     v = math.sqrt(t[m]) + math.sqrt(1 + t[m])
                     weight[m] *= 0.0 if v >= bound[q] else factor[q]
                     by_near[q] -= weight[m]
-            _pull(
-                tile, asked, q, n, polar, unit, c, apart, t, weight, turn, to_asked[:, 0], to_tile
-            )
-            _hand_out(asked, q, to_asked, 1, polar, to_anchor[b : b + 1])
+            pull(tile, asked, q, n, polar, unit, c, apart, t, weight, turn, to_asked[:, 0], to_tile)
+            scatter_gradients(asked, q, to_asked, 1, polar, to_anchor[b : b + 1])
             if not shared:
-                _hand_out(tile, 0, to_tile, n, polar, to_own[b, begin:end])
+                scatter_gradients(tile, 0, to_tile, n, polar, to_own[b, begin:end])
         if shared:
-            _hand_out(tile, 0, to_tile, n, polar, to_shared[begin:end])
+            scatter_gradients(tile, 0, to_tile, n, polar, to_shared[begin:end])
     for q in range(count):
         b = start + q
         if by_near[q] == 0 or (softmax and first > 0):
             continue
-        _column(near, q, one)
-        _meet(one, asked, q, 1, apart, t)
+        copy_column(near, q, one)
+        separations(one, asked, q, 1, apart, t)
         weight[0] = by_near[q]
-        _pull(one, asked, q, 1, polar, unit, c, apart, t, weight, turn, to_asked[:, 0], to_near)
-        _hand_out(asked, q, to_asked, 1, polar, to_anchor[b : b + 1])
-        _hand_out(near, q, to_near, 1, polar, to_positive[b : b + 1])
+        pull(one, asked, q, 1, polar, unit, c, apart, t, weight, turn, to_asked[:, 0], to_near)
+        scatter_gradients(asked, q, to_asked, 1, polar, to_anchor[b : b + 1])
+        scatter_gradients(near, q, to_near, 1, polar, to_positive[b : b + 1])
 
 
-@_kernel("int64[::1], bool[::1], int64[::1], real[::1]")
-def collect(rows: Rows, seen: Array, found: Rows, count: Array) -> None:
+@kernel("int64[::1], bool[::1], int64[::1], real[::1]")
+def collect_loop(rows: Rows, seen: Array, found: Rows, count: Array) -> None:
     """Write every row once to found, in the order of their first appearance, and how many."""
     number = 0
     for row in rows:
