@@ -1,35 +1,39 @@
 r"""Points whose nearest are their ancestors, by plain distance and without training.
 
-Seen from a leaf at infinite radius in direction x, a node at radius r and angle θ from x stands at
-the Busemann distance
+`closure_layout` is a result of its own; `nested_start` is a start for training.
+
+From a leaf at infinite radius in direction x, a node at radius r and angle θ from x has the
+Busemann distance
 
 .. math:: B(\theta) = \log(\cosh r - \sinh r\cos\theta), \qquad
           B < 0 \iff \cos\theta > \tanh\tfrac r2 \iff \theta < 2\arctan e^{-r/2},
 
-and the origin at 0. So a node is nearer than the root exactly for the leaves in its *cap*, the
+and the origin has 0. So a node is nearer than the root exactly for the leaves in its *cap*, the
 directions within 2 arctan e^{−r/2} of its own. Caps that are nested for ancestors and disjoint for
 others rank every leaf's ancestors first; on a circle they are nested intervals, as of an Euler
-tour. A node at finite radius R sees the origin nearer than a node at r unless
-cos θ > tanh(r/2) / tanh R, a slightly smaller cap; its descendants stay behind if its own direction
-is in none of their caps. So each interval keeps a gap in its middle: the children lie on the left
-and on the right of it. Then a node's ancestors are its nearest for *every* node of *every* tree, in
-two dimensions and more, as long as numbers resolve the intervals.
+tour. For a node at finite radius R the origin is nearer than a node at r unless
+cos θ > tanh(r/2) / tanh R, a slightly smaller cap; its descendants are farther than the origin if
+its own direction is in none of their caps. So each interval has a gap in its middle: the children
+lie on the left and on the right of it. Then a node's ancestors are its nearest for *every* node of
+*every* tree, in two dimensions and more, as long as numbers resolve the intervals.
 
-Of a DAG, a spanning tree is laid out: each node keeps the parent that has most ancestors. What is
-missed is the pairs with the ancestors on the other ways up: the descendants of such an ancestor
-fill several intervals. With four dimensions the circle becomes the trigonometric moment curve
+The layout of a DAG is that of a spanning tree, in which each node keeps the parent that has most
+ancestors. The pairs with ancestors on other ways up are missed, because the descendants of such an
+ancestor fill several intervals. With four dimensions the circle becomes the trigonometric moment
+curve
 
 .. math:: x(t) = (\cos t, \sin t, \cos 2t, \sin 2t) / \sqrt 2,
 
 whose intersection with a cap is where a trigonometric polynomial of degree 2 is positive: up to two
-intervals, wherever they lie. The cap that cuts out exactly two is the hyperplane through their four
-ends. An ancestor of several intervals takes the cap of its two largest where this ranks better.
+intervals, wherever they lie. The hyperplane through the four ends of two intervals bounds the cap
+that holds exactly these. An ancestor of several intervals takes the cap of its two largest where
+this ranks better.
 
-Sources: the criterion is that of [NK17] Nickel & Kiela 2017, §4.1; intervals as of [SDGR18] Sala,
-De Sa, Gu & Ré 2018 would lie around their parent, with no node nearest to all its descendants.
+Sources: the criterion is that of [NK17] Nickel & Kiela 2017, §4.1. The intervals of [SDGR18] Sala,
+De Sa, Gu & Ré 2018 lie around their parent; there no node is the nearest of all its descendants.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,21 +45,27 @@ from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
-__all__ = ["closure_layout"]
+__all__ = ["LEAF_RADIUS", "closure_layout", "direct_parents", "nested_start"]
 
 _GAP = 0.25
 """Half of the gap in the middle of an interval, in widths of a leaf."""
 
 LEAF_RADIUS = 160.0
-"""Of nodes without descendants. Two whose directions differ by an ulp, 1e-16, are then 2·160 − 74
-apart, beyond every ancestor; more costs nothing but the range of e^{−r}."""
+"""Radius of nodes without descendants. Two of them whose directions differ by an ulp, 1e-16, are at
+a distance of 2·160 − 74, beyond every ancestor; more costs nothing but the range of e^{−r}."""
 
 _MISS = 300.0
-"""What a leaf that is missed costs beside a wrong one: it ranks hundreds of nodes late, and a wrong
-one puts one node before each of the leaf's ancestors."""
+"""Cost of a leaf outside its ancestor's cap, relative to a leaf inside the cap of another node. The
+first moves an ancestor hundreds of ranks back, the second each of the leaf's ancestors by one."""
 
 _NARROWEST = 1e-14
-"""Half-width in radians below which float64 coordinates near 1 blur an interval's ends."""
+"""Half-width in radians below which float64 does not resolve an interval's ends near 1."""
+
+_BLOCK = 256
+"""Nodes of a block when caps are compared; all leaves are held for each of them."""
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
@@ -67,13 +77,14 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
         A tree, for which the ranking is perfect while float64 resolves it; or the pairs of a DAG,
         transitively closed, whose ranking is that of a spanning tree.
     dim
-        Number of coordinates of a direction, at least 2. A tree uses two, a DAG four where it can.
+        Number of coordinates of a direction, at least 2. The layout of a tree uses two of them,
+        that of a DAG four if there are as many.
 
     Returns
     -------
     layout
         Radius [n], direction [n, dim], float64, and info: ``unresolved``, the number of nodes whose
-        interval is narrower than float64 tells apart; ``missed``, the number of pairs of a DAG that
+        interval is narrower than float64 resolves; ``missed``, the number of pairs of a DAG that
         are not in its spanning tree; ``paired``, the number of nodes whose cap holds two intervals.
 
     Raises
@@ -93,27 +104,23 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
     """
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}: caps lie on a circle")
-    paired = 0
-    if isinstance(source, Taxonomy):
-        tree = _Tree.of(source.parent.astype(np.int64))
-        missed = 0
-        centre, half_width, leaf = _intervals(tree)
-        radius, direction = _caps(centre, half_width, leaf, 1)
+    on_tree = isinstance(source, Taxonomy)
+    parent = source.tree.parent.astype(np.int64) if on_tree else _spanning_parents(source)
+    forest = _Forest.of(parent)
+    missed = 0 if on_tree else len(source) - int(forest.depth.sum())
+    paired, intervals = 0, _intervals(forest)
+    if not on_tree and missed and dim >= 4:
+        # A cap of the moment curve is a single interval up to a third of the turn.
+        intervals = intervals.scaled(2 / 3)
+        radius, direction = _caps(intervals, 2)
+        paired = _pair_intervals(source, parent, intervals, radius, direction)
     else:
-        parent = _spanning_parents(source)
-        tree = _Tree.of(parent)
-        missed = len(source) - int(tree.depth.sum())
-        centre, half_width, leaf = _intervals(tree)
-        degree = 2 if dim >= 4 and missed else 1
-        if degree == 2:  # A cap of the curve is a single interval up to a third of the turn.
-            centre, half_width = centre * (2 / 3), half_width * (2 / 3)
-        radius, direction = _caps(centre, half_width, leaf, degree)
-        if degree == 2:
-            paired = _pair_intervals(source, parent, centre, half_width, leaf, radius, direction)
-    if (tree.parent < 0).sum() == 1:
-        radius[tree.parent < 0] = 0
-    unresolved = int((half_width < _NARROWEST).sum())
-    unused = np.zeros((len(centre), dim - direction.shape[1]))
+        radius, direction = _caps(intervals, 1)
+    roots = parent < 0
+    if roots.sum() == 1:
+        radius[roots] = 0
+    unused = np.zeros((len(parent), dim - direction.shape[1]))
+    unresolved = int((intervals.half_width < _NARROWEST).sum())
     return Layout(
         radius=torch.from_numpy(radius),
         direction=torch.from_numpy(np.concatenate([direction, unused], axis=1)),
@@ -121,171 +128,58 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
     )
 
 
-def _curve(t: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
-    """Points of the moment curve [..., 2·degree]."""
-    angle = t[..., None] * np.arange(1, degree + 1)
-    both = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    return both.reshape(*t.shape, 2 * degree) / np.sqrt(degree)
+def nested_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
+    """Place every node at random near its parents, the farther out the fewer descendants it has.
+
+    A node's cap is of the radian measure (its share of all nodes)^(1 / (dim - 1)), so that siblings
+    have about as much room as they need; its direction is the mean of its parents' plus noise of
+    0.7 times the smallest of their caps. Caps overlap: a start for training, no layout to keep.
+
+    Parameters
+    ----------
+    pairs
+        Pairs of a DAG, transitively closed.
+    dim
+        Number of coordinates of a direction, at least 2.
+    seed
+        Seed of the noise.
+
+    Returns
+    -------
+    layout
+        Radius [n], direction [n, dim], float64; info is empty.
+
+    Raises
+    ------
+    ValueError
+        If `dim` < 2.
+    TaxonomyError
+        If the pairs have a cycle.
+    """
+    if dim < 2:
+        raise ValueError(f"dim must be at least 2, got {dim}: there is no room for siblings")
+    n, rng = pairs.num_nodes, np.random.default_rng(seed)
+    parents: Any = direct_parents(pairs).astype(np.float64)
+    below = np.bincount(pairs.pairs[:, 0].cpu().numpy(), minlength=n)
+    cap = ((below + 1) / n) ** (1 / (dim - 1))
+    noise = rng.standard_normal((n, dim))
+    direction = noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    for rows in _rows_by_longest_way(parents)[1:]:
+        above = parents[rows]
+        room = np.minimum.reduceat(cap[above.indices], above.indptr[:-1])
+        x = above @ direction
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        x += 0.7 * (room / dim**0.5)[:, None] * noise[rows]
+        direction[rows] = x / np.linalg.norm(x, axis=1, keepdims=True)
+    radius = np.maximum(-2 * np.log(np.tan(cap / 2)), 0.05)
+    return Layout(torch.from_numpy(radius), torch.from_numpy(direction), {})
 
 
-def _caps(
-    centre: NDArray[np.float64],
-    half_width: NDArray[np.float64],
-    leaf: NDArray[np.bool_],
-    degree: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Radius and direction of the cap of every node's own interval."""
-    order = np.arange(1, degree + 1)
-    sine = np.sqrt((np.sin(half_width[:, None] * order / 2) ** 2).mean(1))  # of half the angle
-    radius = 2 * np.log(np.sqrt(1 - sine**2) / sine)
-    return np.where(leaf, LEAF_RADIUS, radius), _curve(centre, degree)
-
-
-def _pair_intervals(
-    source: ClosurePairs,
-    parent: NDArray[np.int64],
-    centre: NDArray[np.float64],
-    half_width: NDArray[np.float64],
-    leaf: NDArray[np.bool_],
-    radius: NDArray[np.float64],
-    direction: NDArray[np.float64],
-) -> int:
-    """Give caps of two intervals, in place, to nodes that rank better so; returns how many."""
-    node, low, high = _largest_two(source, parent, centre, half_width, leaf)
-    if len(node) == 0:
-        return 0
-    middle, half = (low + high) / 2, (high - low) / 2
-    order = np.arange(1, 3)
-    chord = np.cos(half[..., None] * order).repeat(2, axis=-1) * _curve(middle, 2)
-    turned = _curve(middle, 2).reshape(*middle.shape, 2, 2)[..., ::-1] * [-1, 1]
-    slope = np.sinc(half[..., None] * order / np.pi) * order
-    tangent = (turned * slope[..., None]).reshape(*middle.shape, 4)
-    # The cap's centre is the foot of the origin on the hyperplane through the four ends.
-    along, _ = np.linalg.qr(
-        np.concatenate([chord[:, 1:] - chord[:, :1], tangent], axis=1).transpose(0, 2, 1)
-    )
-    foot = chord[:, 0]
-    for _ in range(2):
-        foot = foot - (along @ (foot[:, None] @ along).transpose(0, 2, 1))[..., 0]
-    cosine = np.linalg.norm(foot, axis=1)
-    sound = (cosine > 1e-3) & (cosine < 1)
-    node, foot, cosine = node[sound], foot[sound], cosine[sound]
-    foot /= cosine[:, None]
-
-    ancestor, descendant = source.pairs.cpu().numpy().T
-    weight = np.bincount(descendant, minlength=len(parent)).astype(float)
-    leaves = np.flatnonzero(leaf)
-    place = np.cumsum(leaf) - 1
-    by_ancestor = np.argsort(ancestor, kind="stable")
-    start = np.searchsorted(ancestor[by_ancestor], np.arange(len(parent) + 1))
-    better = np.zeros(len(node), bool)
-    for some in np.array_split(np.arange(len(node)), len(node) // 256 + 1):
-        owner = node[some]
-        count = start[owner + 1] - start[owner]
-        row = np.repeat(np.arange(len(owner)), count)
-        skipped = np.repeat(start[owner] - (np.cumsum(count) - count), count)
-        below = descendant[by_ancestor[np.arange(len(row)) + skipped]]
-        true = np.zeros((len(owner), len(leaves)), bool)
-        true[row[leaf[below]], place[below[leaf[below]]]] = True
-        x = direction[leaves].T
-        costs = []
-        for middle_of, edge in (
-            (direction[owner], np.tanh(radius[owner] / 2)),
-            (foot[some], cosine[some]),
-        ):
-            inside = middle_of @ x > edge[:, None]
-            costs.append((inside & ~true) @ weight[leaves] + _MISS * (true & ~inside).sum(1))
-        better[some] = costs[1] < costs[0]
-    radius[node[better]] = 2 * np.arctanh(cosine[better])
-    direction[node[better]] = foot[better]
-    return int(better.sum())
-
-
-def _largest_two(
-    source: ClosurePairs,
-    parent: NDArray[np.int64],
-    centre: NDArray[np.float64],
-    half_width: NDArray[np.float64],
-    leaf: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes whose descendants fill several intervals, and the ends [k, 2] of the largest two."""
-    n = len(parent)
-    ancestor, descendant = source.pairs.cpu().numpy().T
-    # The tops of what lies elsewhere: descendants whose tree parent is none, nor the node itself.
-    up = parent[descendant]
-    known = np.isin(up * n + ancestor, descendant * n + ancestor)
-    elsewhere = (up != ancestor) & ~known
-    several, top = ancestor[elsewhere], descendant[elsewhere]
-    own = np.unique(several)
-    owner, piece = np.concatenate([own, several]), np.concatenate([own, top])
-    low, high = centre[piece] - half_width[piece], centre[piece] + half_width[piece]
-    order = np.lexsort((low, owner))
-    owner, low, high = owner[order], low[order], high[order]
-    # Pieces with no leaf of another node between them are one.
-    at = np.sort(centre[leaf])
-    between = np.searchsorted(at, low[1:]) > np.searchsorted(at, high[:-1])
-    first = np.flatnonzero(np.append(True, (np.diff(owner) != 0) | between))
-    owner, low, high = owner[first], low[first], np.maximum.reduceat(high, first)
-    size = np.searchsorted(at, high) - np.searchsorted(at, low)
-    order = np.lexsort((-size, owner))
-    owner, low, high = owner[order], low[order], high[order]
-    head = np.flatnonzero(np.diff(owner, prepend=-1))
-    head = head[np.diff(np.append(head, len(owner))) > 1]
-    two = head[:, None] + np.arange(2)
-    return owner[head], low[two], high[two]
-
-
-class _Tree(NamedTuple):
-    """A forest: parents, -1 at roots, and its levels, top first, siblings next to each other."""
-
-    parent: NDArray[np.int64]
-    depth: NDArray[np.int64]
-    levels: list[NDArray[np.int64]]
-
-    @classmethod
-    def of(cls, parent: NDArray[np.int64]) -> "_Tree":
-        depth = np.zeros(len(parent), np.int64)
-        above = parent
-        while (open_ := above >= 0).any():
-            depth += open_
-            above = np.where(open_, parent[above], -1)
-        by_level = np.lexsort((np.arange(len(parent)), parent, depth))
-        return cls(parent, depth, np.split(by_level, np.cumsum(np.bincount(depth))[:-1]))
-
-
-def _intervals(
-    tree: _Tree,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Centre and half-width in radians of every node's interval, and which nodes are leaves."""
-    n = len(tree.parent)
-    demand = np.ones(n + 1)  # in widths of a leaf; place n stands for what is above the roots
-    offset = np.zeros(n)
-    above = np.where(tree.parent < 0, n, tree.parent)
-    for child in reversed(tree.levels):
-        family = above[child]
-        first = np.flatnonzero(np.diff(family, prepend=-1))
-        of = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(child))))
-        width = demand[child]
-        total = np.add.reduceat(width, first)
-        end = np.cumsum(width)
-        end -= (end[first] - width[first])[of]
-        left = end - width / 2 < total[of] / 2
-        on_left = np.add.reduceat(np.where(left, width, 0), first)
-        # The left half ends at the gap and the right half begins there.
-        offset[child] = end - width / 2 - on_left[of] + np.where(left, -_GAP, _GAP)
-        demand[family[first]] = 2 * (np.maximum(on_left, total - on_left) + 2 * _GAP)
-    leaf = np.ones(n + 1, bool)
-    leaf[above] = False
-    centre = np.zeros(n + 1)
-    for child in tree.levels:
-        centre[child] = centre[above[child]] + offset[child]
-    # Half of the circle: a cap is smaller than a half of the sphere.
-    unit = np.pi / demand[n]
-    return centre[:n] * unit, demand[:n] * unit / 2, leaf[:n]
+# -------------------------------------------------------------------- ancestors
 
 
 def direct_parents(source: ClosurePairs) -> csr_array:
-    """Of each node the ancestors that are not an ancestor of another one [n, n].
+    """Find the ancestors of each node that are not an ancestor of another one, sparse [n, n].
 
     Raises
     ------
@@ -309,8 +203,8 @@ def direct_parents(source: ClosurePairs) -> csr_array:
     return direct
 
 
-def _spanning_parents(source: ClosurePairs) -> NDArray[np.int64]:
-    """Of the parents of each node the one with most ancestors, -1 without."""
+def _spanning_parents(source: ClosurePairs) -> Rows:
+    """Choose the parent of each node that has most ancestors; -1 without parents [n]."""
     child, parent = direct_parents(source).nonzero()
     ancestors = np.bincount(source.pairs[:, 1].cpu().numpy(), minlength=source.num_nodes)
     order = np.lexsort((parent, -ancestors[parent], child))
@@ -318,3 +212,222 @@ def _spanning_parents(source: ClosurePairs) -> NDArray[np.int64]:
     spanning = np.full(source.num_nodes, -1, np.int64)
     spanning[child[first]] = parent[first]
     return spanning
+
+
+def _rows_by_longest_way(parents: Any) -> list[Rows]:
+    """Group the rows of a DAG by the length of the longest way up."""
+    child, parent = parents.nonzero()
+    length = np.zeros(parents.shape[0], np.int64)
+    while True:
+        longer = length.copy()
+        np.maximum.at(longer, child, length[parent] + 1)
+        if (longer == length).all():
+            order = np.argsort(length, kind="stable")
+            return np.split(order, np.cumsum(np.bincount(length))[:-1])
+        length = longer
+
+
+class _Forest(NamedTuple):
+    """A forest of spanning trees by its parents."""
+
+    parent: Rows
+    """-1 at roots [n]."""
+    depth: Rows
+    """Edges from the root [n]."""
+    levels: list[Rows]
+    """Rows by depth; siblings stand next to each other."""
+
+    @classmethod
+    def of(cls, parent: Rows) -> "_Forest":
+        depth = np.zeros(len(parent), np.int64)
+        above = parent
+        while (below_root := above >= 0).any():
+            depth += below_root
+            above = np.where(below_root, parent[above], -1)
+        order = np.lexsort((np.arange(len(parent)), parent, depth))
+        return cls(parent, depth, np.split(order, np.cumsum(np.bincount(depth))[:-1]))
+
+
+# -------------------------------------------------------------------- intervals
+
+
+class _Intervals(NamedTuple):
+    """Intervals of the circle, one for each node, in radians."""
+
+    centre: Floats
+    half_width: Floats
+    leaf: NDArray[np.bool_]
+    """Whether the node has no children in the forest."""
+
+    def scaled(self, factor: float) -> "_Intervals":
+        return _Intervals(self.centre * factor, self.half_width * factor, self.leaf)
+
+
+def _intervals(forest: _Forest) -> _Intervals:
+    """Nest the intervals of children on both sides of the gap in their parent's interval."""
+    n = len(forest.parent)
+    demand = np.ones(n + 1)  # Widths in units of a leaf's; place n stands for what is above roots.
+    offset = np.zeros(n)
+    above = np.where(forest.parent < 0, n, forest.parent)
+    # Bottom up: the width of every interval, and offsets of its children from its centre.
+    for child in reversed(forest.levels):
+        family = above[child]
+        first = np.flatnonzero(np.diff(family, prepend=-1))
+        of = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(child))))
+        width = demand[child]
+        total = np.add.reduceat(width, first)
+        end = np.cumsum(width)
+        end -= (end[first] - width[first])[of]  # Sums start anew in every family.
+        # Children whose middle is in the first half of the family go to the left of the gap.
+        left = end - width / 2 < total[of] / 2
+        on_left = np.add.reduceat(np.where(left, width, 0), first)
+        # The left half ends at the gap and the right half begins there.
+        offset[child] = end - width / 2 - on_left[of] + np.where(left, -_GAP, _GAP)
+        demand[family[first]] = 2 * (np.maximum(on_left, total - on_left) + 2 * _GAP)
+    leaf = np.ones(n + 1, bool)
+    leaf[above] = False
+    # Top down: centres.
+    centre = np.zeros(n + 1)
+    for child in forest.levels:
+        centre[child] = centre[above[child]] + offset[child]
+    # All intervals together take half of the circle, because a cap is less than half of the sphere.
+    unit = np.pi / demand[n]
+    return _Intervals(centre[:n] * unit, demand[:n] * unit / 2, leaf[:n])
+
+
+# -------------------------------------------------------------------- caps
+
+
+def _curve(t: Floats, degree: int) -> Floats:
+    """Points of the moment curve [..., 2·degree]."""
+    angle = t[..., None] * np.arange(1, degree + 1)
+    both = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    return both.reshape(*t.shape, 2 * degree) / np.sqrt(degree)
+
+
+def _caps(intervals: _Intervals, degree: int) -> tuple[Floats, Floats]:
+    """Radius and direction of the cap of every node's own interval."""
+    order = np.arange(1, degree + 1)
+    # The sine of half the angle between the middle and the end of the interval on the curve.
+    sine = np.sqrt((np.sin(intervals.half_width[:, None] * order / 2) ** 2).mean(1))
+    radius = 2 * np.log(np.sqrt(1 - sine**2) / sine)
+    return np.where(intervals.leaf, LEAF_RADIUS, radius), _curve(intervals.centre, degree)
+
+
+def _pair_intervals(
+    source: ClosurePairs, parent: Rows, intervals: _Intervals, radius: Floats, direction: Floats
+) -> int:
+    """Give caps of two intervals, in place, to nodes that rank better so; returns how many."""
+    node, low, high = _largest_two(source, parent, intervals)
+    if len(node) == 0:
+        return 0
+    centre, cosine = _caps_through(low, high)
+    sound = (cosine > 1e-3) & (cosine < 1)
+    node, centre, cosine = node[sound], centre[sound], cosine[sound]
+    one = direction[node], np.tanh(radius[node] / 2)
+    better = _prefer_second(source, intervals.leaf, direction, node, one, (centre, cosine))
+    radius[node[better]] = 2 * np.arctanh(cosine[better])
+    direction[node[better]] = centre[better]
+    return int(better.sum())
+
+
+def _largest_two(
+    source: ClosurePairs, parent: Rows, intervals: _Intervals
+) -> tuple[Rows, Floats, Floats]:
+    """Nodes whose descendants fill several intervals, and the ends [k, 2] of the largest two."""
+    n = len(parent)
+    ancestor, descendant = source.pairs.cpu().numpy().T
+    # Subtrees that lie elsewhere start at descendants whose parent in the spanning tree is neither
+    # the node itself nor a descendant of it.
+    up = parent[descendant]
+    inside = np.isin(up * n + ancestor, descendant * n + ancestor)
+    elsewhere = (up != ancestor) & ~inside
+    several, top = ancestor[elsewhere], descendant[elsewhere]
+    # Pieces of a node are its own interval and those of the subtrees elsewhere.
+    own = np.unique(several)
+    owner, piece = np.concatenate([own, several]), np.concatenate([own, top])
+    low = intervals.centre[piece] - intervals.half_width[piece]
+    high = intervals.centre[piece] + intervals.half_width[piece]
+    order = np.lexsort((low, owner))
+    owner, low, high = owner[order], low[order], high[order]
+    # Pieces with no leaf of another node between them are merged.
+    at = np.sort(intervals.centre[intervals.leaf])
+    between = np.searchsorted(at, low[1:]) > np.searchsorted(at, high[:-1])
+    first = np.flatnonzero(np.append(True, (np.diff(owner) != 0) | between))
+    owner, low, high = owner[first], low[first], np.maximum.reduceat(high, first)
+    # The two that hold most leaves, of nodes that have two.
+    size = np.searchsorted(at, high) - np.searchsorted(at, low)
+    order = np.lexsort((-size, owner))
+    owner, low, high = owner[order], low[order], high[order]
+    head = np.flatnonzero(np.diff(owner, prepend=-1))
+    head = head[np.diff(np.append(head, len(owner))) > 1]
+    two = head[:, None] + np.arange(2)
+    return owner[head], low[two], high[two]
+
+
+def _caps_through(low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Centre [k, 4] and cosine of the opening [k] of the caps through the ends of two intervals.
+
+    A cap's centre is the foot of the perpendicular from the origin to the hyperplane through its
+    four ends.
+    """
+    middle, half = (low + high) / 2, (high - low) / 2
+    order = np.arange(1, 3)
+    # The hyperplane is spanned by the line between the middles of the two chords and by the chords
+    # themselves, as difference quotients, which keep their digits where intervals are narrow.
+    chord = np.cos(half[..., None] * order).repeat(2, axis=-1) * _curve(middle, 2)
+    turned = _curve(middle, 2).reshape(*middle.shape, 2, 2)[..., ::-1] * [-1, 1]
+    slope = np.sinc(half[..., None] * order / np.pi) * order
+    tangent = (turned * slope[..., None]).reshape(*middle.shape, 4)
+    along, _ = np.linalg.qr(
+        np.concatenate([chord[:, 1:] - chord[:, :1], tangent], axis=1).transpose(0, 2, 1)
+    )
+    foot = chord[:, 0]
+    for _ in range(2):  # The second projection removes the rounding of the first.
+        foot = foot - (along @ (foot[:, None] @ along).transpose(0, 2, 1))[..., 0]
+    cosine = np.linalg.norm(foot, axis=1)
+    return foot / np.maximum(cosine, 1e-300)[:, None], cosine
+
+
+def _prefer_second(
+    source: ClosurePairs,
+    leaf: NDArray[np.bool_],
+    direction: Floats,
+    node: Rows,
+    *caps: tuple[Floats, Floats],
+) -> NDArray[np.bool_]:
+    """Whether the second of two caps ranks the leaves better, for each of some nodes [k].
+
+    Parameters
+    ----------
+    source, leaf, direction
+        The DAG, which nodes are leaves [n], and all directions [n, 4].
+    node
+        Nodes that have two caps to choose from [k].
+    caps
+        Two pairs: centre [k, 4] and cosine of the opening [k].
+    """
+    ancestor, descendant = source.pairs.cpu().numpy().T
+    # A leaf that is in the cap by mistake has each of its ancestors one rank later.
+    weight = np.bincount(descendant, minlength=len(leaf)).astype(float)
+    leaves = np.flatnonzero(leaf)
+    place = np.cumsum(leaf) - 1
+    by_ancestor = np.argsort(ancestor, kind="stable")
+    start = np.searchsorted(ancestor[by_ancestor], np.arange(len(leaf) + 1))
+    x = direction[leaves].T
+    better = np.zeros(len(node), bool)
+    for block in np.array_split(np.arange(len(node)), len(node) // _BLOCK + 1):
+        # Which leaves are below each node of the block [block, leaves].
+        owner = node[block]
+        count = start[owner + 1] - start[owner]
+        row = np.repeat(np.arange(len(owner)), count)
+        skipped = np.repeat(start[owner] - (np.cumsum(count) - count), count)
+        below = descendant[by_ancestor[np.arange(len(row)) + skipped]]
+        true = np.zeros((len(owner), len(leaves)), bool)
+        true[row[leaf[below]], place[below[leaf[below]]]] = True
+        costs = []
+        for centre, cosine in caps:
+            inside = centre[block] @ x > cosine[block, None]
+            costs.append((inside & ~true) @ weight[leaves] + _MISS * (true & ~inside).sum(1))
+        better[block] = costs[1] < costs[0]
+    return better

@@ -1,111 +1,126 @@
-"""Who asks in closure mode, and for which ancestors: sets of leaves with the same ones ask once."""
+"""Queries of closure mode. Leaves with equal ancestor sets are merged into one weighted query."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.blocks.tree_index import moved
 from poincare_taxa.closure.layout import direct_parents
 from poincare_taxa.kernels import count_nearer
 
-__all__ = ["Queries"]
+__all__ = ["ColumnLists", "Queries"]
 
 _SPREAD = 1e-9
-"""Turn by which leaves that share a direction stand apart: at radius 160 that is a distance of 278,
-beyond everything else."""
+"""Radians by which leaves that share a direction are set apart: at radius 160 that is a distance of
+278, which is more than that of any ancestor."""
 
 
-class _Lists(NamedTuple):
-    """A list of columns for every query."""
+@dataclass(eq=False)
+class ColumnLists:
+    """A list of columns for every query, stored one after the other."""
 
     start: Tensor
+    """Where the list of each query starts, and the end of the last one [Q + 1]."""
     column: Tensor
+    """The columns of all lists."""
 
-    def lists(self, queries: Tensor) -> Tensor:
-        """Join the lists of some, one after the other."""
-        number = self.start.diff()[queries]
-        shift = self.start[queries] - (number.cumsum(0) - number)
-        return self.column[
-            torch.arange(int(number.sum()), device=number.device) + shift.repeat_interleave(number)
-        ]
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device."""
+        return moved(self, device)
+
+    def length(self, queries: Tensor) -> Tensor:
+        """Length of the list of each of some queries [q]."""
+        return self.start[queries + 1] - self.start[queries]
+
+    def joined(self, queries: Tensor) -> Tensor:
+        """Columns of some queries, one list after the other."""
+        length = self.length(queries)
+        # Entry i of the result is entry i − (lengths of earlier lists) of its own list.
+        shift = self.start[queries] - (length.cumsum(0) - length)
+        entry = torch.arange(int(length.sum()), device=length.device)
+        return self.column[entry + shift.repeat_interleave(length)]
 
 
-class Queries(NamedTuple):
-    """Who asks: every inner node that has ancestors, and each set of leaves with the same ones."""
+@dataclass(eq=False)
+class Queries:
+    """Inner nodes that have ancestors, and sets of leaves that have the same ancestors.
 
-    nodes: int
-    """How many nodes there are."""
+    A node is *inner* if it has descendants, and a *leaf* if it has none. Inner nodes are the
+    columns against which a query is compared.
+    """
+
+    num_nodes: int
+    """Number of nodes of the DAG."""
     row: Tensor
-    """Row of the table, of a set of leaves the first of it [Q]."""
+    """Row of the query's node; of a set of leaves, the first row [Q]."""
     weight: Tensor
-    """How many nodes a query stands for [Q]."""
+    """Number of nodes that a query stands for [Q]."""
     own: Tensor
-    """Its own column among the inner nodes, -1 for leaves [Q]."""
+    """The query's own column, −1 for leaves [Q]."""
     descendants: Tensor
-    """How many it has [Q]."""
-    ancestors: _Lists
-    parents: _Lists
+    """Number of descendants [Q]."""
+    ancestors: ColumnLists
+    """Columns of all ancestors."""
+    parents: ColumnLists
+    """Columns of the ancestors that are not an ancestor of another one."""
     inner: Tensor
-    """Rows of the nodes that have descendants, which are the columns [V]."""
-    rim: Tensor
-    """Rows of the nodes that have none."""
+    """Rows of the inner nodes, column by column [V]."""
+    leaves: Tensor
+    """Rows of all leaves, also of those in no pair."""
     leaf: Tensor
-    """Those of them that have ancestors."""
+    """Rows of leaves that have ancestors [L]."""
     leaf_query: Tensor
-    """Their queries."""
+    """Index of each such leaf's query [L]."""
 
     @classmethod
-    def of(cls, pairs: ClosurePairs) -> "Queries":
-        """Sort nodes into inner ones and leaves, and leaves into sets."""
+    def of(cls, pairs: ClosurePairs) -> Self:
+        """Build the queries of a DAG, on the device of its pairs."""
         direct, n = direct_parents(pairs), pairs.num_nodes
-        device = pairs.pairs.device
         ancestor, descendant = pairs.pairs.cpu().unbind(1)
         order = torch.argsort(descendant * n + ancestor)
         ancestor, descendant = ancestor[order], descendant[order]
-        below, above = (
-            torch.bincount(ancestor, minlength=n),
-            torch.bincount(descendant, minlength=n),
-        )
+        below, above = (torch.bincount(node, minlength=n) for node in (ancestor, descendant))
+
+        # Inner nodes become columns.
         inner = below.nonzero()[:, 0]
         column = torch.full((n,), -1)
         column[inner] = torch.arange(len(inner))
-        # Two sets of ancestors are the same if random numbers of theirs have the same sums.
-        keys = torch.randint(-(2**62), 2**62, (n, 2), generator=torch.Generator().manual_seed(0))
-        key = torch.zeros(n, 2, dtype=torch.int64).index_add_(0, descendant, keys[ancestor])
+
+        # Leaves are grouped by their ancestors. Every node gets two random numbers of 63 bits, and
+        # two sets are the same if the sums of their numbers are.
+        numbers = torch.randint(-(2**62), 2**62, (n, 2), generator=torch.Generator().manual_seed(0))
+        key = torch.zeros(n, 2, dtype=torch.int64).index_add_(0, descendant, numbers[ancestor])
         leaf = ((below == 0) & (above > 0)).nonzero()[:, 0]
-        _, group, weight = key[leaf].unique(dim=0, return_inverse=True, return_counts=True)
-        first = torch.full((len(weight),), n).scatter_reduce_(0, group, leaf, "amin")
-        asking = inner[above[inner] > 0]
-        row = torch.cat((asking, first))
+        _, group, size = key[leaf].unique(dim=0, return_inverse=True, return_counts=True)
+        first = torch.full((len(size),), n).scatter_reduce_(0, group, leaf, "amin")
+
+        # Queries are the inner nodes that have ancestors, then the groups.
+        single = inner[above[inner] > 0]
+        row = torch.cat((single, first))
         start = torch.cat((torch.zeros(1, dtype=torch.int64), above.cumsum(0)))
-        direct_start = torch.from_numpy(direct.indptr).long()
-        made = cls(
-            nodes=n,
+        direct_start, direct_parent = (
+            torch.from_numpy(a).long() for a in (direct.indptr, direct.indices)
+        )
+        queries = cls(
+            num_nodes=n,
             row=row,
-            weight=torch.cat((torch.ones(len(asking)), weight)).double(),
+            weight=torch.cat((torch.ones(len(single)), size)).double(),
             own=column[row],
             descendants=below[row],
-            ancestors=_lists(start, column[ancestor], row),
-            parents=_lists(direct_start, column[torch.from_numpy(direct.indices).long()], row),
+            ancestors=_lists_of(row, start, column[ancestor]),
+            parents=_lists_of(row, direct_start, column[direct_parent]),
             inner=inner,
-            rim=(below == 0).nonzero()[:, 0],
+            leaves=(below == 0).nonzero()[:, 0],
             leaf=leaf,
-            leaf_query=len(asking) + group,
+            leaf_query=len(single) + group,
         )
-        return made._replace(
-            **{
-                name: _Lists(*(part.to(device) for part in value))
-                if isinstance(value, _Lists)
-                else value.to(device)
-                if isinstance(value, Tensor)
-                else value
-                for name, value in made._asdict().items()
-            }
-        )
+        return moved(queries, pairs.pairs.device)
 
-    def gather(self, points: Tensor, generator: torch.Generator) -> None:
-        """Let leaves of one query share a direction, but for as little as keeps them apart."""
+    def align_leaves(self, points: Tensor, generator: torch.Generator) -> None:
+        """Give the leaves of one query its direction, turned by a tiny random angle, in place."""
         like = {"dtype": points.dtype, "device": points.device}
         turn = torch.randn(len(self.leaf), points.shape[1] - 1, generator=generator, **like)
         shared = points[self.row[self.leaf_query], 1:]
@@ -126,10 +141,10 @@ class Queries(NamedTuple):
         queries
             Indices of queries [q].
         """
-        number = self.ancestors.start.diff()[queries]
-        listed = torch.arange(int(number.max()), device=number.device) < number[:, None]
-        targets = torch.full(listed.shape, -1, device=number.device)
-        targets[listed] = self.ancestors.lists(queries)
+        length = self.ancestors.length(queries)
+        listed = torch.arange(int(length.max()), device=length.device) < length[:, None]
+        targets = torch.full(listed.shape, -1, device=length.device)
+        targets[listed] = self.ancestors.joined(queries)
         counts = count_nearer(
             (table[:, 0], table[:, 1:]),
             (points[:, 0], points[:, 1:]),
@@ -137,13 +152,14 @@ class Queries(NamedTuple):
             manifold="polar",
             skip=self.own[queries],
         )
-        # Of m ancestors, each pair has one that is nearer, or a tie that counts twice one half:
-        # m (m − 1) / 2 in all, which are no excess.
-        before = torch.where(listed, counts.nearer + counts.tied / 2, 0).sum(1, dtype=torch.float64)
-        return before - number * (number - 1) / 2
+        # Each of the m (m − 1) / 2 pairs among m ancestors adds 1 to these counts, in order or as
+        # a tie that counts one half twice. That is no excess.
+        twice = torch.where(listed, 2 * counts.nearer + counts.tied, 0).sum(1)
+        return (twice - length * (length - 1)).double() / 2
 
 
-def _lists(start: Tensor, column: Tensor, row: Tensor) -> _Lists:
-    number = start.diff()[row]
-    chosen = _Lists(start, column).lists(row)
-    return _Lists(torch.cat((number.new_zeros(1), number.cumsum(0))), chosen)
+def _lists_of(row: Tensor, start: Tensor, column: Tensor) -> ColumnLists:
+    """Select the lists of some rows from lists of all nodes."""
+    of_nodes = ColumnLists(start, column)
+    length = of_nodes.length(row)
+    return ColumnLists(torch.cat((length.new_zeros(1), length.cumsum(0))), of_nodes.joined(row))

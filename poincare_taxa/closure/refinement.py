@@ -355,7 +355,7 @@ class _Search:
         points = torch.from_numpy(np.column_stack((np.full(self.n, LEAF_RADIUS), self.start)))
         points[q.inner] = torch.from_numpy(np.column_stack((self.r, self.x)))
         points[q.row, 1:] = torch.from_numpy(self.y)
-        q.gather(points, torch.Generator().manual_seed(seed))
+        q.align_leaves(points, torch.Generator().manual_seed(seed))
         return Layout(points[:, 0].clone(), points[:, 1:].clone(), {})
 
 

@@ -1,58 +1,58 @@
-r"""Training for closure mode: the softmax of [NK17] over all nodes, not a sample of them.
+r"""Training of closure mode: the softmax of [NK17] over all nodes, not over a sample of them.
 
 For a node u and an ancestor v the loss is
 
 .. math:: \log\Bigl(1 + \sum_b e^{(d(u, v) - d(u, b)) / T}\Bigr)
 
-over all nodes b that are not ancestors of u ([NK17] eq. 5; T a temperature). Three things make it
-cheap. Nodes without descendants, four of five in WordNet, go to radius 160: they are never in the
-way, so b runs over the others only. Seen from there e^d is a bilinear form, a matrix product for
-all pairs at once (the Busemann distance, see `closure_layout`). And leaves with the same ancestors
-share one direction, so they are one query.
+over all nodes b that are not ancestors of u ([NK17] eq. 5; T a temperature). Three properties make
+it cheap:
 
-And three things make it find its way. T is small, near to counting ranks. The step is an *angle*,
-the same at every radius, falling to 0 by a cosine: nodes first fly across the sphere, whole clades
-settle early and deep nodes last. Steps of one hyperbolic length, as Riemannian optimizers take,
-leave deep nodes where the first epochs brought them. And what is still stuck late in the run is put
-where one of its parents is, if it ranks better there.
+- Leaves (nodes without descendants; four of five in WordNet) have radius 160. They are farther from
+  every node than its ancestors are, so b runs over the inner nodes only.
+- At radius 160 e^d is a bilinear form (see the Busemann distance in `layout`), so that one matrix
+  product computes it for all pairs.
+- Leaves with the same ancestors share one direction and are one query.
+
+Three choices decide the quality. T is small, so that the loss is near to a count of ranks. A step
+is an *angle*, the same at every radius, which falls to 0 by a cosine: at first whole clades change
+places, and deep nodes settle last. Steps of one hyperbolic length, as Riemannian optimizers take
+them, leave deep nodes where the first epochs brought them. And late in the run, a node whose
+ancestors still rank badly moves to one of its parents, if they rank better there.
 
 Source: [NK17] Nickel & Kiela 2017, *Poincaré Embeddings for Learning Hierarchical Representations*.
 """
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.manifolds import Polar
 from poincare_taxa.blocks.optimizers import step_tables
-from poincare_taxa.closure.layout import LEAF_RADIUS, direct_parents
+from poincare_taxa.closure.layout import LEAF_RADIUS
 from poincare_taxa.closure.queries import Queries
-from poincare_taxa.layouts.tree import Layout
 
-__all__ = ["AngularAdam", "ClosureSoftmax", "nested_start"]
+__all__ = ["AngularAdam", "ClosureSoftmax"]
 
 _ENTRIES = 1 << 18
-"""Of a block of scores: what stays in a core's cache."""
+"""Entries of a block of scores, so that it stays in a core's cache."""
 
 _NEAR = 1e-3
-"""Squared chord below which 2 - 2 cos θ has lost digits, and differences of coordinates count."""
+"""Squared chord below which 2 - 2 cos θ has lost digits; it is then computed from differences."""
 
 _OUTERMOST = 40.0
-"""Radius of inner nodes at the start, at most. A `closure_layout` puts those that have no child in
-its spanning tree to the rim, where e^(d / T) overflows."""
+"""Largest radius of inner nodes at the start. `closure_layout` gives the radius of leaves to inner
+nodes that have no child in its spanning tree, and there e^(d / T) overflows."""
 
-_LATE = 5
-"""Places by which the ancestors of a node must be late, on average, for the node to be moved."""
+_LARGE_EXCESS = 5
+"""Mean of (rank − 1) over a node's ancestors above which the node moves to a parent."""
 
 _SMALL = 30
-"""Descendants of a node up to which it is moved: they are then put behind it, one by one."""
+"""Largest number of descendants of a node that is moved; they follow one by one."""
 
 
 _INNERMOST = 1e-3
@@ -62,33 +62,28 @@ _INNERMOST = 1e-3
 class ClosureSoftmax:
     """Ancestors nearer than all other nodes: the full softmax, for `fit` with `ClosurePairs`.
 
-    An objective (see `objectives`) for points in polar coordinates, float64. `fit` gives it
-    `AngularAdam` and a cosine from ``lr`` to 0 over its ``epochs``. By default ``lr`` is `step`,
-    which suits a `nested_start`; random points need more, such as 0.15, and more epochs.
+    An objective (see `training.objectives`) for points in polar coordinates, float64. By default,
+    `fit` steps it with `AngularAdam` and a cosine from ``lr`` to 0 over its ``epochs``. The default
+    of ``lr`` is `step`, which suits a `nested_start`; random points need more, such as 0.15, and
+    more epochs.
 
     Parameters
     ----------
     pairs
-        Who is an ancestor of whom, transitively closed.
+        Pairs of a DAG, transitively closed.
     temperature
-        T, > 0, in units of distance. [NK17] has 1; smaller is nearer to counting ranks.
+        T, > 0, in units of distance; 1 in [NK17]. Smaller is nearer to a count of ranks.
     epochs
-        Stages of the run, at least 1.
+        Length of the run, at least 1.
     batch_size
-        Distinct queries of a step, at least 1; by default 1024, or less so that an epoch has 24.
+        Queries of a step; by default 1,024, or a 24th of all if that is fewer.
     rejoin
-        Share of the epochs after which nodes that are stuck are put beside a parent, every other
-        epoch; 1 for never.
-
-    Attributes
-    ----------
-    steps_per_epoch : int
-        So that every query comes once in an epoch.
+        Share of the run after which every second epoch moves nodes to a parent; 1 for never.
 
     Raises
     ------
     ValueError
-        If a number is out of its range, or there are fewer queries than the batch has.
+        If a number is out of its range.
     TaxonomyError
         If the pairs have a cycle.
 
@@ -129,11 +124,11 @@ class ClosureSoftmax:
 
     def step(self, dim: int) -> float:
         """Angle of the first steps: a quarter of a leaf's cap in a `nested_start`."""
-        return 0.25 * self._queries.nodes ** (-1 / (dim - 1))
+        return 0.25 * self._queries.num_nodes ** (-1 / (dim - 1))
 
     @torch.no_grad()
     def begin(self, epoch: int, points: Any, generator: torch.Generator) -> None:
-        """Put leaves at the rim, and late in the run what is stuck beside a parent."""
+        """Put leaves at their radius, move stuck nodes to a parent, and order the batches."""
         if not isinstance(points.manifold, Polar) or points.dtype != torch.float64:
             raise ValueError(
                 "closure training needs polar coordinates in float64, which hold its radii, as "
@@ -141,9 +136,9 @@ class ClosureSoftmax:
                 f"{type(points.manifold).__name__} and {points.dtype}"
             )
         if epoch == 0:
-            self._to_the_rim(points, generator)
-        late = epoch - math.ceil(self.rejoin * self.epochs)
-        if late >= 0 and late % 2 == 0 and epoch < self.epochs - 1:
+            self._set_radii(points, generator)
+        since = epoch - math.ceil(self.rejoin * self.epochs)
+        if since >= 0 and since % 2 == 0 and epoch < self.epochs - 1:
             self._rejoin(points, generator)
         self._order = torch.randperm(
             len(self._queries.row), generator=generator, device=points.device
@@ -157,25 +152,27 @@ class ClosureSoftmax:
         loss: Any = _Softmax.apply(points, self._queries, batch, 1 / self.temperature)
         return {"softmax": loss}
 
-    def _to_the_rim(self, points: Tensor, generator: torch.Generator) -> None:
+    def _set_radii(self, points: Tensor, generator: torch.Generator) -> None:
+        """Put leaves at their radius and inner nodes within `_OUTERMOST`, in place."""
         q = self._queries
-        points[q.rim, 0] = LEAF_RADIUS
+        points[q.leaves, 0] = LEAF_RADIUS
         points[q.inner, 0] = points[q.inner, 0].clamp(max=_OUTERMOST)
-        q.gather(points, generator)
+        q.align_leaves(points, generator)
 
     def _rejoin(self, points: Tensor, generator: torch.Generator) -> None:
-        """Put queries whose ancestors are late beside the parent where they are least so."""
+        """Move queries whose ancestors rank badly to the parent where they rank best, in place."""
         q = self._queries
         table = points[q.inner].clone()
         every = torch.arange(len(q.row), device=points.device)
-        late = q.rank_excess(table, points[q.row], every)
-        many = late > _LATE * q.ancestors.start.diff()
-        stuck = every[many & (q.descendants <= _SMALL)]
-        number = q.parents.start.diff()[stuck]
-        chosen, parent = stuck.repeat_interleave(number), q.parents.lists(stuck)
+        # Queries to move, each with all of its parents as candidates.
+        here = q.rank_excess(table, points[q.row], every)
+        bad = here > _LARGE_EXCESS * q.ancestors.length(every)
+        stuck = every[bad & (q.descendants <= _SMALL)]
+        chosen = stuck.repeat_interleave(q.parents.length(stuck))
         if len(chosen) == 0:
             return
-        place = table[parent]
+        # A candidate is the point of the parent, turned a little and half a unit farther out.
+        place = table[q.parents.joined(stuck)]
         turn = torch.randn(
             len(place), place.shape[1] - 1, generator=generator, dtype=place.dtype,
             device=place.device,
@@ -184,74 +181,15 @@ class ClosureSoftmax:
         place[:, 1:] = torch.nn.functional.normalize(place[:, 1:] + turn, dim=1)
         place[:, 0] = torch.maximum(points[q.row[chosen], 0], place[:, 0] + 0.5)
         there = q.rank_excess(table, place, chosen)
+        # The best candidate of each query, if it halves the excess.
         order = torch.argsort(there, stable=True)
         order = order[torch.argsort(chosen[order], stable=True)]
         first = torch.ones(len(order), dtype=torch.bool, device=order.device)
         first[1:] = chosen[order].diff() != 0
         best = order[first]
-        best = best[there[best] < late[chosen[best]] / 2]
+        best = best[there[best] < here[chosen[best]] / 2]
         points[q.row[chosen[best]]] = place[best]
-        q.gather(points, generator)
-
-
-def nested_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
-    """Place every node at random near its parents, the farther out the fewer descendants it has.
-
-    A node's cap is of the radian measure (its share of all nodes)^(1 / (dim - 1)), so that siblings
-    have about as much room as they need; its direction is the mean of its parents' plus noise of
-    0.7 times the smallest of their caps. Caps overlap: a start for training, no layout to keep.
-
-    Parameters
-    ----------
-    pairs
-        Who is an ancestor of whom, transitively closed.
-    dim
-        Number of coordinates of a direction, at least 2.
-    seed
-        Of the noise.
-
-    Returns
-    -------
-    layout
-        Radius [n], direction [n, dim], float64; info is empty.
-
-    Raises
-    ------
-    ValueError
-        If `dim` < 2.
-    TaxonomyError
-        If the pairs have a cycle.
-    """
-    if dim < 2:
-        raise ValueError(f"dim must be at least 2, got {dim}: there is no room for siblings")
-    n, rng = pairs.num_nodes, np.random.default_rng(seed)
-    parents: Any = direct_parents(pairs).astype(np.float64)
-    below = np.bincount(pairs.pairs[:, 0].cpu().numpy(), minlength=n)
-    cap = ((below + 1) / n) ** (1 / (dim - 1))
-    noise = rng.standard_normal((n, dim))
-    direction = noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    for rows in _levels(parents)[1:]:
-        above = parents[rows]
-        room = np.minimum.reduceat(cap[above.indices], above.indptr[:-1])
-        x = above @ direction
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-        x += 0.7 * (room / dim**0.5)[:, None] * noise[rows]
-        direction[rows] = x / np.linalg.norm(x, axis=1, keepdims=True)
-    radius = np.maximum(-2 * np.log(np.tan(cap / 2)), 0.05)
-    return Layout(torch.from_numpy(radius), torch.from_numpy(direction), {})
-
-
-def _levels(parents: Any) -> list[NDArray[np.int64]]:
-    """Nodes by the length of the longest way up."""
-    child, parent = parents.nonzero()
-    level = np.zeros(parents.shape[0], np.int64)
-    while True:
-        now = level.copy()
-        np.maximum.at(now, child, level[parent] + 1)
-        if (now == level).all():
-            order = np.argsort(level, kind="stable")
-            return np.split(order, np.cumsum(np.bincount(level))[:-1])
-        level = now
+        q.align_leaves(points, generator)
 
 
 class AngularAdam(torch.optim.Optimizer):
@@ -336,23 +274,24 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, queries: Queries, batch: Tensor, power: float) -> Tensor:
+        """Compute the loss and keep its gradient by all points; ``power`` is 1 / T."""
         points = points.detach().as_subclass(Tensor)
         gradient = torch.zeros_like(points)
         table = points[queries.inner]
-        sums = torch.zeros_like(table)
+        by_table = torch.zeros_like(table)
         loss = points.new_zeros(())
         per_block = max(1, _ENTRIES // len(table))
-        at_rim = queries.own[batch] < 0
-        for some in (batch[~at_rim], batch[at_rim]):
+        is_leaf = queries.own[batch] < 0
+        for some in (batch[~is_leaf], batch[is_leaf]):
             for block in some.split(per_block) if len(some) else ():
-                terms, asking = _block(table, points, queries, block, power, sums)
+                terms, by_query = _block(table, points, queries, block, power, by_table)
                 loss += terms
-                gradient[queries.row[block]] += asking
-        number = queries.ancestors.start.diff()[batch]
-        total = (queries.weight[batch] * number).sum()
+                gradient[queries.row[block]] += by_query
+        total = (queries.weight[batch] * queries.ancestors.length(batch)).sum()
         # All leaves of a query move as one.
         gradient[queries.leaf] = gradient[queries.row[queries.leaf_query]]
-        gradient[queries.inner] += sums
+        gradient[queries.inner] += by_table
+        # Gradients of directions are tangent to the sphere.
         u = points[:, 1:]
         gradient[:, 1:] -= (gradient[:, 1:] * u).sum(1, keepdim=True) * u
         ctx.save_for_backward(gradient.div_(total))
@@ -361,72 +300,101 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Scale the gradient that `forward` kept."""
         return ctx.saved_tensors[0] * grad, None, None, None
 
 
+class _Scores(NamedTuple):
+    """Scores E of a block of queries [q, V], which e^d is up to a factor of the query."""
+
+    E: Tensor
+    by_h: Tensor
+    """E divided by its derivative by h, which the formulas of `_scores` define."""
+    slope: Tensor
+    """Factor of h of the query, 1 or sinh R [q, 1]."""
+
+
 def _block(
-    table: Tensor, points: Tensor, q: Queries, block: Tensor, power: float, sums: Tensor
+    table: Tensor, points: Tensor, q: Queries, block: Tensor, power: float, by_table: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Loss of some queries, all leaves or all inner nodes, and its gradient by their points.
 
-    The gradient by the table is added to ``sums``. With D the squared chord, the scores are
-
-    - of leaves, at infinite radius: E = h = exp(-r) + sinh r D / 2, which is e^d up to a factor;
-    - else E = e^d with h = cosh d - 1 = 2 sinh²((R - r) / 2) + sinh R sinh r D / 2.
+    The gradient by the table is added to ``by_table``.
     """
-    asking = points[q.row[block]]
-    (r, x), (R, y) = (table[:, 0], table[:, 1:]), (asking[:, :1], asking[:, 1:])
-    at_rim = bool(q.own[block[0]] < 0)
-    chord = torch.addmm(x.new_full((), 2.0), y, x.T, alpha=-2)
-    i, j = (chord < _NEAR).nonzero(as_tuple=True)
-    chord[i, j] = (y[i] - x[j]).square().sum(1)
+    query = points[q.row[block]]
+    (r, x), (R, y) = (table[:, 0], table[:, 1:]), (query[:, :1], query[:, 1:])
+    of_leaves = bool(q.own[block[0]] < 0)
     half = torch.sinh(r) / 2
-    if at_rim:
-        slope = torch.ones_like(R)
-        E = torch.addcmul(torch.exp(-r), chord, half)
-        root = E
-    else:
-        slope = torch.sinh(R)
-        h = torch.sinh((R - r) / 2).square_().mul_(2)
-        h.addcmul_(chord * half, slope).clamp_(min=1e-14)
-        root = (h * (h + 2)).sqrt_()
-        E = h.add_(1).add_(root)
+    chord = _squared_chords(y, x)
+    scores = _scores(r, R, half, chord, of_leaves)
+    loss, c = _loss_by_h(scores, q, block, power)
 
-    # c becomes the derivative of the loss by log E, then by h
-    c = _power(E.reciprocal(), power)
-    number = q.ancestors.start.diff()[block]
-    i = torch.arange(len(block), device=block.device).repeat_interleave(number)
-    j = q.ancestors.lists(block)
-    c[i, j] = 0
-    if not at_rim:
-        c[torch.arange(len(block), device=block.device), q.own[block]] = 0
-    weight = q.weight[block][i]
-    wrong = _power(E[i, j], power)
-    f = wrong * c.sum(1)[i]
-    loss = (weight * torch.log1p(f)).sum()
-    pull = torch.zeros_like(number, dtype=c.dtype).index_add_(0, i, weight * wrong / (1 + f))
-    c.mul_(-power * pull[:, None])
-    c[i, j] = power * weight * f / (1 + f)
-    c.div_(root)
-
-    by_query = torch.zeros_like(asking)
-    by_chord = c * chord
-    sums[:, 0] += (slope.T @ by_chord)[0] * torch.cosh(r) / 2
-    if at_rim:
-        sums[:, 0] -= torch.exp(-r) * c.sum(0)
+    # By radii: through sinh r and sinh R of the term with D, then through the rest of h.
+    slope, by_query, by_chord = scores.slope, torch.zeros_like(query), c * chord
+    by_table[:, 0] += (slope.T @ by_chord)[0] * torch.cosh(r) / 2
+    if of_leaves:
+        by_table[:, 0] -= torch.exp(-r) * c.sum(0)
     else:
         ch = torch.cosh(R)
-        sums[:, 0] += (torch.sinh(r) * (ch.T @ c) - torch.cosh(r) * (slope.T @ c))[0]
+        by_table[:, 0] += (torch.sinh(r) * (ch.T @ c) - torch.cosh(r) * (slope.T @ c))[0]
         by_query[:, :1] = slope * (c @ torch.cosh(r)[:, None]) - ch * (c @ torch.sinh(r)[:, None])
         by_query[:, :1] += ch * (by_chord @ half[:, None])
+    # By directions: D = |x - y|².
     lever = 2 * half[:, None]
-    sums[:, 1:] += lever * ((slope.T @ c).T * x - c.T @ (slope * y))
+    by_table[:, 1:] += lever * ((slope.T @ c).T * x - c.T @ (slope * y))
     by_query[:, 1:] = slope * ((c @ lever) * y - c @ (lever * x))
     return loss, by_query
 
 
+def _squared_chords(y: Tensor, x: Tensor) -> Tensor:
+    """|y - x|² of unit vectors, for all pairs [q, V]; from differences where they are near."""
+    chord = torch.addmm(x.new_full((), 2.0), y, x.T, alpha=-2)
+    i, j = (chord < _NEAR).nonzero(as_tuple=True)
+    chord[i, j] = (y[i] - x[j]).square().sum(1)
+    return chord
+
+
+def _scores(r: Tensor, R: Tensor, half: Tensor, chord: Tensor, of_leaves: bool) -> _Scores:
+    """Compute the scores of all inner nodes for queries of one kind.
+
+    With D the squared chord, leaves (at infinite radius) have E = h = exp(-r) + sinh r D / 2, which
+    is e^d up to a factor. Others have E = e^d with
+    h = cosh d - 1 = 2 sinh²((R - r) / 2) + sinh R sinh r D / 2.
+    """
+    if of_leaves:
+        E = torch.addcmul(torch.exp(-r), chord, half)
+        return _Scores(E, E, torch.ones_like(R))
+    slope = torch.sinh(R)
+    h = torch.sinh((R - r) / 2).square_().mul_(2)
+    h.addcmul_(chord * half, slope).clamp_(min=1e-14)
+    root = (h * (h + 2)).sqrt_()  # sinh d
+    return _Scores(h.add_(1).add_(root), root, slope)
+
+
+def _loss_by_h(scores: _Scores, q: Queries, block: Tensor, power: float) -> tuple[Tensor, Tensor]:
+    """Loss of some queries, and its derivative by h [q, V]."""
+    # Each entry of c is e^(-d / T), and 0 for ancestors and the query itself.
+    c = _power(scores.E.reciprocal(), power)
+    number = q.ancestors.length(block)
+    every = torch.arange(len(block), device=block.device)
+    i, j = every.repeat_interleave(number), q.ancestors.joined(block)
+    c[i, j] = 0
+    if (own := q.own[block])[0] >= 0:
+        c[every, own] = 0
+    # f is the sum over b in the loss of each pair: e^(d(u, v) / T) times the sum of the row.
+    weight = q.weight[block][i]
+    wrong = _power(scores.E[i, j], power)
+    f = wrong * c.sum(1)[i]
+    loss = (weight * torch.log1p(f)).sum()
+    # By log E: all other nodes share the pull of the ancestors of their row.
+    pull = torch.zeros_like(number, dtype=c.dtype).index_add_(0, i, weight * wrong / (1 + f))
+    c.mul_(-power * pull[:, None])
+    c[i, j] = power * weight * f / (1 + f)
+    return loss, c.div_(scores.by_h)
+
+
 def _power(x: Tensor, power: float) -> Tensor:
-    """X to a power, in place; by squaring where that is enough, which is many times faster."""
+    """Raise to a power, in place; by squaring where possible, which is many times faster."""
     doublings = math.log2(power)
     if doublings.is_integer() and doublings >= 0:
         for _ in range(int(doublings)):

@@ -23,8 +23,9 @@ from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.blocks.manifolds import PoincareBall
 from poincare_taxa.blocks.regularizers import Regularizer
 from poincare_taxa.blocks.schedules import Schedule
+from poincare_taxa.closure.layout import nested_start
 from poincare_taxa.closure.model import ClosureEmbedding
-from poincare_taxa.closure.softmax import ClosureSoftmax, nested_start
+from poincare_taxa.closure.softmax import ClosureSoftmax
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.files.seeds import stream_seed
 from poincare_taxa.geometry import ball
@@ -105,7 +106,7 @@ def fit(
 
     With nothing else said, a taxonomy is trained from random points by the recommended recipe, one
     level after the other (`objectives.LevelStress`; an epoch is a level), and pairs of a DAG from
-    points near their parents by the full softmax (`closure_training.ClosureSoftmax`). Any of
+    points near their parents by the full softmax (`closure.ClosureSoftmax`). Any of
     ``pairs``, ``negatives``, ``loss``, ``regularizer`` and ``curriculum`` makes it the loop of that
     recipe, with defaults for the others; ``objective`` replaces them all.
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.realdata import real_data
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
-from poincare_taxa.closure.layout import closure_layout
+from poincare_taxa.closure.layout import closure_layout, nested_start
 from poincare_taxa.closure.ranking import rank_ancestors
 from poincare_taxa.geometry import polar
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
@@ -97,6 +97,8 @@ def test_a_comb__says_what_float64_cannot_tell_apart():
 def test_faults__are_named():
     with pytest.raises(ValueError, match="dim must be at least 2, got 1"):
         closure_layout(Taxonomy.from_parents([-1, 0]), 1)
+    with pytest.raises(ValueError, match="dim must be at least 2, got 1"):
+        nested_start(ClosurePairs([(0, 1)]), 1)
     with pytest.raises(TaxonomyError, match="node b is an ancestor of one of its ancestors"):
         closure_layout(ClosurePairs([(1, 2), (2, 1), (0, 1)], names=["a", "b", "c"]))
 
@@ -147,3 +149,25 @@ def test_leaves_an_ulp_apart__are_farther_from_each_other_than_any_ancestor():
     inner = torch.from_numpy(np.unique(comb[1:]))
     farthest = polar.cdist(r[leaf], one, r[inner], u[inner]).max(1).values
     assert (polar.dist(r[leaf], one, r[leaf], turned) > farthest).all()
+
+
+@pytest.mark.parametrize("dim", [2, 5])
+def test_nested_start__is_near_the_parents_and_farther_out_the_smaller(dim):
+    rng, above = np.random.default_rng(3), [set() for _ in range(60)]
+    for v in range(1, 60):
+        for p in rng.choice(v, min(v, rng.integers(1, 3)), replace=False).tolist():
+            above[v] |= {p} | above[p]
+    pairs = ClosurePairs([(a, v) for v in range(60) for a in sorted(above[v])], num_nodes=60)
+    radius, direction, _ = nested_start(pairs, dim, seed=1)
+    size = torch.bincount(pairs.pairs[:, 0], minlength=60)
+    assert (radius[size.argsort()].diff() <= 0).all()
+    torch.testing.assert_close(direction.norm(dim=1), torch.ones(60, dtype=torch.float64))
+    again, other = nested_start(pairs, dim, seed=1), nested_start(pairs, dim, seed=2)
+    assert torch.equal(again.direction, direction)
+    assert not torch.equal(other.direction, direction)
+    related = torch.zeros(60, 60, dtype=torch.bool)
+    related[pairs.pairs[1:, 0], pairs.pairs[1:, 1]] = True
+    related[0] = False  # of all
+    cosine = direction @ direction.T
+    strangers = torch.ones(60, 60, dtype=torch.bool).triu(1) & ~related
+    assert cosine[related].mean() > cosine[strangers].mean()

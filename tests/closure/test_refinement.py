@@ -72,7 +72,7 @@ def test_rank_excess__of_a_query_is_the_mean_over_the_orders_of_ties(pairs):
     here = torch.cat((torch.tensor([3.0]).double(), u[0])).expand(len(every), 3)
     found = queries.rank_excess(torch.column_stack((r, u)), here, every)
     for q in every.tolist():
-        above = queries.ancestors.lists(every[q : q + 1])
+        above = queries.ancestors.joined(every[q : q + 1])
         others = torch.ones(len(r), dtype=torch.bool)
         others[above] = False
         if (own := int(queries.own[q])) >= 0:

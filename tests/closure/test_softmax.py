@@ -12,7 +12,8 @@ from support.realdata import real_data
 
 import poincare_taxa as pt
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
-from poincare_taxa.closure.softmax import AngularAdam, ClosureSoftmax, nested_start
+from poincare_taxa.closure.layout import nested_start
+from poincare_taxa.closure.softmax import AngularAdam, ClosureSoftmax
 from poincare_taxa.geometry import polar
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
@@ -121,24 +122,6 @@ def test_angular_adam__refuses_what_has_no_angles_and_no_sense():
             AngularAdam([torch.zeros(1)], **bad)
 
 
-@pytest.mark.parametrize("dim", [2, 5])
-def test_nested_start__is_near_the_parents_and_farther_out_the_smaller(dim):
-    pairs = dag(3, 60)
-    radius, direction, _ = nested_start(pairs, dim, seed=1)
-    size = torch.bincount(pairs.pairs[:, 0], minlength=60)
-    assert (radius[size.argsort()].diff() <= 0).all()
-    torch.testing.assert_close(direction.norm(dim=1), torch.ones(60, dtype=torch.float64))
-    again, other = nested_start(pairs, dim, seed=1), nested_start(pairs, dim, seed=2)
-    assert torch.equal(again.direction, direction)
-    assert not torch.equal(other.direction, direction)
-    related = torch.zeros(60, 60, dtype=torch.bool)
-    related[pairs.pairs[1:, 0], pairs.pairs[1:, 1]] = True
-    related[0] = False  # of all
-    cosine = direction @ direction.T
-    strangers = torch.ones(60, 60, dtype=torch.bool).triu(1) & ~related
-    assert cosine[related].mean() > cosine[strangers].mean()
-
-
 def test_stuck_nodes__are_put_beside_a_parent_late_in_the_run():
     binary = [(a, v) for v in range(1, 255) for a in _up(v)]
     pairs = pt.ClosurePairs(binary)
@@ -207,8 +190,6 @@ def test_faults__are_named():
     for bad in ({"temperature": 0.0}, {"epochs": 0}, {"rejoin": 1.5}):
         with pytest.raises(ValueError, match="temperature must be positive, epochs at least 1"):
             ClosureSoftmax(pairs, **bad)
-    with pytest.raises(ValueError, match="dim must be at least 2, got 1"):
-        nested_start(pairs, 1)
     with pytest.raises(TaxonomyError, match="ancestor of one of its ancestors: a cycle"):
         pt.fit(pt.ClosurePairs([(0, 1), (1, 0)]), dim=3)
     ball = pt.PoincareEmbedding(40, 3, manifold=PoincareBall())
