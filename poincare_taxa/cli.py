@@ -1,9 +1,9 @@
-"""The command ``poincare-taxa``: arguments in, the library's functions, text or JSON out.
+"""The command ``poincare-taxa``: each subcommand calls a function of the library and prints.
 
-Results go to standard output; progress and errors go to standard error. Exit status: 0 all is well,
-1 a check failed, 2 the input or the arguments are at fault.
+Results are printed to standard output, progress and errors to standard error. Exit status: 0 for
+success, 1 for a failed check, 2 for an error in the input or the arguments.
 
-The library's modules are imported by the commands that use them: ``--help`` waits for none.
+Each command imports the modules that it uses, so that ``--help`` imports none of them.
 """
 
 import json as jsonlib
@@ -52,15 +52,15 @@ Dtype = Literal["float64", "float32"]
 def main(args: list[str] | None = None) -> None:
     """Run the command; data and argument errors become one message and exit status 2."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *place: _say("warning", message, "yellow")
+        warnings.showwarning = lambda message, *place: _print_message("warning", message, "yellow")
         try:
             app(args)
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            _say("error", error, "red")
+            _print_message("error", error, "red")
             sys.exit(2)
 
 
-def _say(kind: str, message: Warning | Exception | str, style: str) -> None:
+def _print_message(kind: str, message: Warning | Exception | str, style: str) -> None:
     _err.print(f"{kind}: {message}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -89,17 +89,15 @@ def embed(
     source: Source,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", help="Folder to write; an embedding that is there is replaced."
-        ),
+        typer.Option("--out", "-o", help="Folder to write; an existing embedding is replaced."),
     ],
-    dim: Annotated[int, typer.Option(help="Coordinates per vector.")] = 10,
-    dtype: Annotated[Dtype, typer.Option(help="Of the stored vectors.")] = "float64",
-    seed: Annotated[int, typer.Option(help="Same seed, same vectors.")] = 0,
+    dim: Annotated[int, typer.Option(help="Number of coordinates of a vector.")] = 10,
+    dtype: Annotated[Dtype, typer.Option(help="Dtype of the stored vectors.")] = "float64",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same vectors.")] = 0,
     refine: Annotated[
         bool,
         typer.Option(
-            help="Truer neighbourhoods, larger radii; a minute or two on 2.6 million taxa."
+            help="Better neighbourhoods, larger radii; a minute or two for 2.6 million taxa."
         ),
     ] = False,
 ) -> None:
@@ -123,10 +121,10 @@ def train(
         ),
     ],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the file's checkpoint folder.")
+        bool, typer.Option("--resume", help="Continue the run in the file's checkpoint folder.")
     ] = False,
 ) -> None:
-    """Train an embedding; saves it with the history of the run."""
+    """Train an embedding, and save it with the history of the run."""
     from poincare_taxa.model import storage
     from poincare_taxa.training.config import read_config
 
@@ -145,17 +143,20 @@ def evaluate(
     queries: Annotated[
         int,
         typer.Option(
-            help="Taxa to ask about, against all; of up to 5,000 taxa, each is asked about.", min=1
+            help="Number of taxa compared with all others; with up to 5,000 taxa, all are.", min=1
         ),
     ] = 1000,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Ask about every taxon; says first how long it takes.")
+        bool,
+        typer.Option("--exact", help="Compare every taxon; the expected time is printed first."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Chooses the taxa.")] = 0,
-    save: Annotated[bool, typer.Option("--save", help="Keep the report in OUT/meta.json.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of taxa.")] = 0,
+    save: Annotated[
+        bool, typer.Option("--save", help="Store the report in OUT/meta.json.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Measure an embedding: every value with its floor and its ceiling."""
+    """Measure an embedding, and print every value with its floor and ceiling."""
     from poincare_taxa.evaluation.measure import evaluate as measure
     from poincare_taxa.model import storage
 
@@ -174,7 +175,9 @@ def plan(
     source: Annotated[
         str, typer.Argument(help="A number of taxa, or a taxonomy as for embed, which is read.")
     ],
-    queries: Annotated[int, typer.Option(help="Of the evaluation.", min=1)] = 1000,
+    queries: Annotated[
+        int, typer.Option(help="Number of taxa that an evaluation compares.", min=1)
+    ] = 1000,
     json: Json = False,
 ) -> None:
     """Predict time and memory of a taxonomy on this machine, in 10 dimensions of float64."""
@@ -217,8 +220,10 @@ def check(saved: Saved, json: Json = False) -> None:
 def nearest(
     saved: Saved,
     taxon: Annotated[str, typer.Argument(help="Id or name.")],
-    k: Annotated[int, typer.Option("-k", help="How many.", min=1)] = 10,
-    taxon_rank: Annotated[str | None, typer.Option(help="Only this rank, e.g. genus.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Number of neighbours.", min=1)] = 10,
+    taxon_rank: Annotated[
+        str | None, typer.Option(help="Rank of the neighbours, e.g. genus.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the taxa nearest to a taxon."""
@@ -236,14 +241,17 @@ def plot(
         Path | None, typer.Option("--out", "-o", help="PNG, SVG or PDF; OUT.png by default.")
     ] = None,
     color_by: Annotated[
-        str | None, typer.Option(help="Taxon rank that gives the colours; a good one by default.")
+        str | None,
+        typer.Option(
+            help="Taxon rank whose clades are coloured; by default the first with five or more."
+        ),
     ] = None,
     tree: Annotated[
         bool,
-        typer.Option("--tree", help="Draw the taxonomy, not the vectors."),
+        typer.Option("--tree", help="Draw the taxonomy instead of the vectors."),
     ] = False,
 ) -> None:
-    """Draw an embedding in the Poincaré disk; of more than two dimensions, a projection."""
+    """Draw an embedding in the Poincaré disk; more than two dimensions are projected."""
     from poincare_taxa.pictures.disk import disk_layout
 
     model = _load(saved)
@@ -279,11 +287,12 @@ def demo(
 def download(
     what: Annotated[Literal["ncbi"], typer.Argument(help="Which taxonomy.")],
     date: Annotated[
-        str | None, typer.Option(help="YYYY-MM-01: a pinned dump of the archive, not the latest.")
+        str | None,
+        typer.Option(help="YYYY-MM-01: a dump of the archive; by default the latest dump."),
     ] = None,
-    sha256: Annotated[str | None, typer.Option(help="What the file must be.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
     to: Annotated[
-        Path | None, typer.Option(help="Folder to keep it in, instead of the user's cache.")
+        Path | None, typer.Option(help="Folder for the file; by default the user's cache.")
     ] = None,
 ) -> None:
     """Fetch a taxonomy dump and print its path; the only command that uses the network."""
@@ -308,6 +317,7 @@ def download(
 
 
 def _read(source: str) -> "Taxonomy":
+    """Read a taxonomy by the argument SOURCE."""
     from poincare_taxa import readers
 
     with _step(f"read {source}"):
@@ -349,7 +359,7 @@ def _load(saved: Path) -> "TaxonEmbedding":
 
 @contextmanager
 def _step(what: str) -> Iterator[None]:
-    """Show what is being done, then how long it took."""
+    """Show the name of a step while it runs, then the time that it took."""
     start = time.perf_counter()
     with _err.status(what):
         yield
@@ -357,6 +367,7 @@ def _step(what: str) -> Iterator[None]:
 
 
 def _span(seconds: float) -> str:
+    """Time in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,6 +1,7 @@
-"""Taxonomies to test and to measure with, of any size, that are shaped like NCBI's.
+"""Synthetic taxonomies of any size with the statistics of NCBI's, and taxdumps of them.
 
-For tests of your own code, and for the question how a method grows with the number of taxa.
+They serve for tests of your own code, and for measuring how the time of a method grows with the
+number of taxa.
 """
 
 from pathlib import Path
@@ -36,8 +37,9 @@ _TAIL = 1.07
 """A family has at least k children with a probability of about k^-1.07."""
 
 _CROWDED = 50
-"""Children of a family this large have children half as often as only children do: the largest
-families there ("unclassified …", the isolates of a virus) are nearly all leaves."""
+"""In a family of this many children, a child has children half as often as an only child has. In
+the NCBI taxonomy nearly all children of the largest families ("unclassified …", the isolates of a
+virus) are leaves."""
 
 _RANK_DEPTHS = {
     "superkingdom": 1,
@@ -55,8 +57,8 @@ def synthetic_taxonomy(n: int, *, seed: int = 0) -> Taxonomy:
     """Make a random taxonomy with the degree and depth statistics of NCBI's.
 
     At any size, the share of nodes at each depth, the share of leaves and the power law of family
-    sizes are those of the NCBI taxonomy of September 2024 (depths that would hold no node are left
-    out: 36 levels at a thousand nodes, 37 at ten thousand, 38 beyond).
+    sizes are those of the NCBI taxonomy of September 2024. Depths without a node are left out: 36
+    levels remain at a thousand nodes, 37 at ten thousand, 38 beyond.
 
     Parameters
     ----------
@@ -68,7 +70,7 @@ def synthetic_taxonomy(n: int, *, seed: int = 0) -> Taxonomy:
     Returns
     -------
     taxonomy
-        With ids 1…n, a name for every node, species as leaves, and eight ranks above them.
+        A taxonomy with ids 1…n, a name for every node, species as leaves, and eight ranks above.
 
     Raises
     ------
@@ -84,9 +86,10 @@ def synthetic_taxonomy(n: int, *, seed: int = 0) -> Taxonomy:
     if n < 1:
         raise ValueError(f"a taxonomy has at least one node; got n = {n}")
     rng = np.random.default_rng([seed, n])
-    nodes, inner = _levels(n)
+    nodes, inner = _level_sizes(n)
     parent, start = [np.array([-1])], 0
-    chosen = np.array([0])  # Of the level above, the nodes that have children.
+    chosen = np.array([0])  # Positions, in the level above, of the nodes with children.
+    # From level to level: divide its nodes among the families, then choose those with children.
     for depth in range(1, len(nodes)):
         children = _family_sizes(len(chosen), nodes[depth], rng)
         parent.append(np.repeat(start + chosen, children))
@@ -96,17 +99,22 @@ def synthetic_taxonomy(n: int, *, seed: int = 0) -> Taxonomy:
     return _described(np.concatenate(parent), np.repeat(np.arange(len(nodes)), nodes))
 
 
-def _levels(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Nodes at each depth, n in all, and how many of them have children."""
+def _level_sizes(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the number of nodes at each depth, n in all, and of those with children."""
+    # 1. Scale NCBI's numbers, without the depths that would have no node.
     wanted = _NODES * (n / _NODES.sum())
     bottom = min(n - 1, max(np.flatnonzero(wanted >= 0.5), default=1))
     wanted = wanted[: bottom + 1]
+    # 2. Round cumulative numbers, so that errors do not add up; each depth has at least one node,
+    #    depth 0 exactly one.
     upto = np.rint(np.cumsum(wanted) * (n / wanted.sum()))
-    nodes = np.maximum(np.diff(upto, prepend=0), 1).astype(np.int64)  # Depth 0 would hold none,
-    nodes[0] = 1  # or several.
+    nodes = np.maximum(np.diff(upto, prepend=0), 1).astype(np.int64)
+    nodes[0] = 1
+    # 3. Correct the sum at the largest level.
     nodes[nodes.argmax()] += max(n - int(nodes.sum()), 0)
     while nodes.sum() > n:
         nodes[nodes.argmax()] -= 1
+    # 4. Nodes with children: at least one where there is a level below, at most that level's nodes.
     inner = np.rint(_INNER[: bottom + 1] * (n / _NODES.sum())).astype(np.int64)
     below = np.append(nodes[1:], 0)
     return nodes, np.minimum(np.maximum(inner, below > 0), np.minimum(nodes, below))
@@ -114,7 +122,7 @@ def _levels(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _family_sizes(families: int, children: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Divide children among families, at least one each, by a power law."""
-    # Quantiles instead of draws: the largest of a power law this heavy would be anything.
+    # Quantiles in random order, not draws: the largest draw of such a power law varies too much.
     quantile = (np.arange(families) + 0.5) / families
     weight = np.cumsum(rng.permutation(quantile ** (-1 / _TAIL) - 1))
     shared = np.rint(weight * ((children - families) / weight[-1]))
@@ -124,14 +132,14 @@ def _family_sizes(families: int, children: int, rng: np.random.Generator) -> NDA
 def _choose(
     weight: NDArray[np.float64], number: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw positions without replacement, in ascending order."""
-    # The smallest of independent exponentials [Efraimidis & Spirakis 2006].
+    """Draw positions by weight without replacement, in ascending order."""
+    # Those with the smallest of independent exponentials [Efraimidis & Spirakis 2006].
     key = rng.exponential(size=len(weight)) / weight
     return np.sort(np.argsort(key)[:number])
 
 
 def _described(parent: NDArray[np.int64], depth: NDArray[np.int64]) -> Taxonomy:
-    """Add ids, names and ranks."""
+    """Build the taxonomy with ids, names and ranks."""
     n = len(parent)
     inner = np.zeros(n, np.bool_)
     inner[parent[1:]] = True
@@ -156,9 +164,10 @@ def write_taxdump(taxonomy: Taxonomy, folder: str | Path) -> None:
     Parameters
     ----------
     taxonomy
-        With a name for every node; synonyms are written too, all else is not.
+        A taxonomy with a name for every node. Names and synonyms are written; merged and deleted
+        ids and branch lengths are not.
     folder
-        Where to; made where it is missing.
+        Folder to write to; it is created if it does not exist.
 
     Examples
     --------
@@ -192,4 +201,4 @@ def write_taxdump(taxonomy: Taxonomy, folder: str | Path) -> None:
 
 
 _REST = [pl.lit(text) for text in ["", "8", *"0101000", "", "", "", "0", "1", "0", "1", "0"]]
-"""The further columns of nodes.dmp: division, genetic codes, flags."""
+"""The other columns of nodes.dmp: division, genetic codes, flags."""

@@ -7,7 +7,7 @@ from hypothesis import given
 
 import poincare_taxa as pt
 from poincare_taxa.evaluation import metrics
-from poincare_taxa.testing import _levels, synthetic_taxonomy
+from poincare_taxa.testing import _level_sizes, synthetic_taxonomy
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32 - 1))
@@ -48,8 +48,8 @@ def shares_of_large_families(tax: pt.Taxonomy) -> list[float]:
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 40, 10_000, 5_000_000, 10**8])
-def test_levels__have_one_root_and_hold_every_node(n):
-    nodes, inner = _levels(n)
+def test_level_sizes__have_one_root_and_hold_every_node(n):
+    nodes, inner = _level_sizes(n)
     assert nodes[0] == 1
     assert nodes.sum() == n
     assert (inner <= nodes).all()

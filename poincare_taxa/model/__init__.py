@@ -1,10 +1,10 @@
-"""What a user keeps: vectors with their taxonomy.
+"""Embeddings: vectors with their taxonomy, saved and loaded as folders.
 
 | file | what it holds |
 |---|---|
 | `model` | `embed` and `TaxonEmbedding`: queries, views, saving and loading |
 | `storage` | the folder format: safetensors, parquet, JSON, written atomically |
-| `checks` | `check`: re-verifies a saved embedding |
+| `checks` | `check`: verifies a saved embedding |
 | `planning` | time and memory of a taxonomy of any size, before it is embedded |
 
 `training.fit` returns one of these; the command line and `pictures` read them.

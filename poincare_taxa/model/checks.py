@@ -1,7 +1,8 @@
-"""Does a saved embedding still say what it claims? Eleven checks of the folder, nothing trusted.
+"""Eleven checks of the folder of a saved embedding: files, tree, points and settings.
 
-Each check recomputes something from the files and compares it with something else that they say.
-A check whose premises failed is skipped and names them, so the first failure is the one to read.
+Each check recomputes a statement of the files from other parts of them and compares the two. A
+check is skipped if a check that it depends on did not pass, so the first failure in the list is the
+cause of those after it.
 """
 
 from collections.abc import Callable
@@ -29,16 +30,17 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """Result of one check.
 
     Attributes
     ----------
     name
-        Which check.
+        Name of the check.
     status
-        "passed", "failed", or "skipped": a premise failed, or there is nothing to compare with.
+        "passed", "failed", or "skipped": a check that it depends on did not pass, or the files have
+        nothing to compare with.
     detail
-        What was compared, or what is wrong, in a sentence.
+        A sentence that states what was compared, or what is wrong.
     """
 
     name: str
@@ -46,7 +48,7 @@ class CheckResult:
     detail: str
 
     def to_dict(self) -> dict[str, str]:
-        """Return the fields as what JSON can hold."""
+        """Return the fields as a dict that JSON can hold."""
         return asdict(self)
 
 
@@ -54,17 +56,17 @@ def check(path: str | Path) -> list[CheckResult]:
     """Verify a saved embedding and its taxonomy.
 
     ==============  ==============================================================================
-    files           every file is there, readable, and has the SHA-256 of when it was written
+    files           every file exists, is readable, and has its recorded SHA-256
     mapping         one point per taxon; ids are unique and none is missing
     self-loops      no taxon is its own parent
     indices         every parent is a row, one root, rows in preorder
-    depth           every taxon lies further out than its parent
+    depth           every taxon has a larger radius than its parent
     projection      unit directions, finite radii, every point strictly inside the ball
-    distance        recorded distances are found again; it is a metric on a sample
-    initialisation  the recorded settings give these directions again
-    siblings        no two children of one parent share a point
-    targets         target radii start at 0 and grow with depth; every radius has its target
-    configuration   recorded dim, dtype, number of taxa, seed and source fit the files
+    distance        recorded distances are reproduced; distances are a metric on a sample
+    initialisation  the layout with the recorded settings reproduces the directions
+    siblings        no two children of one parent have the same point
+    targets         target radii start at 0 and grow with depth; every radius equals its target
+    configuration   recorded dim, dtype, number of taxa, seed and source agree with the files
     ==============  ==============================================================================
 
     Parameters
@@ -75,12 +77,12 @@ def check(path: str | Path) -> list[CheckResult]:
     Returns
     -------
     results
-        One for each line of the table, in this order.
+        One result for each line of the table, in this order.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If `path` holds no ``meta.json`` of an embedding to start from, or that of a DAG.
+        If `path` has no ``meta.json`` of an embedding, or that of a DAG.
     """
     saved = _Saved(Path(path), storage.read_meta(path))
     storage.refuse_dag(path, saved.meta)
@@ -100,15 +102,17 @@ def check(path: str | Path) -> list[CheckResult]:
 
 
 class _FailedError(Exception):
-    pass
+    """A check has failed; its message becomes the detail of the result."""
 
 
 class _NothingToCompareError(Exception):
-    pass
+    """A check has nothing to compare with; its message becomes the detail of the result."""
 
 
 @dataclass(frozen=True)
 class _Saved:
+    """Contents of the folder; each part is read when a check needs it."""
+
     path: Path
     meta: dict[str, Any]
 
@@ -133,12 +137,15 @@ class _Saved:
         return self.points["direction"]
 
     def sample(self, size: int) -> np.ndarray:
+        """Random rows [size, _SAMPLE], the same at every call."""
         return np.random.default_rng(0).integers(len(self.radius), size=(size, _SAMPLE))
 
     def at(self, rows: Any) -> tuple[Tensor, Tensor]:
+        """Radius and direction of rows, in float64."""
         return self.radius[rows].double(), self.direction[rows].double()
 
     def name(self, row: int) -> str:
+        """Name of a row in messages."""
         return f"row {row} (id {self.frame['id'][row]}, {self.frame['name'][row]})"
 
 
@@ -188,19 +195,19 @@ def _indices(saved: _Saved) -> str:
     moved = (taxonomy.ids != saved.frame["id"]).to_numpy()
     if moved.any():
         raise _FailedError(f"rows are not in preorder from {saved.name(int(moved.argmax()))} on")
-    return f"one root, every parent known, rows in preorder, {taxonomy.max_depth + 1} levels"
+    return f"one root, every parent known, rows in preorder, {taxonomy.tree.max_depth + 1} levels"
 
 
 def _depth(saved: _Saved) -> str:
-    parent, r = torch.from_numpy(saved.taxonomy.parent[1:].copy()).long(), saved.radius
+    parent, r = torch.from_numpy(saved.taxonomy.tree.parent[1:].copy()).long(), saved.radius
     inwards = r[1:] <= r[parent]
     if inwards.any():
         row = 1 + int(inwards.long().argmax())
         raise _FailedError(
-            f"{int(inwards.sum())} taxa lie no further out than their parent, the first is "
-            f"{saved.name(row)}: radius {r[row]:.4g} under {r[parent[row - 1]]:.4g}"
+            f"{int(inwards.sum())} taxa have no larger radius than their parent, the first is "
+            f"{saved.name(row)}: radius {r[row]:.4g} below {r[parent[row - 1]]:.4g}"
         )
-    return "every taxon lies further out than its parent"
+    return "every taxon has a larger radius than its parent"
 
 
 def _projection(saved: _Saved) -> str:
@@ -210,7 +217,7 @@ def _projection(saved: _Saved) -> str:
         raise _FailedError(f"some coordinates are not finite, the first of {saved.name(row)}")
     if (r < 0).any():
         raise _FailedError(f"negative radius in {saved.name(int(r.argmin()))}")
-    # 16 eps is what the layout allows itself; each square and each sum of them may round once more.
+    # The layout's tolerance is 16 eps; each square and each addition here may round once more.
     excess = (u.double().square().sum(1) - 1).abs()
     if excess.max() > (16 + u.shape[1]) * torch.finfo(u.dtype).eps:
         worst = int(excess.argmax())
@@ -225,18 +232,20 @@ def _projection(saved: _Saved) -> str:
 
 
 def _distance(saved: _Saved) -> str:
+    # 1. Axioms of a metric on random triples.
     a, b, c = saved.sample(3)
     ab, bc, ac = (polar.dist(*saved.at(i), *saved.at(j)) for i, j in ((a, b), (b, c), (a, c)))
-    # A few roundings of numbers as large as the radii.
+    # The tolerance covers a few roundings of numbers as large as the radii.
     slack = 64 * torch.finfo(torch.float64).eps * (1 + saved.radius.max().double())
     if polar.dist(*saved.at(a), *saved.at(a)).max() > 0:
-        raise _FailedError("a taxon has a distance from itself")
+        raise _FailedError("the distance of a taxon from itself is not 0")
     if (ab - polar.dist(*saved.at(b), *saved.at(a))).abs().max() > slack:
         raise _FailedError("distances are not symmetric")
     if (ac > ab + bc + slack).any():
         raise _FailedError(
-            "distances break the triangle inequality: directions are not unit vectors"
+            "distances violate the triangle inequality: directions are not unit vectors"
         )
+    # 2. Distances that were recorded when the embedding was saved.
     probe = saved.meta.get("probe")
     if not probe:
         raise _NothingToCompareError("no recorded distances to compare with")
@@ -249,36 +258,40 @@ def _distance(saved: _Saved) -> str:
             f"{int((off > slack).sum())} of {len(off)} recorded distances differ, the most between "
             f"ids {probe['a'][worst]} and {probe['b'][worst]}, by {off[worst]:.3g}"
         )
-    return f"a metric on {_SAMPLE:,} triples; {len(off)} recorded distances found again"
+    return f"a metric on {_SAMPLE:,} triples; {len(off)} recorded distances reproduced"
 
 
 def _initialisation(saved: _Saved) -> str:
     settings = saved.meta.get("settings", {})
     method, made = settings.get("method"), saved.meta.get("layout", {})
     if method not in ("layout", "refined layout"):
-        raise _NothingToCompareError("not made by a layout from recorded settings")
+        raise _NothingToCompareError("the points are not those of a layout with recorded settings")
     dim, dtype, seed = settings["dim"], _DTYPES[settings["dtype"]], settings["seed"]
     if any(proposal["kept"] for proposal in made.get("passes", [])[1:]):
         again = layout_in_layers(saved.taxonomy, dim, made["tau"], dtype, seed)
     else:
         again = layout(saved.taxonomy, dim, dtype=dtype, seed=seed)
     if again.direction.shape != saved.direction.shape:
-        raise _FailedError(f"the settings give {list(again.direction.shape)} coordinates")
-    # The same operations round differently on another processor, by an ulp on each level.
-    slack = (4 + saved.taxonomy.max_depth) * torch.finfo(dtype).eps
+        raise _FailedError(
+            f"the layout of the settings has directions {list(again.direction.shape)}, the file "
+            f"{list(saved.direction.shape)}"
+        )
+    # On another processor the same operations may differ by an ulp on each level.
+    slack = (4 + saved.taxonomy.tree.max_depth) * torch.finfo(dtype).eps
     off = (again.direction.double() - saved.direction.double()).abs().amax(1)
     if off.max() > slack:
         raise _FailedError(
-            f"{int((off > slack).sum())} directions are not those that dim {dim}, "
-            f"{settings['dtype']}, seed {seed} give, the first that of "
+            f"{int((off > slack).sum())} directions differ from the layout of dim {dim}, "
+            f"{settings['dtype']}, seed {seed}, the first is that of "
             f"{saved.name(int((off > slack).long().argmax()))}"
         )
-    return f"dim {dim}, {settings['dtype']}, seed {seed} give these directions again"
+    return f"the layout of dim {dim}, {settings['dtype']}, seed {seed} has these directions"
 
 
 def _siblings(saved: _Saved) -> str:
-    parent = saved.taxonomy.parent
-    among = np.flatnonzero(np.append(False, saved.taxonomy.num_children[parent[1:]] > 1))
+    tree = saved.taxonomy.tree
+    parent = tree.parent
+    among = np.flatnonzero(np.append(False, tree.num_children[parent[1:]] > 1))
     if len(among) == 0:
         return "no taxon has a sibling"
     table = pl.DataFrame(
@@ -290,31 +303,31 @@ def _siblings(saved: _Saved) -> str:
         first = int(among[int(shared.arg_max() or 0)])
         raise _FailedError(
             f"{shared.sum():,} of {len(among):,} taxa share their point with a sibling, the first "
-            f"is {saved.name(first)}: more dimensions or float64 would tell them apart"
+            f"is {saved.name(first)}: more dimensions or float64 would separate them"
         )
-    return f"{len(among):,} taxa with siblings, all at points of their own"
+    return f"{len(among):,} taxa with siblings, no two of them at one point"
 
 
 def _targets(saved: _Saved) -> str:
     recorded = saved.meta.get("settings", {}).get("target_radius")
     if recorded is None:
         raise _NothingToCompareError("no target radii recorded")
-    levels = saved.taxonomy.max_depth + 1
+    levels = saved.taxonomy.tree.max_depth + 1
     target = torch.tensor(recorded, dtype=torch.float64)
     if len(target) != levels:
         raise _FailedError(f"{len(target)} target radii for {levels} levels")
     if target[0] != 0 or not (target.diff() > 0).all():
         raise _FailedError("target radii do not start at 0 and grow from level to level")
-    wanted = target[torch.from_numpy(saved.taxonomy.depth.copy()).long()]
+    wanted = target[torch.from_numpy(saved.taxonomy.tree.depth.copy()).long()]
     off = (saved.radius.double() - wanted).abs()
     slack = 4 * torch.finfo(saved.radius.dtype).eps * (1 + wanted)
     if (off > slack).any():
         worst = int(off.argmax())
         raise _FailedError(
-            f"{int((off > slack).sum())} radii miss the target of their depth, the most "
-            f"{saved.name(worst)}: {saved.radius[worst]:.4g} instead of {wanted[worst]:.4g}"
+            f"{int((off > slack).sum())} radii differ from the target of their depth, most of all "
+            f"that of {saved.name(worst)}: {saved.radius[worst]:.4g} instead of {wanted[worst]:.4g}"
         )
-    return f"radii follow {levels} targets, from 0 to {target[-1]:.4g}"
+    return f"radii equal the targets of {levels} levels, from 0 to {target[-1]:.4g}"
 
 
 def _configuration(saved: _Saved) -> str:
@@ -328,21 +341,22 @@ def _configuration(saved: _Saved) -> str:
         "dtype": dtype_name(saved.direction.dtype),
     }
     for key, value in found.items():
-        for where, said in (("meta.json", meta.get(key)), ("settings", settings.get(key, value))):
-            if said != value:
-                raise _FailedError(f"{where} says {key} {said!r}; the files have {value!r}")
+        recorded = {"meta.json": meta.get(key), "settings": settings.get(key, value)}
+        for place, entry in recorded.items():
+            if entry != value:
+                raise _FailedError(f"{place} has {key} {entry!r}, the files {value!r}")
     if saved.radius.dtype != saved.direction.dtype:
         raise _FailedError("radius and direction differ in dtype")
     seed = settings.get("seed")
     if not isinstance(seed, int):
         raise _FailedError(
-            f"seed {seed!r} is not a whole number: the embedding cannot be made again"
+            f"seed {seed!r} is not a whole number: the embedding cannot be reproduced"
         )
     absent = [
         key for key in ("created", "library_version", "versions", "source") if key not in meta
     ]
     if absent:
-        raise _FailedError(f"meta.json does not say: {', '.join(absent)}")
+        raise _FailedError(f"meta.json has no {', '.join(absent)}")
     source = meta["source"].get("format", "not from a file")
     return f"dim {found['dim']}, {found['dtype']}, seed {seed}, source: {source}"
 

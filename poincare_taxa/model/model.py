@@ -1,7 +1,8 @@
-"""`TaxonEmbedding`: what a user keeps. Vectors, their taxonomy and provenance; queries; files.
+"""`embed`, and `TaxonEmbedding`: vectors, their taxonomy and provenance; queries; files.
 
-A point is kept in polar coordinates of hyperbolic space of curvature -1: its *radius*, the distance
-from the origin, and its *direction*, a unit vector. Ball and tangent coordinates are views.
+A point is stored in polar coordinates of hyperbolic space of curvature -1: its *radius*, the
+distance from the origin, and its *direction*, a unit vector. Ball and tangent coordinates are
+computed from these.
 """
 
 import datetime
@@ -31,6 +32,7 @@ Key = int | str
 Keys = Key | Sequence[Key] | pl.Series | NDArray[Any]
 
 _PROBES = 64
+"""Pairs of taxa whose distance is stored beside the vectors, to test readers with."""
 
 
 def embed(
@@ -41,28 +43,29 @@ def embed(
     seed: int = 0,
     refine: bool | int = False,
 ) -> "TaxonEmbedding":
-    """Give every taxon a vector such that distance means relatedness and radius means depth.
+    """Compute a vector for every taxon: distance means relatedness and radius means depth.
 
     Parameters
     ----------
     taxonomy
-        What to embed.
+        The taxonomy to embed.
     dim
-        Coordinates of a vector, at least 2.
+        Number of coordinates of a vector, at least 2.
     dtype
-        Of the stored vectors, ``torch.float64`` or ``torch.float32``. Few dimensions, deep trees
-        and float32 leave less room; ``docs/numerics.md`` says how much.
+        Dtype of the stored vectors, ``torch.float64`` or ``torch.float32``. Few dimensions, deep
+        trees and float32 limit the accuracy; ``docs/numerics.md`` has the limits.
     seed
         The same taxonomy, settings and seed give the same vectors.
     refine
-        Whether to improve neighbourhoods after the layout (`layouts.refine`); a
-        number is the number of passes. A minute or two where the layout takes seconds, on 2.6
-        million taxa. Off by default because it takes radii further out: polar coordinates gain,
-        but more taxa end at the rim of a float64 *ball* view, which holds radius 28.
+        Whether to improve neighbourhoods after the layout (`layouts.refine`); a number is the
+        number of passes. On 2.6 million taxa this takes a minute or two, and the layout seconds.
+        The default is False because refinement increases radii: in polar coordinates this improves
+        the vectors, but more taxa are clipped to the rim of a float64 *ball* view, at radius 28.
 
     Returns
     -------
     model
+        The embedding, with its settings in ``meta``.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def embed(
         points = refined(taxonomy, points, seed=seed)
     elif refine:
         points = refined(taxonomy, points, passes=refine, seed=seed)
-    first_of_level = np.unique(taxonomy.depth, return_index=True)[1]
+    first_of_level = np.unique(taxonomy.tree.depth, return_index=True)[1]
     settings = {
         "method": "refined layout" if refine else "layout",
         "dim": dim,
@@ -108,10 +111,10 @@ class TaxonEmbedding:
     radius
         Float32 or float64 [n]: hyperbolic distance from the origin, at least 0.
     direction
-        [n, dim], of the same dtype: unit vectors. They are kept as given, never normalised again:
-        the difference between near directions lies below an ulp of their largest coordinate.
+        Unit vectors [n, dim] of the same dtype. They are stored as given and never normalised
+        again: the difference of near directions is below an ulp of their largest coordinate.
     meta
-        Settings and provenance; what JSON can hold. Saved as ``meta.json``.
+        Settings and provenance, values that JSON can hold. They are saved as ``meta.json``.
 
     Raises
     ------
@@ -164,27 +167,28 @@ class TaxonEmbedding:
     def __getitem__(self, keys: Keys) -> Tensor:
         """Tangent vectors at the origin, radius times direction: [dim], or [k, dim] for many keys.
 
-        Their Euclidean length is the radius, so they do not crowd at a rim as ball coordinates do:
-        use them as features. ``ball.expmap0(model[key] / 2)`` is the point in the ball, whose
-        metric at the origin is 4. For distances ask `distance`: it works on the stored radius and
-        direction and loses nothing.
+        Their Euclidean length is the radius, so unlike ball coordinates they are not concentrated
+        at a rim: use them as features. ``ball.expmap0(model[key] / 2)`` is the point in the ball,
+        whose metric at the origin is 4. For distances use `distance`, which computes them from the
+        stored radius and direction in full precision.
         """
         rows, single = self._rows(keys)
         vectors = self.radius[rows, None] * self.direction[rows]
         return vectors[0] if single else vectors
 
     def tangent(self) -> Tensor:
-        """All vectors as ``model[key]`` gives them, [n, dim]."""
+        """Tangent vectors of all taxa at the origin, [n, dim]; see ``model[key]``."""
         return self.radius[:, None] * self.direction
 
     def ball(self, dtype: torch.dtype | None = None) -> Tensor:
-        """All points in the Poincaré ball of curvature -1, [n, dim], strictly inside.
+        """Points of all taxa in the Poincaré ball of curvature -1, [n, dim], strictly inside.
 
         Parameters
         ----------
         dtype
-            The stored dtype where not given. Points beyond ``ball.max_radius(dtype)`` (12.2 in
-            float32, 28.3 in float64) are pulled in to it, and their distances with them.
+            Dtype of the result; by default the stored one. Points beyond
+            ``ball.max_radius(dtype)`` (12.2 in float32, 28.3 in float64) are projected to this
+            radius, which shortens their distances.
         """
         return convert.polar_to_ball(self.radius, self.direction, dtype=dtype)
 
@@ -195,7 +199,7 @@ class TaxonEmbedding:
         (an array of `dim` numbers).
         """
         return self.taxonomy.to_frame().with_columns(
-            pl.Series("depth", self.taxonomy.depth),
+            pl.Series("depth", self.taxonomy.tree.depth),
             pl.Series("radius", self.radius.numpy(force=True)),
             pl.Series("direction", self.direction.numpy(force=True)),
         )
@@ -208,7 +212,7 @@ class TaxonEmbedding:
         Parameters
         ----------
         a, b
-            A key, or many. One with many gives the distance to each; many with as many are paired.
+            A key, or many. One key is paired with each of many; many keys are paired with as many.
 
         Returns
         -------
@@ -225,23 +229,23 @@ class TaxonEmbedding:
         return distance.item() if single_a and single_b else distance
 
     def nearest(self, keys: Keys, k: int = 10, taxon_rank: str | None = None) -> pl.DataFrame:
-        """Taxa nearest to a taxon: an exact search of all.
+        """Taxa nearest to a taxon, by an exact search.
 
         Parameters
         ----------
         keys
-            A key, or many; the taxon itself is left out.
+            A key, or many; a taxon is not its own neighbour.
         k
-            How many to return for each.
+            Number of neighbours of each taxon.
         taxon_rank
-            Search only the taxa of this rank, such as "genus".
+            Rank of the neighbours, such as "genus"; by default any.
 
         Returns
         -------
         neighbours
             Columns ``id``, ``name``, ``taxon_rank``, ``distance`` (hyperbolic) and
-            ``tree_distance`` (edges of the taxonomy), nearest first; for many keys, ``query``, the
-            id that was asked for, comes before them.
+            ``tree_distance`` (edges of the taxonomy), nearest first; for many keys the first column
+            is ``query``, the id of the taxon whose neighbour the row is.
 
         Raises
         ------
@@ -258,26 +262,26 @@ class TaxonEmbedding:
         query, found, distance = query[others], found[others], distance[others]
         frame = self._describe(found).with_columns(
             pl.Series("distance", distance),
-            pl.Series("tree_distance", self.taxonomy.tree_distance(query, found)),
+            pl.Series("tree_distance", self.taxonomy.tree.distance(query, found)),
         )
         if single:
             return frame
         return frame.select(self.taxonomy.ids.gather(pl.Series(query)).alias("query"), pl.all())
 
     def ancestors(self, key: Key, k: int | None = None) -> pl.DataFrame:
-        """Taxa that the vectors take for ancestors of a taxon.
+        """Taxa with the lowest ancestor scores: the ancestors of a taxon according to its vector.
 
-        This reads ancestry off the embedding, by ``polar.ancestor_score``: about 0 where v lies on
-        the way from the origin to the taxon, else about twice the length by which the way to v
-        leaves it. The ancestors themselves are ``model.taxonomy.ancestors``; the column
-        ``is_ancestor`` tells them from mistakes.
+        ``polar.ancestor_score`` is about 0 for a taxon v on the path from the origin to this taxon,
+        else about twice the length of the part of the path to v that is not shared. The column
+        ``is_ancestor`` marks the taxa that are ancestors in the taxonomy too
+        (``model.taxonomy.ancestors``).
 
         Parameters
         ----------
         key
             An id or a name.
         k
-            How many to return; as many as the taxon has ancestors where not given.
+            Number of taxa; by default the number of the taxon's ancestors.
 
         Returns
         -------
@@ -293,7 +297,7 @@ class TaxonEmbedding:
             If `k` is below 1.
         """
         node = self.taxonomy.node(key)
-        k = int(self.taxonomy.depth[node]) if k is None else _at_least_one(k)
+        k = int(self.taxonomy.tree.depth[node]) if k is None else _at_least_one(k)
         found, score = self._best("ancestor", np.array([node]), k, None)
         others = np.isfinite(score)
         found, score = found[others], score[others]
@@ -301,16 +305,16 @@ class TaxonEmbedding:
         found, score = found[inwards], score[inwards]
         return self._describe(found).with_columns(
             pl.Series("score", score),
-            pl.Series("is_ancestor", self.taxonomy.is_ancestor(found, node)),
+            pl.Series("is_ancestor", self.taxonomy.tree.is_ancestor(found, node)),
         )
 
     def _rows(self, keys: Keys) -> tuple[NDArray[np.int64], bool]:
-        """Rows of one or many keys, and whether it was one."""
+        """Rows of one or many keys, and whether it was a single key."""
         if isinstance(keys, int | str | np.integer):
             return np.array([self.taxonomy.node(keys)]), True
         try:
             return self.taxonomy.nodes(keys), False
-        except TaxonomyError:  # not all are ids: names among them, or an error that names the key
+        except TaxonomyError:  # Some keys are names, or one is unknown: `node` then names it.
             return np.array([self.taxonomy.node(key) for key in keys]), False
 
     def _points(self, rows: Any) -> tuple[Tensor, Tensor]:
@@ -335,24 +339,25 @@ class TaxonEmbedding:
         k: int,
         candidates: Tensor | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Rows and scores, [q, k], of the k candidates that score lowest for each node.
+        """Rows and scores, [q, k], of the k candidates with the lowest scores for each node.
 
-        The node itself is none of them; where there are fewer than k, scores are inf.
+        The node itself is left out; places without a candidate have the score inf.
         """
         n = len(self) if candidates is None else len(candidates)
-        asked = torch.from_numpy(nodes)
+        queries = torch.from_numpy(nodes)
         found = kernels.nearest(
             (self.radius, self.direction),
-            (self.radius[asked], self.direction[asked]),
+            (self.radius[queries], self.direction[queries]),
             max(1, min(k, n)),
             manifold="polar",
             by=by,
-            skip=asked,
+            skip=queries,
             rows=candidates,
         )
         return found.row[:, :k].numpy(), found.distance[:, :k].numpy()
 
     def _describe(self, rows: NDArray[np.int64]) -> pl.DataFrame:
+        """Id, name and taxon rank of rows."""
         tax, at = self.taxonomy, pl.Series(rows, dtype=pl.Int64)
         return pl.DataFrame(
             {
@@ -365,19 +370,19 @@ class TaxonEmbedding:
     # ---------------------------------------------------------------- files
 
     def save(self, path: str | Path) -> None:
-        """Save as a folder, whole or not at all; an embedding that lies at `path` is replaced.
+        """Save as a folder in one atomic step; an embedding at `path` is replaced.
 
         ``docs/file-format.md`` describes the files. The vectors are stored bit for bit.
 
         Raises
         ------
         FileExistsError
-            If something else than an embedding lies at `path`.
+            If there is something else than an embedding at `path`.
         """
         tax = self.taxonomy
         frame = tax.to_frame()
-        if tax.branch_lengths is not None:
-            frame = frame.with_columns(pl.Series("branch_length", tax.branch_lengths))
+        if tax.tree.lengths is not None:
+            frame = frame.with_columns(pl.Series("branch_length", tax.tree.lengths))
         tables = {"taxonomy": frame, "synonyms": tax.synonyms, "merged": tax.merged}
         tables["deleted"] = None if tax.deleted is None else tax.deleted.alias("id").to_frame()
         about = {
@@ -398,7 +403,7 @@ class TaxonEmbedding:
 
     @classmethod
     def load(cls, path: str | Path) -> "TaxonEmbedding":
-        """Load what `save` wrote, bit for bit.
+        """Load a saved embedding, bit for bit.
 
         Raises
         ------
@@ -406,7 +411,7 @@ class TaxonEmbedding:
             If `path` is not the folder of an embedding.
         ValueError
             If a file is missing, was changed since it was written, or does not fit the others, or
-            if it is the folder of a `ClosureEmbedding`.
+            if `path` is the folder of a `ClosureEmbedding`.
         """
         meta = storage.read_meta(path)
         storage.refuse_dag(path, meta)
@@ -438,7 +443,7 @@ class TaxonEmbedding:
         return cls(taxonomy, points["radius"], points["direction"], about)
 
     def _probe(self) -> dict[str, Any]:
-        """Distances between some taxa, for readers to test their own computation with."""
+        """Distances of some pairs of taxa, with which other readers can test their computation."""
         generator = np.random.default_rng(0)
         a, b = generator.integers(len(self), size=(2, _PROBES))
         ids, distance = self.taxonomy.ids, polar.dist(*self._points(a), *self._points(b))
@@ -455,13 +460,14 @@ _WRITTEN_BY_SAVE = frozenset(
 
 
 def _at_least_one(k: int) -> int:
+    """Return k, or raise ValueError if it is below 1."""
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
     return k
 
 
 def _origin() -> dict[str, Any]:
-    """When and with what an embedding is made."""
+    """Time of creation, and versions of this library and of those it computes with."""
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "library_version": library_version(),

@@ -1,10 +1,10 @@
-"""What a user looks at.
+"""Pictures of embeddings.
 
 | file | what it holds |
 |---|---|
 | `disk` | the Poincaré disk, as a matplotlib figure |
 
-It reads a `TaxonEmbedding`; nothing in the library depends on it.
+Its functions take a `TaxonEmbedding`; only the command line calls them.
 """
 
 import lazy_loader

@@ -1,12 +1,12 @@
 """Pictures of embeddings in the Poincaré disk, with matplotlib (extra ``[viz]``).
 
-What is drawn is a view. In two dimensions the angle of a point is that of its direction; beyond, it
-is that of the direction's deviation from the mean direction, in the plane in which the deviations
-vary most (principal components), which shows the first branchings and hides the later ones. The
-radius is the embedding's, shrunk by one factor for all, so that the outermost taxa do not vanish in
+A picture is a projection. In two dimensions the angle of a point is that of its direction. In more
+dimensions it is the angle of the direction's deviation from the mean direction, in the plane of the
+largest variance (principal components): this plane shows the first branches of the tree and hides
+the later ones. All radii are multiplied by one factor, so that the outermost taxa are not drawn on
 the rim. Edges are geodesics between the points as drawn.
 
-To see a taxonomy rather than its vectors, draw `disk_layout`: an embedding made for the disk.
+`disk_layout` is an embedding made for the disk, to draw a taxonomy rather than its vectors.
 
 Source: [Sar11] Sarkar 2011, *Low distortion Delaunay embedding of trees in hyperbolic plane*.
 """
@@ -32,17 +32,17 @@ __all__ = ["disk_layout", "plot_disk", "save_figure"]
 
 Floats = NDArray[np.float64]
 
-# Dark and light in turn: neighbours in the list tell apart in grey too.
+# Dark and light colours in turn, so that neighbours in the list differ in grey too.
 _COLORS = [
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b"),
     *("#e377c2", "#17becf", "#bcbd22", "#393b79", "#e6ab02", "#637939"),
 ]
 _OTHERS = "#b8b8b8"
-_OUTERMOST = 4.0  # Radius at which the outermost taxon is drawn: norm 0.964.
-_MOST_EDGES = 50_000
-_MOST_POINTS = 300_000
+_OUTERMOST = 4.0  # Largest radius of a taxon as drawn: norm 0.964.
+_MOST_EDGES = 50_000  # Taxa beyond which edges are left out.
+_MOST_POINTS = 300_000  # Taxa beyond which only every k-th is drawn.
 _PIECES = 12  # Straight pieces of a geodesic.
-_LABEL_HEIGHT = 0.085
+_LABEL_HEIGHT = 0.085  # Smallest vertical distance of two labels.
 
 
 def plot_disk(
@@ -53,16 +53,17 @@ def plot_disk(
     Parameters
     ----------
     model
-        Two dimensions show as they are; of more, only a projection can be shown (see the module).
+        The embedding. More than two dimensions are projected (see the module).
     color_by
-        Taxon rank whose clades give the colours, such as "order", or "depth 2"; by default the
-        rank nearest to the root that has five clades or more. The twelve largest are named.
+        Taxon rank whose clades are coloured, such as "order", or "depth 2"; by default the rank
+        nearest to the root that has five clades or more. The twelve largest clades get a label.
     ax
-        Axes to draw into; a new figure where not given.
+        Axes to draw into; by default those of a new figure.
 
     Returns
     -------
     ax
+        The axes.
 
     Raises
     ------
@@ -73,13 +74,15 @@ def plot_disk(
 
     Notes
     -----
-    Of more than 50,000 taxa the edges are left out, of more than 300,000 every k-th is drawn.
+    With more than 50,000 taxa edges are left out; with more than 300,000 only every k-th taxon is
+    drawn.
     """
     _require_matplotlib()
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Circle
 
+    # 1. Colours and coordinates.
     color_by, clades, largest = _clades(model, color_by)
     color = np.full(len(model), len(largest))
     for place, clade in enumerate(largest):
@@ -87,20 +90,21 @@ def plot_disk(
     palette = np.array([*_COLORS[: len(largest)], _OTHERS])
     xy = _positions(model)
 
+    # 2. The disk and the edges.
     if ax is None:
         ax = plt.subplots(figsize=(12, 8.5), layout="constrained")[1]
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.add_patch(Circle((0, 0), 1, facecolor="#fbfbfb", edgecolor="#505050", linewidth=0.8))
     if len(model) <= _MOST_EDGES:
-        parent = torch.from_numpy(model.taxonomy.parent[1:].astype(np.int64))
+        parent = torch.from_numpy(model.taxonomy.tree.parent[1:].astype(np.int64))
         edges = _geodesics(xy[parent], xy[1:]).numpy()
         ax.add_collection(
             LineCollection(
                 list(edges), colors=palette[color[1:]], linewidths=0.35, alpha=0.6, zorder=1
             )
         )
-    # Rarer colours on top; the many others below.
+    # 3. The taxa, those of the largest clades last and so on top, and the labels.
     shown = np.argsort(-color, kind="stable")[:: -(-len(model) // _MOST_POINTS)]
     size = np.clip(6e4 / len(model), 0.3, 30)
     ax.scatter(*xy[shown].numpy().T, s=size, c=palette[color[shown]], linewidths=0, zorder=2)
@@ -112,11 +116,21 @@ def plot_disk(
 
 
 def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
-    """Lay a taxonomy out in two dimensions, for pictures.
+    """Compute a two-dimensional embedding for pictures, [Sar11] with arcs by number of leaves.
 
-    Every clade has an arc of the circle in proportion to its leaves and stands at its middle, one
-    unit further out than its parent: [Sar11] with arcs that follow the number of leaves. It is no
-    substitute for `embed`, whose distances are those of the tree.
+    Every clade has an arc of the circle in proportion to its leaves. Its root is in the middle of
+    the arc, at a radius one larger than its parent's. This is no substitute for `embed`: distances
+    are not proportional to tree distances.
+
+    Parameters
+    ----------
+    taxonomy
+        The taxonomy.
+
+    Returns
+    -------
+    model
+        An embedding in two dimensions, float64.
 
     Examples
     --------
@@ -124,12 +138,14 @@ def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
     >>> disk_layout(tax).direction[1:].round(decimals=3).tolist()
     [[0.707, 0.707], [-0.707, 0.707], [-0.707, -0.707], [0.707, -0.707]]
     """
-    before = np.cumsum(np.append(0, taxonomy.num_children == 0))
-    # Leaves before the middle of each clade, as a share of the circle.
-    middle = (before[:-1] + before[taxonomy.end]) / (2 * before[-1])
+    # Leaves before each row; in preorder the leaves of a clade are adjacent.
+    tree = taxonomy.tree
+    before = np.cumsum(np.append(0, tree.num_children == 0))
+    # Middle of each clade's leaves, as a share of the circle.
+    middle = (before[:-1] + before[tree.end]) / (2 * before[-1])
     angle = torch.from_numpy(2 * np.pi * middle)
     direction = torch.stack([angle.cos(), angle.sin()], dim=1)
-    radius = torch.from_numpy(taxonomy.depth.astype(np.float64))
+    radius = torch.from_numpy(tree.depth.astype(np.float64))
     return TaxonEmbedding(taxonomy, radius, direction)
 
 
@@ -144,6 +160,7 @@ def save_figure(ax: "Axes", path: str | Path) -> None:
 
 
 def _require_matplotlib() -> None:
+    """Raise ImportError with the command that installs matplotlib."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -155,7 +172,7 @@ def _positions(model: TaxonEmbedding) -> Tensor:
     u = model.direction.double()
     if model.dim < 2:
         raise ValueError("a disk needs two dimensions; the model has one: embed with dim=2 or more")
-    if model.dim > 2:
+    if model.dim > 2:  # Principal components; eigenvalues are in ascending order.
         u = u - u.mean(0)
         u = u @ torch.linalg.eigh(u.T @ u).eigenvectors[:, [-1, -2]]
         u = u / torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp(min=1e-300)
@@ -164,8 +181,10 @@ def _positions(model: TaxonEmbedding) -> Tensor:
 
 
 def _geodesics(x: Tensor, y: Tensor) -> Tensor:
-    """Points on the geodesics from x to y [m, 2]: [m, pieces + 1, 2]."""
-    # x ⊕ t ⊗ (−x ⊕ y), [GBH18, eq. 11]
+    """Points on the geodesics from x to y [m, 2]: [m, pieces + 1, 2].
+
+    x ⊕ t ⊗ (−x ⊕ y) for t in [0, 1], [GBH18] Ganea, Bécigneul & Hofmann 2018, eq. 11.
+    """
     step = ball.logmap0(ball.mobius_add(-x, y))
     t = torch.linspace(0, 1, _PIECES + 1, dtype=x.dtype)[:, None]
     return ball.mobius_add(x[:, None], ball.expmap0(t * step[:, None]))
@@ -174,10 +193,21 @@ def _geodesics(x: Tensor, y: Tensor) -> Tensor:
 def _clades(
     model: TaxonEmbedding, color_by: str | None
 ) -> tuple[str, NDArray[np.int32], NDArray[np.int64]]:
-    """Name of the division, each taxon's clade (a row, or -1), and the largest clades."""
+    """Choose the clades to colour.
+
+    Returns
+    -------
+    color_by
+        The taxon rank, or "" where the taxonomy has none.
+    clades
+        Row of each taxon's clade, int32 [n]; -1 where it has none.
+    largest
+        Rows of the largest clades, largest first.
+    """
     groups = metrics.taxon_groups(model.taxonomy, None if color_by is None else [color_by])
     if not groups:
         return "", np.full(len(model), -1, np.int32), np.empty(0, np.int64)
+    # By default the rank nearest to the root with five clades or more.
     several = [name for name, of in groups.items() if len(np.unique(of[of >= 0])) >= 5]
     name = (several or list(groups))[0]
     count = np.bincount(groups[name][groups[name] >= 0])
@@ -192,11 +222,13 @@ def _label(
     clades: NDArray[np.int32],
     largest: NDArray[np.int64],
 ) -> None:
-    """Name clades beside the disk, each on the side it lies on, without overlap."""
+    """Write the names of clades beside the disk, each on the clade's side, without overlap."""
+    # 1. The point of the rim nearest to each clade's mean.
     rim = []
     for clade in largest:
         middle = xy[torch.from_numpy(clades == clade)].mean(0)
         rim.append((middle / torch.linalg.vector_norm(middle).clamp(min=1e-300)).numpy())
+    # 2. On each side, labels from bottom to top, with lines to those points.
     for side in (-1, 1):
         here = [i for i in range(len(largest)) if (rim[i][0] < 0) == (side < 0)]
         here.sort(key=lambda i: rim[i][1])
@@ -223,9 +255,10 @@ def _label(
 
 
 def _apart(wanted: Floats, gap: float) -> Floats:
-    """Ascending heights at least `gap` apart and within ±1.1, shifted little from those wanted.
+    """Ascending heights within ±1.1 whose differences are at least `gap`, close to those wanted.
 
-    Subtracting i·gap turns "at least gap apart" into "not descending": isotonic regression.
+    After subtraction of i·gap from the i-th height the condition is that heights do not descend,
+    which is isotonic regression (least squares).
     """
     from scipy.optimize import isotonic_regression
 
@@ -236,6 +269,7 @@ def _apart(wanted: Floats, gap: float) -> Floats:
 
 
 def _title(model: TaxonEmbedding, color_by: str) -> str:
+    """Title with the root, the number of taxa, the projection and the meaning of colours."""
     root = model.taxonomy.names[0] or model.taxonomy.ids[0]
     view = "" if model.dim == 2 else f",\n{model.dim}-D seen in the plane of most variance"
     colors = f",\ncoloured by {color_by} (with number of taxa)" if color_by else ""

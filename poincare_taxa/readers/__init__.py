@@ -2,12 +2,12 @@
 
 | file | what it reads |
 |---|---|
-| `recognise` | `read`: a file of any of the kinds below, recognised by its content |
+| `recognise` | `read`: files of all these formats, recognised by their content |
 | `ncbi`, `package` | NCBI taxonomy dumps; the same taxonomy as an offline Python package |
 | `edges`, `lineages`, `newick` | edge lists and parent arrays; tables of lineages; Newick trees |
 | `sample` | the sample that the library ships |
 | `download` | fetches the current NCBI dump, only where a user asks for it |
-| `text`, `archive` | lines of text with their places; members of archives within limits |
+| `text`, `archive` | lines of text with their numbers; members of archives, with checks |
 
 A reader is a function of a path; bad input raises `TaxonomyError` with file, line and likely cause.
 """

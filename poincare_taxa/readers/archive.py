@@ -1,4 +1,4 @@
-"""Named members of a folder, a tar or a zip, without unpacking anything to disk."""
+"""Named members of a folder, a tar or a zip archive, read without writing to disk."""
 
 import stat
 import tarfile
@@ -10,19 +10,20 @@ from pathlib import Path, PurePosixPath
 
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
-_EARLIEST = "1990"  # archives made reproducibly bear 1970 or 1980, which is no date
+_EARLIEST = "1990"  # Reproducibly built archives have the dates 1970 or 1980, which mean nothing.
 
 
 def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str | None]]:
-    """Yield (file name, bytes, date) of the wanted files in a folder or archive, as they come.
+    """Yield (file name, bytes, date) of the wanted files in a folder or archive, in its order.
 
-    Members in sub-folders count; the date is that of the archive's entry, as YYYY-MM-DD.
+    Members in sub-folders are included. The date is that of the archive's entry, as YYYY-MM-DD;
+    None for a folder.
 
     Raises
     ------
     TaxonomyError
-        Where the path is no archive, is cut short, has a wanted file twice, or has members that
-        are links or lead outside of it.
+        If the path is no archive, is cut short, has a wanted file twice, or has members that are
+        links or whose path leads outside of the archive.
     """
     if path.is_dir():
         for name in sorted(wanted):
@@ -39,7 +40,7 @@ def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
                 )
             found.add(name)
             yield name, data, date if date and date > _EARLIEST else None
-            if found == wanted:  # what follows in a stream may be large
+            if found == wanted:  # The rest of a compressed stream may be large.
                 return
     except (tarfile.ReadError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         why = str(error).splitlines()[0].rstrip(":")
@@ -71,6 +72,7 @@ def _zip_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
 
 
 def _safe_name(path: Path, member: str) -> str:
+    """File name of a member whose path stays inside the archive."""
     parts = PurePosixPath(member.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts:
         raise _unsafe(path, member, "leads outside of the archive")

@@ -1,4 +1,4 @@
-"""Edge lists: a line per node with its parent, in any of the forms in which such tables come."""
+"""Edge lists: one line per node with its parent, as text in several formats or as parquet."""
 
 import re
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_edges", "read_parents"]
 
-# What the columns are called in the wild, in lower case without spaces, dots and underscores: NCBI
-# and taxonkit tables, Open Tree's interim format, Darwin Core, Catalogue of Life, this library.
+# Headings of each kind of column, in lower case without spaces, dots and underscores, in tables of
+# NCBI and taxonkit, Open Tree's interim format, Darwin Core, Catalogue of Life and this library.
 _NAMES = {
     "child": ["child", "childid", "id", "taxid", "uid", "taxonid", "nodeid", "node", "ncbitaxid"],
     "parent": ["parent", "parentid", "parenttaxid", "parentuid", "parenttaxonid", "parentnodeid"],
@@ -34,29 +34,32 @@ def read_edges(
     undirected: bool = False,
     multi_parent: Literal["error", "first"] = "error",
 ) -> Taxonomy:
-    """Read a table with a line per node: the node and its parent.
+    """Read a table with one line per node: the node and its parent.
 
-    TSV, CSV, semicolons, spaces, Open Tree's interim format (tab-bar-tab) or parquet; text may be
-    gzipped. With or without a header: the first line is one if it names the columns (``id`` or
-    ``child``, ``parent_id`` …; letter case and underscores do not matter) or if it alone has text
-    where ids are numbers. Columns of names, ranks and branch lengths are taken by their headings.
+    Fields are separated by tabs, commas, semicolons, spaces or tab-bar-tab (Open Tree's interim
+    format), or the file is parquet; text may be gzipped. The first line is a header if it names the
+    two columns (``id`` or ``child``, ``parent_id`` …; letter case and underscores do not matter) or
+    if it has text where all other lines have numbers. Columns of names, ranks and branch lengths
+    are recognised by their headings.
 
     Parameters
     ----------
     path
         The file.
     child, parent
-        Heading or place (from 0) of the two columns, where the headings do not say, or where there
-        are none and they are not the first two.
+        Heading or position (from 0) of the two columns; by default they are recognised by their
+        headings, and are the first two columns where there are none.
     root, undirected, multi_parent
-        As in `Taxonomy.from_edges`: `root` keeps what is below a node, or joins several trees under
-        a new one; `undirected` edges are hung from `root`; ``multi_parent="first"`` makes a tree of
-        a DAG.
+        As in `Taxonomy.from_edges`: `root` keeps a node and its descendants, or joins several trees
+        below a new node; `undirected` edges are directed away from `root`;
+        ``multi_parent="first"`` makes a tree of a DAG.
 
     Raises
     ------
     TaxonomyError
-        Naming file, line and likely cause.
+        If the file is no such table; the message names file, line and likely cause.
+    ValueError
+        If `child` or `parent` is no column.
     """
     text, header = None, True
     if Path(path).suffix == ".parquet":
@@ -86,7 +89,7 @@ def read_parents(path: str | Path) -> Taxonomy:
     Raises
     ------
     TaxonomyError
-        Naming file, line and likely cause.
+        If the lines are no such numbers or no tree; the message names file, line and likely cause.
     """
     text = Text.load(path)
     numbers = text.table("\t").to_series().cast(pl.Int64, strict=False)
@@ -102,7 +105,7 @@ def read_parents(path: str | Path) -> Taxonomy:
 
 
 def separator_of(line: str) -> str:
-    """Guess what separates the fields of a line; a tab where nothing does."""
+    """Guess the separator between the fields of a line; a tab if there is only one field."""
     for separator in (_BAR, "\t", ",", ";", "|"):
         if separator in line:
             return separator
@@ -110,7 +113,7 @@ def separator_of(line: str) -> str:
 
 
 def kind_of(heading: str) -> str | None:
-    """Tell what a heading announces: child, parent, name, taxon_rank, branch_length or nothing."""
+    """Kind of a column by its heading: a key of `_NAMES`, or None."""
     plain = re.sub(r"[\W_]", "", heading.split(":")[-1].lower())
     plain = plain.replace("parentnameusage", "parent")
     return next((kind for kind, names in _NAMES.items() if plain in names), None)
@@ -119,11 +122,16 @@ def kind_of(heading: str) -> str | None:
 def headed_table(
     text: Text, expected: Iterable[Any] = (), *, least: int = 2
 ) -> tuple[pl.DataFrame, bool]:
-    """Split a text into columns of text under their headings, and tell whether it has any.
+    """Split a text into columns of text; also return whether it has a header.
 
-    The first line is a header if it has one of the `expected` headings, or names a child and its
-    parent, or alone is no number in a column of numbers. Without a header, the headings are the
-    places of the columns, from "0".
+    The first line is a header if it has one of the `expected` headings, or headings of a child and
+    a parent, or text in a column of numbers. Without a header, columns are named by their
+    positions, from "0".
+
+    Raises
+    ------
+    TaxonomyError
+        If there are fewer than `least` columns, or nothing below a header.
     """
     first = text.first_lines(1)[0]
     if first.startswith("("):
@@ -132,7 +140,7 @@ def headed_table(
     if separator == _BAR:
         table = text.table("\t")[:, ::2]
         if table.to_series(-1).is_null().all():
-            table = table[:, :-1]  # behind the final bar
+            table = table[:, :-1]  # the empty field after the final bar
     else:
         table = text.table(separator, quotes=separator in ",;")
     table = table.rename({old: str(i) for i, old in enumerate(table.columns)})
@@ -152,6 +160,7 @@ def headed_table(
 
 
 def _is_header(table: pl.DataFrame, headings: list[str], expected: Iterable[Any]) -> bool:
+    """Whether the first line is a header; see `headed_table`."""
     named = {heading.lower() for heading in expected if isinstance(heading, str)}
     known = named & {heading.lower() for heading in headings}
     if known or {"child", "parent"} <= {kind_of(heading) for heading in headings}:
@@ -166,17 +175,17 @@ def _is_header(table: pl.DataFrame, headings: list[str], expected: Iterable[Any]
 def _choose(
     table: pl.DataFrame, child: Column | None, parent: Column | None, header: bool
 ) -> pl.DataFrame:
-    """Columns as `Taxonomy.from_edges` wants them."""
+    """Select and rename columns for `Taxonomy.from_edges`; ids become numbers where all are."""
     kinds = [kind_of(heading) if header else None for heading in table.columns]
 
-    def place(kind: str, asked: Column | None, default: int) -> int:
-        if asked is None:
+    def place(kind: str, column: Column | None, default: int) -> int:
+        if column is None:
             return kinds.index(kind) if kind in kinds else default
-        if isinstance(asked, int) and 0 <= asked < table.width:
-            return asked
-        if asked in table.columns:
-            return table.columns.index(str(asked))
-        raise ValueError(f"{kind}={asked!r} is no column; there are {table.columns}")
+        if isinstance(column, int) and 0 <= column < table.width:
+            return column
+        if column in table.columns:
+            return table.columns.index(str(column))
+        raise ValueError(f"{kind}={column!r} is no column; there are {table.columns}")
 
     places = {"child": place("child", child, 0), "parent": place("parent", parent, 1)}
     if places["child"] == places["parent"]:
@@ -188,7 +197,7 @@ def _choose(
         if kind in kinds and kinds.index(kind) not in places.values():
             places[kind] = kinds.index(kind)
     edges = table.select(table.to_series(at).alias(kind) for kind, at in places.items())
-    whole = r"^(0|-?[1-9]\d{0,17})$"  # not "007", which is another id than "7"
+    whole = r"^(0|-?[1-9]\d{0,17})$"  # Not "007", which is another id than "7".
     ends = edges["child"], edges["parent"]
     if all(end.dtype == pl.String and end.drop_nulls().str.contains(whole).all() for end in ends):
         edges = edges.with_columns(pl.col("child", "parent").cast(pl.Int64))

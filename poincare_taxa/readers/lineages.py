@@ -1,4 +1,4 @@
-"""Lineage tables: a line per taxon (or genome) with the names of all its ancestors."""
+"""Lineage tables: one line per taxon (or genome) with the names of all its ancestors."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_lineages"]
 
-# Headings that are taken for taxon ranks where none are given, from the top down.
+# Headings that are recognised as taxon ranks, from the root downwards.
 _RANK_HEADINGS = (
     "domain superkingdom realm subrealm kingdom subkingdom superphylum phylum division subphylum"
     " superclass class subclass infraclass cohort superorder order suborder infraorder parvorder"
@@ -20,7 +20,7 @@ _RANK_HEADINGS = (
     " subspecies strain"
 )
 RANKS: list[str] = [*_RANK_HEADINGS.split()]
-# GTDB, Greengenes, SILVA and QIIME write "d__Bacteria;p__Bacillota;…".
+# Prefixes of names in GTDB, Greengenes, SILVA and QIIME: "d__Bacteria;p__Bacillota;…".
 _PREFIXES = {
     "d": "domain",
     "r": "realm",
@@ -47,41 +47,43 @@ def read_lineages(
 ) -> Taxonomy:
     """Read a table with a whole lineage on every line.
 
-    Either one column holds the lineage as text (``d__Bacteria;p__Bacillota;…`` as in GTDB, or plain
+    Either one column has the lineage as text (``d__Bacteria;p__Bacillota;…`` as in GTDB, or plain
     names between semicolons), or each taxon rank has a column. A node is a distinct path of names;
-    a missing name leaves its level out. Further columns, such as the accession of a genome, are not
-    read: one line adds nothing to an equal lineage.
+    a missing name leaves its level out. Other columns, such as the accession of a genome, are not
+    read, and lines with equal lineages are one node.
 
     Parameters
     ----------
     path
         TSV or CSV, with or without a header, gzipped or not.
     ranks
-        Table of ranks: the headings of the columns, root first, or a mapping from heading to taxon
-        rank; where absent, the headings that are usual taxon ranks, by their usual order. Lineage
-        strings: the taxon rank of each place; where absent, prefixes such as ``g__`` tell it, and
-        it is "no rank" without.
+        For a table of ranks: the headings of the columns, root first, or a mapping from heading to
+        taxon rank; by default the headings that are usual taxon ranks, in their usual order. For
+        lineage strings: the taxon rank of each position; by default that of prefixes such as
+        ``g__``, and "no rank" without a prefix.
     column
-        Heading or place (from 0) of the column of lineage strings; found by its semicolons where
-        absent.
+        Heading or position (from 0) of the column of lineage strings; by default the column with
+        semicolons.
     missing
-        What stands for a missing name; a bare prefix (``s__``) always does.
+        Texts that mean a missing name; a prefix alone (``s__``) means it always.
     root
         Name of the root that is put above the topmost taxa where there are several.
 
     Returns
     -------
     taxonomy
-        An id is the name as written (``g__Escherichia``), or, where one name has several places in
-        the tree, the whole path to it with semicolons; names are without prefix.
+        An id is the name as written (``g__Escherichia``) or, where several nodes have this name,
+        the whole path of names with semicolons between; names are without prefix.
 
     Raises
     ------
     TaxonomyError
-        Naming file, line and likely cause.
+        If the file is no such table; the message names file, line and likely cause.
+    ValueError
+        If `ranks` or `column` names a column that does not exist.
     """
     text = Text.load(path)
-    levels, taxon_ranks = _levels(text, ranks, column)
+    levels, taxon_ranks = _names_by_level(text, ranks, column)
     levels = [_blanked(level.str.strip_chars(), missing) for level in levels]
     source = provenance(path, "lineages")
     try:
@@ -90,10 +92,11 @@ def read_lineages(
         raise text.error(str(error)) from error
 
 
-def _levels(
+def _names_by_level(
     text: Text, ranks: Sequence[str] | Mapping[str, str] | None, column: str | int | None
 ) -> tuple[list[pl.Series], list[str | None]]:
     """Return the names at each level, root first, and each level's taxon rank (None: by prefix)."""
+    # 1. A table with a column for each rank.
     table, header = headed_table(text, [*(ranks or RANKS), column, *_HEADINGS], least=1)
     headings = table.columns
     if column is None and header:
@@ -106,6 +109,7 @@ def _levels(
             raise ValueError(
                 f"no column {sorted(set(columns) - set(headings))}; there are {headings}"
             )
+    # 2. Otherwise one column of lineage strings.
     lineages = _lineage_column(text, table, column).str.split(";")
     depth = int(lineages.list.len().max() or 0)  # pyright: ignore
     if ranks and len(ranks) != depth:
@@ -118,11 +122,13 @@ def _levels(
 
 
 def _blanked(names: pl.Series, missing: Sequence[str]) -> pl.Series:
+    """Replace missing names, and prefixes without a name, by null."""
     absent = names.is_in(list(missing)) | names.str.contains(r"^[a-z]{1,2}__$")
     return names.set(absent.fill_null(True), None)
 
 
 def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -> pl.Series:
+    """Return the column of lineage strings: the given one, or the only one with semicolons."""
     if column is None:
         found = [h for h in table.columns if _share_of_lineages(table[h]) > 0.5]
     elif isinstance(column, int):
@@ -139,17 +145,19 @@ def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -
         )
     lineages = table[found[0]]
     if ";" not in (lineages[0] or "") and _share_of_lineages(lineages[1:]) == 1:
-        return lineages[1:]  # the first line was a heading that could not be known
+        return lineages[1:]  # The first line is an unknown heading.
     return lineages
 
 
 def _share_of_lineages(column: pl.Series) -> float:
+    """Share of the values of a column with a semicolon."""
     present = column.drop_nulls()
     return float(present.str.contains(";").sum()) / max(len(present), 1)
 
 
 def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) -> pl.DataFrame:
-    """Make a table of nodes, one for each distinct path of names from the top."""
+    """Make a table of nodes, one for each distinct path of names from the root."""
+    # 1. From level to level: the path to each name, and the path to the nearest name above it.
     path = above = pl.Series([None], dtype=pl.String).new_from_index(0, len(levels[0]))
     tables = []
     for level, taxon_rank in zip(levels, taxon_ranks, strict=True):
@@ -162,6 +170,7 @@ def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) ->
             .with_columns(taxon_rank=pl.lit(taxon_rank, pl.String))
         )
         above = path.zip_with(level.is_not_null(), above)
+    # 2. One root above all, where there are several topmost taxa.
     nodes = pl.concat(tables)
     if len(nodes) == 0:
         raise TaxonomyError(
@@ -171,6 +180,7 @@ def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) ->
     if nodes["above"].null_count() > 1:
         top = pl.DataFrame({"path": [root], "label": [root]})
         nodes = pl.concat([top, nodes.with_columns(nodes["above"].fill_null(root))], how="diagonal")
+    # 3. Ids are names where these are unique, else paths.
     prefix = nodes["label"].str.extract(r"^([a-z]{1,2})__")
     ids = pl.when(pl.col("label").is_unique()).then("label").otherwise("path")
     return nodes.select(

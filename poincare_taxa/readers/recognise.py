@@ -1,4 +1,4 @@
-"""Read a file whatever it is."""
+"""Recognise the format of a file by its name and content, and read it."""
 
 import gzip
 import zipfile
@@ -17,29 +17,29 @@ __all__ = ["read"]
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip", ".dmp")
 _NEWICK = (".nwk", ".newick", ".nw", ".tre", ".tree")
-_HEAD = 65_536  # bytes that are looked at
+_HEAD = 65_536  # Number of bytes by which a format is recognised.
 
 
 def read(path: str | Path) -> Taxonomy:
     """Read a taxonomy from a path, recognising its format.
 
-    Folders, archives and ``.dmp`` files are NCBI taxdumps; ``.nwk`` and the like, and texts that
-    begin with a bracket, are Newick; a column of numbers alone is a parent array; a header of taxon
-    ranks, or lineage strings, make a lineage table; all else is an edge list. The result says what
-    it was taken for in ``source["format"]``.
+    Folders, archives and ``.dmp`` files are NCBI taxdumps; ``.nwk`` and similar files, and texts
+    that begin with a bracket, are Newick; a single column of numbers is a parent array; a text with
+    a header of taxon ranks, or with lineage strings, is a lineage table; any other file is an edge
+    list. ``source["format"]`` of the result is the format that was recognised.
 
     Parameters
     ----------
     path
-        File or folder. Options of the single formats are those of their readers: `read_ncbi`,
-        `read_newick`, `read_parents`, `read_lineages`, `read_edges`.
+        File or folder. The readers of the single formats have options: `read_ncbi`, `read_newick`,
+        `read_parents`, `read_lineages`, `read_edges`.
 
     Raises
     ------
     TaxonomyError
-        As the reader of that format, with a note saying what the file was taken for.
+        As the reader of the format; the message names this reader.
     FileNotFoundError
-        Where there is nothing at the path.
+        If there is no file or folder at the path.
     """
     path = Path(path)
     if not path.exists():
@@ -53,6 +53,7 @@ def read(path: str | Path) -> Taxonomy:
 
 
 def _reader(path: Path) -> Callable[[Path], Taxonomy]:
+    """Choose the reader of a path, by its name where this is clear."""
     name = path.name.lower()
     if path.is_dir() or name.endswith(_ARCHIVES):
         return read_ncbi
@@ -67,6 +68,7 @@ def _reader(path: Path) -> Callable[[Path], Taxonomy]:
 
 
 def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
+    """Choose the reader of a text by its first two lines."""
     first, *further = text.first_lines(2)
     if first[0] in "([":
         return read_newick
@@ -77,7 +79,7 @@ def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
         return read_parents
     if sum(cell.strip().lower() in RANKS for cell in cells) >= 2:
         return read_lineages
-    # Lineage strings: prefixes, or more semicolons inside a cell than an edge list would have.
+    # Lineage strings have prefixes, or more semicolons within a cell than an edge list has.
     cells += further[0].strip().split(separator_of(further[0])) if further else []
     if any(PREFIXED.match(cell) or cell.count(";") >= 2 for cell in cells):
         return read_lineages
@@ -85,10 +87,11 @@ def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
 
 
 def _head(path: Path) -> bytes:
+    """First bytes of a file, decompressed."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(path) if zipped else path.open("rb") as file:
             return file.read(_HEAD)
     except (OSError, EOFError, zlib.error):
-        return Text.load(path).data  # which says what is broken
+        return Text.load(path).data  # Raises an error that describes the damage.

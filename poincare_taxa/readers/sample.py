@@ -1,4 +1,4 @@
-"""The taxonomy that ships with the library."""
+"""The sample taxonomy in the library's files."""
 
 from importlib.resources import as_file, files
 
@@ -17,7 +17,7 @@ def load_sample(name: str = "mammals") -> Taxonomy:
     Parameters
     ----------
     name
-        "mammals", the only one.
+        "mammals", the only sample.
 
     Raises
     ------

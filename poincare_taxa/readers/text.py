@@ -1,4 +1,4 @@
-"""Text as it comes in files: compressed or not, with messages that name the line at fault."""
+"""Text files, compressed or not, and error messages with the line at fault."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ _OTHER = {
 
 
 def provenance(path: str | Path, form: str) -> dict[str, Any]:
-    """Return what `Taxonomy.source` keeps of a file."""
+    """Return the entries of `Taxonomy.source` for a file: format, path, hash."""
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"format": form, "path": str(path), "sha256": digest}
@@ -37,21 +37,21 @@ def provenance(path: str | Path, form: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Text:
-    """The bytes of a text file, and what to call it in messages."""
+    """The bytes of a text file, and its name in messages."""
 
     name: str
     data: bytes
 
     @classmethod
     def load(cls, path: str | Path) -> "Text":
-        """Read a file, unpacking gzip.
+        """Read a file, and decompress it if it is gzip.
 
         Raises
         ------
         TaxonomyError
-            Where it is empty, not text, or broken gzip.
+            If the file is empty, not text, or damaged gzip.
         OSError
-            Where it cannot be read; FileNotFoundError where it is not there.
+            If the file cannot be read; FileNotFoundError if it does not exist.
         """
         try:
             data = Path(path).read_bytes()
@@ -70,7 +70,7 @@ class Text:
 
     @classmethod
     def of(cls, name: str, data: bytes) -> "Text":
-        """Take the bytes of a file; see `load`."""
+        """Check the bytes of a file, and remove a byte-order mark; see `load` for errors."""
         data = data.removeprefix(_UTF8_MARK)
         for magic, what in _OTHER.items():
             if data.startswith(magic):
@@ -82,12 +82,12 @@ class Text:
         return cls(name, data)
 
     def decode(self) -> str:
-        """Return the text.
+        """Return the text as a string.
 
         Raises
         ------
         TaxonomyError
-            Where it is not UTF-8, naming the line.
+            If the text is not UTF-8; with the line.
         """
         try:
             return self.data.decode()
@@ -100,12 +100,12 @@ class Text:
             ) from error
 
     def error(self, message: str, *, line: int | None = None) -> TaxonomyError:
-        """Make an error that names this file and a line, counted from 1."""
+        """Make an error with the name of this file and a line, counted from 1."""
         place = self.name if line is None else f"{self.name}:{line}"
         return TaxonomyError(f"{place}: {message}")
 
     def error_in_row(self, error: TaxonomyError, *, header: bool = False) -> TaxonomyError:
-        """Make an error of the whole table name this file, and the line of its row."""
+        """Convert an error with a row of `table` to one with this file's name and the line."""
         if error.row is None:
             return self.error(str(error))
         return self.error(str(error), line=self.line_of_row(error.row + header))
@@ -115,7 +115,7 @@ class Text:
         return int(self._rows[0][row]) + 1
 
     def first_lines(self, count: int) -> list[str]:
-        """Return the first lines, at least one, that are neither blank nor comments."""
+        """Return up to `count` lines, at least one, that are neither blank nor comments."""
         lines, start, end = self._rows
         if len(lines) == 0:
             raise self.error("nothing but comments (lines with # in front) and blank lines")
@@ -128,7 +128,7 @@ class Text:
         Raises
         ------
         TaxonomyError
-            Where lines differ in their number of fields, or are not UTF-8.
+            If lines differ in their number of fields, or are not UTF-8.
         """
         quotes = quotes and b'"' in self.data
         if not quotes:
@@ -162,6 +162,7 @@ class Text:
         return np.flatnonzero(content), start[content], end[content]
 
     def _refuse_ragged(self, separator: str) -> None:
+        """Raise TaxonomyError if a line has another number of fields than most lines."""
         lines, start, end = self._rows
         at = np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord(separator))
         fields = 1 + np.searchsorted(at, end) - np.searchsorted(at, start)
