@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 import warnings
 from pathlib import Path
 
 import pytest
+import requests
 import torch
 from support.zoo import zoo
 
@@ -235,9 +234,9 @@ def test_download__prints_the_path_of_the_dump(run, tmp_path, monkeypatch):
 
 def test_download__a_broken_connection_is_one_line_and_status_2(run, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
-        raise urllib.error.URLError("connection refused")
+        raise requests.ConnectionError("connection refused")
 
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(requests, "get", refuse)
     code, out, err = run("download", "ncbi", "--to", tmp_path)
     assert (code, out) == (2, "")
     assert "refused" in err.splitlines()[-1]
