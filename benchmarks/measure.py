@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.tables import RESULTS, commit
+from benchmarks.tables import commit, results, write_text
 
 PACKAGES = ("torch", "numpy", "geoopt", "numba", "triton", "hypll", "gensim")
 
@@ -67,10 +67,9 @@ class Machine:
             return torch.cuda.get_device_name(self.device)
         return f"{_processor()}, {self.threads} thread{'s' * (self.threads > 1)}"
 
-    @property
-    def folder(self) -> Path:
-        """Where this machine's rows are kept."""
-        return RESULTS / re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+    def folder(self, root: Path) -> Path:
+        """Where this machine's rows are kept, below a folder that is laid out as a checkout."""
+        return results(root) / re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -197,6 +196,23 @@ def _timed(function: Callable[[], object], repeats: int, machine: Machine) -> fl
     return (machine.clock() - start) / repeats
 
 
+@dataclass
+class Elapsed:
+    """Seconds of a block: by the clock, and of the processor."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+@contextmanager
+def stopwatch() -> Iterator[Elapsed]:
+    """Time one run of a block that is too long, or has too much around it, for rounds."""
+    elapsed = Elapsed()
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield elapsed
+    elapsed.wall, elapsed.cpu = time.perf_counter() - wall, time.process_time() - cpu
+
+
 # -------------------------------------------------------------------- memory
 
 
@@ -218,12 +234,21 @@ def peak_memory(machine: Machine) -> Iterator[Peak]:
         machine.synchronize()
         peak.bytes = torch.cuda.max_memory_allocated(machine.device) - before
         return
+    before = psutil.Process().memory_info().rss
+    with resident_peak() as held:
+        yield peak
+    peak.bytes = held.bytes - before
+
+
+@contextmanager
+def resident_peak() -> Iterator[Peak]:
+    """Measure the most that this process holds in main memory at once."""
     process, stop = psutil.Process(), threading.Event()
-    before = process.memory_info().rss
+    peak = Peak(process.memory_info().rss)
 
     def watch() -> None:
         while not stop.wait(1e-3):
-            peak.bytes = max(peak.bytes, process.memory_info().rss - before)
+            peak.bytes = max(peak.bytes, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -232,7 +257,7 @@ def peak_memory(machine: Machine) -> Iterator[Peak]:
     finally:
         stop.set()
         watcher.join()
-        peak.bytes = max(peak.bytes, process.memory_info().rss - before)
+        peak.bytes = max(peak.bytes, process.memory_info().rss)
 
 
 # -------------------------------------------------------------------- what a task needs
@@ -300,14 +325,17 @@ class Rows:
         self.kept.append({"suite": self.suite} | row | self.machine.facts)
         print(_one_line(row), flush=True)
 
-    def write(self, folder: Path | None = None) -> Path:
-        """Write the rows over those about the same in the file; its others stay."""
-        path = (folder or self.machine.folder) / f"{self.suite}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def publish(self, out: Path | None) -> list[dict[str, Any]]:
+        """Return the rows of a complete run with the others of the suite in a folder, if given.
+
+        There they replace those about the same, and the file is written.
+        """
+        if out is None:
+            return self.kept
+        path = self.machine.folder(out) / f"{self.suite}.jsonl"
         rows = {tuple(map(row.get, SUBJECT)): row for row in [*load(path), *self.kept]}
-        lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows.values()]
-        path.write_text("".join(lines), encoding="utf-8")
-        return path
+        write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows.values()))
+        return list(rows.values())
 
 
 def load(path: Path) -> list[dict[str, Any]]:

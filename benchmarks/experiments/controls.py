@@ -1,9 +1,6 @@
 """Controls of the recommended recipe: flat space, a shuffled tree, no training.
 
-    python -m benchmarks.experiments.controls
-
-Echinodermata (taxid 7586) of the NCBI taxonomy, extra [ncbi], ten dimensions, three seeds. Beside
-the recommended recipe:
+Echinodermata of the NCBI taxonomy, ten dimensions, three seeds. Beside the recommended recipe:
 
 - Euclidean: the same loop, loss, partners, steps and optimizer in a ball of curvature −1e-8, where
   a clade of radius 18 is flat to a part in a million; its own sweep of the step size (one seed),
@@ -11,28 +8,18 @@ the recommended recipe:
 - labels shuffled: trained on a tree of the same shape whose labels are permuted, measured against
   the true one, and the reverse; and permuted among the taxa of one depth, which keeps the radii;
 - untrained: the random start.
-
-Writes controls to benchmarks/results/ and docs/tables/.
 """
 
-import time
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-import typer
 
 import poincare_taxa as pt
-from benchmarks.experiments.why_it_failed import (
-    ECHINODERMATA,
-    MEASURES,
-    Row,
-    mean_and_deviation,
-    measured,
-    start,
-)
-from benchmarks.tables import write_markdown, write_tsv
+from benchmarks.experiments.scores import MEASURES, mean_and_deviation, scores
+from benchmarks.experiments.why_it_failed import start
+from benchmarks.tables import Row
 from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.training.objectives import LevelStress
 
@@ -95,7 +82,7 @@ def relabelled(embedding: pt.PoincareEmbedding, rows: np.ndarray) -> Points:
 
 
 def row(name: str, seed: int, points: Any, tax: pt.Taxonomy, lr: float | None, **kind: Any) -> Row:
-    value, _ = measured(points, tax, **kind)
+    value, _ = scores(points, tax, **kind)
     return {"control": name, "seed": seed, "lr": lr, **value}
 
 
@@ -111,7 +98,7 @@ def means(rows: list[Row]) -> list[Row]:
     return lines
 
 
-def runs(tax: pt.Taxonomy, seeds: int, steps: list[float]) -> list[Row]:
+def runs(tax: pt.Taxonomy, seeds: int, steps: list[float] = STEPS) -> list[Row]:
     """Every control."""
     rows: list[Row] = []
     swept = {lr: euclidean(tax, 0, lr) for lr in steps}
@@ -134,22 +121,6 @@ def runs(tax: pt.Taxonomy, seeds: int, steps: list[float]) -> list[Row]:
             name = f"{kind} shuffled: measured against the shuffled tree"
             back = relabelled(hyperbolic, np.argsort(place))
             rows.append(row(name, seed, back, other, None))
-    _, tree = measured(start(tax, "polar float64", 0), tax)
+    _, tree = scores(start(tax, "polar float64", 0), tax)
     rows.append({"control": "ceiling: the tree", "seed": 0, "lr": None, **tree})
     return rows
-
-
-def main(
-    taxid: int = ECHINODERMATA, seeds: Annotated[int, typer.Option(help="How many.")] = 3
-) -> None:
-    """Train, measure, write the tables."""
-    begin = time.process_time()
-    rows = runs(pt.read_ncbi().subtree(taxid), seeds, STEPS)
-    write_tsv("controls", rows)
-    write_markdown("controls", means(rows))
-    print(f"{time.process_time() - begin:.0f} CPU s")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    typer.run(main)

@@ -1,11 +1,6 @@
 """Why the training that this library grew from learned nothing: docs/why-it-failed.md in figures.
 
-    … why_it_failed ablation  one thing at a time, three seeds
-    … why_it_failed losses  the repaired recipe with other losses
-    … why_it_failed large  both bases on Mollusca, three seeds
-    … why_it_failed plots  pictures of the tables; rows of each block
-
-Echinodermata (taxid 7586) of the NCBI taxonomy, extra [ncbi]. Every run of an ablation sees the
+Echinodermata of the NCBI taxonomy. Every run of an ablation sees the
 same number of pairs, two epochs of the 61,168 (the recommended recipe, which draws no pairs, says
 its seconds instead). OLD is the recipe that failed, REPAIRED a ranking recipe without its faults;
 each other row changes what it says. The floor is the random start, the ceiling the tree's own
@@ -13,37 +8,26 @@ distances. Tables keep every seed; the page has mean ± standard deviation.
 """
 
 import math
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import geoopt
 import polars as pl
 import torch
-import typer
 
 import poincare_taxa as pt
-from benchmarks.tables import RESULTS, write_markdown, write_tsv
+from benchmarks.experiments.scores import MEASURES, mean_and_deviation, scores
+from benchmarks.measure import stopwatch
+from benchmarks.tables import Row
 from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.blocks.tree_index import TreeIndex
+from poincare_taxa.files.atomic import replace_file
 
-ECHINODERMATA, MOLLUSCA = 7586, 6447
-PICTURES = Path(__file__).parents[2] / "docs"
 EPOCHS = 20
-PARTS = {"radius", "precision", "ancestor", "correlation", "separation"}
-MEASURES = {
-    "depth–radius Spearman": "depth–radius",
-    "precision@10": "precision@10",
-    "ancestor MAP": "ancestor MAP",
-    "Spearman": "Spearman",
-    "separation/class": "class",
-    "separation/order": "order",
-    "separation/family": "family",
-}
 PAGES = {
     "pairs": ("pairs:", "all"),
     "negatives": ("negatives:", "10, uniform, exact"),
@@ -55,8 +39,6 @@ PAGES = {
 }
 """Pages of docs/blocks, what changes of their blocks begin with, and what the base has."""
 GAPS = {"parent": (1, 1), "grandparent": (2, 2), "deeper": (3, None)}
-
-Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -161,9 +143,6 @@ LOSSES: dict[str, dict[str, Any]] = {
     "stress, all at once": {"loss": "stress", "curriculum": "none"},
     "triplets, all at once": {"loss": "triplets", "curriculum": "none"},
 }
-
-app = typer.Typer(add_completion=False)
-Seeds = Annotated[int, typer.Option(help="How many seeds.")]
 
 
 def start(tax: pt.Taxonomy, space: str, seed: int) -> pt.PoincareEmbedding:
@@ -289,28 +268,15 @@ def accuracy(points: Any, tax: pt.Taxonomy) -> Row:
     return found
 
 
-def measured(points: Any, tax: pt.Taxonomy, *, c: float = 1.0) -> tuple[Row, Row]:
-    """Value of every measure, separation as a multiple of the tree's, and the tree's own."""
-    report = pt.evaluate(
-        points, tax, queries=300, exact=False, only=PARTS, floor_queries=0, progress=False, c=c
-    )
-    found = {label: report[key] for key, label in MEASURES.items() if key in report}
-    value: Row = {label: round(row.value, 4) for label, row in found.items()}
-    tree: Row = {label: round(row.ceiling.value, 4) for label, row in found.items() if row.ceiling}
-    return value, tree
-
-
 def one_run(
     tax: pt.Taxonomy, make: Callable[[], pt.training.Run], epochs: int | None = None
 ) -> Row:
     """Train and measure."""
-    begin = time.process_time()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, stopwatch() as elapsed:
         warnings.simplefilter("always")
         run = make()
-    seconds = time.process_time() - begin
     last = run.history.row(-1, named=True)
-    value, _ = measured(run.embedding, tax)
+    value, _ = scores(run.embedding, tax)
     radius = run.embedding.radius
     return {
         **value,
@@ -320,14 +286,14 @@ def one_run(
         "mean radius": round(float(radius.mean()), 3),
         "at the clip": round(last["at_clip"], 4),
         "warned": sum(issubclass(w.category, UserWarning) for w in caught),
-        "cpu s": round(seconds, 1),
+        "cpu s": round(elapsed.cpu, 1),
     }
 
 
 def references(tax: pt.Taxonomy, seed: int) -> list[Row]:
     """Rows of the floor (untrained) and of the ceiling (the tree)."""
     floor = start(tax, "polar float64", seed)
-    value, tree = measured(floor, tax)
+    value, tree = scores(floor, tax)
     ones: Row = {f"accuracy, {name}": 1.0 for name in GAPS}
     return [
         {"from": "–", "change": "floor: untrained", "seed": seed, **value, **accuracy(floor, tax)},
@@ -353,14 +319,6 @@ def all_runs(tax: pt.Taxonomy, seed: int) -> list[tuple[str, str, Callable[[], p
     return runs
 
 
-def mean_and_deviation(values: pl.Series) -> str:
-    """Mean ± standard deviation of what is there."""
-    values = values.drop_nulls()
-    if len(values) == 0:
-        return "–"
-    return f"{values.mean():.3f}" + ("" if len(values) == 1 else f" ± {values.std():.3f}")
-
-
 def means(rows: list[Row]) -> list[Row]:
     """One line for each configuration: mean ± standard deviation over its seeds."""
     table = pl.DataFrame(rows, infer_schema_length=None)
@@ -378,26 +336,12 @@ def means(rows: list[Row]) -> list[Row]:
     return lines
 
 
-def save(name: str, rows: list[Row]) -> None:
-    write_tsv(name, rows)
-    write_markdown(name, means(rows))
+def ablation(tax: pt.Taxonomy, seeds: int, only: str, kept: list[Row]) -> list[Row]:
+    """Change one thing at a time: all of them, or those with some text in their name.
 
-
-def saved() -> list[Row]:
-    """Rows of the last ablation."""
-    path = RESULTS / "why_it_failed.tsv"
-    return pl.read_csv(path, separator="\t", infer_schema_length=None).to_dicts()
-
-
-@app.command()
-def ablation(
-    seeds: Seeds = 3,
-    taxid: int = ECHINODERMATA,
-    only: Annotated[str, typer.Option(help="Changes that have this in their name.")] = "",
-) -> None:
-    """Change one thing at a time, all of them; with --only some, and the other rows stay."""
-    tax = pt.read_ncbi().subtree(taxid)
-    table = {(row["from"], row["change"], row["seed"]): row for row in (saved() if only else [])}
+    Rows that are kept from an earlier run stay where they are not measured again.
+    """
+    table = {(row["from"], row["change"], row["seed"]): row for row in kept}
     for seed in range(seeds):
         for row in references(tax, seed):
             table[row["from"], row["change"], seed] = row
@@ -405,42 +349,38 @@ def ablation(
             if only in change:
                 row = {"from": origin, "change": change, "seed": seed, **one_run(tax, run)}
                 table[origin, change, seed] = row
-        save("why_it_failed", list(table.values()))
+                print(row, flush=True)
+    return list(table.values())
 
 
-@app.command()
-def losses(seeds: Seeds = 3, taxid: int = ECHINODERMATA) -> None:
+def losses(tax: pt.Taxonomy, seeds: int) -> Iterator[Row]:
     """Change the loss of the repaired recipe; stress level by level is the recommended one."""
-    tax = pt.read_ncbi().subtree(taxid)
-    rows: list[Row] = []
     for seed in range(seeds):
-        rows += references(tax, seed)
+        yield from references(tax, seed)
         found = one_run(tax, partial(recommended, tax, seed))
-        rows.append({"from": "ours", "change": "stress, level by level", "seed": seed, **found})
+        yield {"from": "ours", "change": "stress, level by level", "seed": seed, **found}
         for change, settings in LOSSES.items():
             found = one_run(tax, partial(train, tax, replace(REPAIRED, **settings), seed))
-            rows.append({"from": "repaired", "change": change, "seed": seed, **found})
-        save("losses", rows)
+            yield {"from": "repaired", "change": change, "seed": seed, **found}
 
 
-@app.command()
-def large(seeds: Seeds = 3, taxid: int = MOLLUSCA) -> None:
+def large(tax: pt.Taxonomy, seeds: int) -> Iterator[Row]:
     """The old recipe and the repaired one on a larger clade (ours: random_start.py)."""
-    tax = pt.read_ncbi().subtree(taxid)
-    bases = (("old", "as it was", OLD), ("repaired", "as it is", REPAIRED))
-    rows: list[Row] = []
     for seed in range(seeds):
-        rows += references(tax, seed)
-        for origin, change, recipe in bases:
+        yield from references(tax, seed)
+        for origin, change, recipe in (
+            ("old", "as it was", OLD),
+            ("repaired", "as it is", REPAIRED),
+        ):
             found = one_run(tax, partial(train, tax, recipe, seed))
-            rows.append({"from": origin, "change": change, "seed": seed, **found})
-        save("why_it_failed_large", rows)
+            yield {"from": origin, "change": change, "seed": seed, **found}
 
 
-def block_tables(rows: list[Row]) -> None:
-    """Give the page of each block its rows of the repaired recipe, between floor and ceiling."""
+def block_tables(rows: list[Row]) -> dict[str, list[Row]]:
+    """Table of each block's page: its rows of the repaired recipe, between floor and ceiling."""
     shown = ["depth–radius", "precision@10", "ancestor MAP", "Spearman"]
     lines = [line for line in means(rows) if line["from"] != "old"]
+    tables = {}
     for page, (prefix, base) in PAGES.items():
         part = [
             {"": str(line["change"]).replace("as it is", f"{prefix} {base}")}
@@ -448,16 +388,15 @@ def block_tables(rows: list[Row]) -> None:
             for line in lines
             if str(line["change"]).startswith(("floor", "as it is", prefix, "ceiling"))
         ]
-        write_markdown(f"accuracy_{page}", part[:1] + part[2:] + part[1:2])
+        tables[f"accuracy_{page}"] = part[:1] + part[2:] + part[1:2]
+    return tables
 
 
-@app.command()
-def plots() -> None:
-    """Draw the tables, and hand their rows to the pages of the blocks."""
+def draw(rows: list[Row], folder: Path) -> None:
+    """Draw the rows of both recipes, a picture each."""
     import matplotlib.pyplot as plt
 
-    table = pl.DataFrame(saved(), infer_schema_length=None)
-    block_tables(saved())
+    table = pl.DataFrame(rows, infer_schema_length=None)
     for origin in ("old", "repaired"):
         part = table.filter(pl.col("from") == origin)
         changes = part["change"].unique(maintain_order=True).to_list()
@@ -475,10 +414,6 @@ def plots() -> None:
         axes[0].set_yticks(range(len(changes)), changes, fontsize=7)
         axes[0].invert_yaxis()
         figure.tight_layout()
-        figure.savefig(PICTURES / f"why-it-failed-{origin}.png", dpi=110, bbox_inches="tight")
+        with replace_file(folder / f"why-it-failed-{origin}.png") as draft:
+            figure.savefig(draft, dpi=110, bbox_inches="tight")
         plt.close(figure)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    app()

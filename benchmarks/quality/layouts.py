@@ -1,32 +1,28 @@
 """Quality of the layout: the figures of docs/quality.md.
 
-    … layouts frontier  few dimensions and float32, complete NCBI taxonomy
-    … layouts ideas  what each idea of the layout buys there
-    … layouts refine  before and after refinement, complete NCBI taxonomy
-    … layouts refine --clade 2697495  the same for a part of it: Spiralia
-    … layouts trees DATA  every tree of a folder of taxonomies, nothing tuned
-
-Each writes a table to benchmarks/results/quality/ and prints it. `trees` reads what it finds of the
-files listed in TREES; the others need the extra [ncbi].
+*frontier*: few dimensions and float32; *ideas*: what each idea of the layout buys; *refine*: before
+and after refinement; these on the complete NCBI taxonomy or a clade of it, which need the extra
+[ncbi]. *trees*: every tree of a folder of taxonomies, nothing tuned.
 """
 
 import gzip
 import importlib
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-import typer
 
 import poincare_taxa as pt
+from benchmarks.measure import stopwatch
 from benchmarks.quality.paired import Comparison
-from benchmarks.tables import write_markdown, write_tsv
+from benchmarks.tables import Row
+from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import ball
 from poincare_taxa.layouts.codes import sparse_code, tight_code
 from poincare_taxa.readers import read_parents
@@ -79,24 +75,19 @@ TREES = {
     "OneZoom tree of life": ("onezoom_opentree15.1/parents.txt.gz", read_parents),
 }
 
-app = typer.Typer(add_completion=False)
-Queries = Annotated[int, typer.Option(help="Taxa compared with all taxa.")]
 
-
-def measure(tax: pt.Taxonomy, queries: int, dim: int, dtype: torch.dtype) -> dict[str, object]:
+def measure(tax: pt.Taxonomy, queries: int, dim: int, dtype: torch.dtype) -> Row:
     """Lay a taxonomy out and evaluate it: one row of a table."""
-    start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, stopwatch() as elapsed:
         warnings.simplefilter("always")
         points = pt.layout(tax, dim, dtype=dtype)
-    seconds = time.perf_counter() - start
     report = pt.evaluate((points.radius, points.direction), tax, queries=queries, only=PARTS)
     row = {
         "dim": dim,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype_name(dtype),
         "tau": round(points.info["tau"], 3),
         "unresolved": points.info["unresolved"],
-        "layout s": round(seconds, 2),
+        "layout s": round(elapsed.wall, 2),
     }
     for key in MEASURES:
         row[key] = round(report[key].value, 4)
@@ -107,25 +98,20 @@ def measure(tax: pt.Taxonomy, queries: int, dim: int, dtype: torch.dtype) -> dic
     return row
 
 
-def write(name: str, rows: list[dict[str, object]]) -> None:
-    """Write a table for machines, and one for readers: each value with its floor in brackets."""
-    write_tsv(f"quality/{name}", rows)
+def readable(rows: list[Row]) -> list[Row]:
+    """Put the floor of each value behind it, in brackets."""
     described = [key for key in rows[0] if key not in MEASURES and not key.startswith("floor")]
-    readable = []
-    for row in rows:
-        values = {key: f"{row[key]} ({row[f'floor {key}']})" for key in MEASURES}
-        readable.append({key: row[key] for key in described} | values)
-    write_markdown(name, readable)
+    return [
+        {key: row[key] for key in described}
+        | {key: f"{row[key]} ({row[f'floor {key}']})" for key in MEASURES}
+        for row in rows
+    ]
 
 
-@app.command()
-def frontier(queries: Queries = 1000) -> None:
-    """Few dimensions and float32 on the complete NCBI taxonomy."""
-    tax = pt.read_ncbi()
-    rows = []
+def frontier(tax: pt.Taxonomy, queries: int) -> Iterator[Row]:
+    """Few dimensions and float32."""
     for dim, dtype in FRONTIER:
-        rows.append(measure(tax, queries, dim, dtype))
-        write("frontier", rows)
+        yield measure(tax, queries, dim, dtype)
 
 
 def random_code(k: int, m: int, *_: object) -> np.ndarray:
@@ -157,16 +143,12 @@ IDEAS = {
 """Parts of `poincare_taxa.layouts.tree` to take away, one at a time."""
 
 
-@app.command()
-def ideas(queries: Queries = 200) -> None:
+def ideas(tax: pt.Taxonomy, queries: int) -> Iterator[Row]:
     """What each idea of the layout buys: quality without it."""
-    tax = pt.read_ncbi()
-    rows = []
     for name, parts in IDEAS.items():
-        with patch.dict(vars(layout_module), parts):
+        with patch.multiple(layout_module, **parts) if parts else nullcontext():
             for dim, dtype in [(10, torch.float32), (3, torch.float64)]:
-                rows.append({"without": name, **measure(tax, queries, dim, dtype)})
-        write("ideas", rows)
+                yield {"without": name, **measure(tax, queries, dim, dtype)}
 
 
 HARD = [(3, torch.float64), (5, torch.float64), (10, torch.float32), (10, torch.float64)]
@@ -193,23 +175,16 @@ REFINED = [
 ]
 
 
-@app.command()
-def refine(
-    queries: Queries = 1000,
-    clade: Annotated[int | None, typer.Option(help="Taxid of a part of NCBI.")] = None,
-) -> None:
-    """Measure the same taxa before and after refinement, with the error of the difference."""
-    tax = pt.read_ncbi() if clade is None else pt.read_ncbi().subtree(clade)
-    suffix = "" if clade is None else f"_{clade}"
+def refine(tax: pt.Taxonomy, queries: int) -> tuple[list[Row], list[Row]]:
+    """Measure the same taxa before and after refinement: a row for each measure, and each run."""
     ranks = [at for metric, at in REFINED if metric == "separation"]
     compare = Comparison(tax, queries, ranks)
     rows, summary = [], []
     for dim, dtype in HARD:
         start = pt.layout(tax, dim, dtype=dtype)
-        began = time.perf_counter()
-        refined = pt.refine(tax, start)
-        seconds = time.perf_counter() - began
-        setting = f"{dim}-D {str(dtype).removeprefix('torch.')}"
+        with stopwatch() as elapsed:
+            refined = pt.refine(tax, start)
+        setting = f"{dim}-D {dtype_name(dtype)}"
         found = {(row["metric"], row["at"]): row for row in compare(start, refined)}
         settled = [{"setting": setting, **_settled(found[key])} for key in REFINED]
         rows += settled
@@ -221,16 +196,13 @@ def refine(
                 "tau after": round(refined.info["tau"], 3),
                 "passes": len(refined.info["passes"]) - 1,
                 "kept": sum(bool(one["kept"]) for one in refined.info["passes"]) - 1,
-                "seconds": round(seconds, 1),
+                "seconds": round(elapsed.wall, 1),
                 **{verdict: verdicts.count(verdict) for verdict in ("better", "level", "worse")},
                 "beyond a float64 ball before": _beyond(start),
                 "after": _beyond(refined),
             }
         )
-        write_tsv(f"quality/refine{suffix}", rows)
-        write_tsv(f"quality/refine_passes{suffix}", summary)
-        write_markdown(f"refine_passes{suffix}", summary)
-        write_markdown(f"refine{suffix}", _side_by_side(rows))
+    return rows, summary
 
 
 def _beyond(points: pt.layouts.Layout) -> int:
@@ -254,7 +226,7 @@ def _settled(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _side_by_side(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def side_by_side_table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put a setting in each column: layout → refined (floor, tree), and the gain."""
     table: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -267,10 +239,8 @@ def _side_by_side(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(table.values())
 
 
-@app.command()
-def trees(data: Path, queries: Queries = 1000) -> None:
+def trees(data: Path, queries: int) -> Iterator[Row]:
     """Every tree of a folder, with the defaults."""
-    rows = []
     for name, (file, read) in TREES.items():
         if not (data / file).exists():
             print(f"{name}: {file} is not in {data}")
@@ -278,9 +248,4 @@ def trees(data: Path, queries: Queries = 1000) -> None:
         tax = read(data / file)
         for dim, dtype in [(10, torch.float64), (10, torch.float32), (5, torch.float64)]:
             row = measure(tax, queries, dim, dtype)
-            rows.append({"tree": name, "nodes": len(tax), "levels": tax.max_depth, **row})
-        write("trees", rows)
-
-
-if __name__ == "__main__":
-    app()
+            yield {"tree": name, "nodes": len(tax), "levels": tax.max_depth, **row}

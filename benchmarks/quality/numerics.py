@@ -1,7 +1,5 @@
 """What each coordinate system and dtype resolves: the table of docs/numerics.md.
 
-    python -m benchmarks.quality.numerics
-
 Two siblings one unit below a parent at radius R, nearly at right angles there: about 2 apart for
 every R. Each cell is the relative error of the library's distance after their
 coordinates have been rounded to the dtype; the siblings lie in a generic direction, or (last
@@ -11,7 +9,7 @@ columns) next to a pole, where all coordinates but one are near zero.
 import mpmath
 import torch
 
-from benchmarks.tables import write_markdown
+from benchmarks.tables import Row
 from poincare_taxa.geometry import ball, lorentz, polar
 
 RADII = [1, 3, 5, 8, 12, 16, 20, 30, 40, 80, 160]
@@ -66,13 +64,14 @@ def error(value: torch.Tensor, true: float) -> str:
     return "lost" if not relative < 0.5 else f"{relative:.0e}" if relative > 1e-16 else "0"
 
 
-def main() -> None:
+def measure() -> list[Row]:
+    """Errors of each coordinate system and dtype, one row for each radius."""
     rows = []
     for radius in RADII:
         r = radius + 1.0
         u, v = siblings(radius, pole=False)
         true = exact(r, u, v)
-        row: dict[str, object] = {"parent's radius": radius}
+        row: Row = {"parent's radius": radius}
         for name, dtype in [("float32", torch.float32), ("float64", torch.float64)]:
             row[f"ball {name}"] = error(ball.dist(in_ball(r, u, dtype), in_ball(r, v, dtype)), true)
             x, y = in_lorentz(r, u, dtype), in_lorentz(r, v, dtype)
@@ -84,8 +83,4 @@ def main() -> None:
                 value = polar.dist(length, stored(u, dtype), length, stored(v, dtype))
                 row[f"{place} {name}"] = error(value, exact(r, u, v))
         rows.append(row)
-    write_markdown("numerics", rows)
-
-
-if __name__ == "__main__":
-    main()
+    return rows

@@ -19,7 +19,8 @@ from poincare_taxa.evaluation import rows as _sections
 from poincare_taxa.evaluation._scan import Points
 from poincare_taxa.evaluation.rank_counts import scan_all
 from poincare_taxa.evaluation.report import _resamples  # pyright: ignore[reportPrivateUsage]
-from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, Tree, scan, stream
+from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, Tree, scan
+from poincare_taxa.files.seeds import stream
 
 __all__ = ["Comparison"]
 

@@ -1,28 +1,24 @@
-"""Closure MAP and mean rank by plain distance: python -m benchmarks.quality.wordnet DATA [JOB …].
+"""Closure MAP and mean rank by plain distance, of WordNet's mammals and nouns and of all of NCBI.
 
-DATA is the folder with mammal_closure.csv.gz and noun_closure.csv.gz. A job is data-dim-method such
-as nouns-5-training, or nouns-5 for all methods; without one all are run, which takes an hour. Rows
-of other jobs stay as they are in results/wordnet.tsv. Points are kept in the folder --keep, so that
-a search starts from the training that is there.
+A *job* is data-dim-method such as nouns-5-training, or nouns-5 for all methods; all of them take an
+hour. Points are kept in a folder, so that a search starts from the training that is there.
 
 The methods: *layout*, which draws nothing at random; *training*, `pt.fit` with nothing else said;
 *random start*, the same objective from random points; the first two, *then search*,
 `pt.refine_closure`, whose seconds are without those of its start; and the *floor*, random
-directions at the radii of the layout. With ``ncbi`` for DATA the layout of all
-of NCBI in 2-D is ranked instead, on sampled queries.
+directions at the radii of the layout. Of NCBI the layout in 2-D is ranked, on sampled queries.
 """
 
-import argparse
-import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 
 import poincare_taxa as pt
-from benchmarks.tables import RESULTS, write_markdown, write_tsv
+from benchmarks import clades
+from benchmarks.measure import stopwatch
+from benchmarks.tables import Row
 from poincare_taxa.kernels import count_nearer
 
 PUBLISHED = {
@@ -34,7 +30,6 @@ PUBLISHED = {
     ("nouns", 5): [("Lorentz, Nickel & Kiela 2018 (published)", 0.923, 3.18, None)],
     ("nouns", 10): [("Lorentz, Nickel & Kiela 2018 (published)", 0.928, 2.95, None)],
 }
-KEPT = Path(tempfile.gettempdir()) / "poincare-wordnet"
 FILES = {"mammals": "mammal_closure.csv.gz", "nouns": "noun_closure.csv.gz"}
 SEEDS = (0, 1, 2)
 METHODS = {
@@ -59,25 +54,32 @@ def points_of(pairs, dim, method, seed, kept):
     if method.endswith("search"):
         before = method.partition(",")[0]
         start = pt.ClosureEmbedding.load(kept(before, 0 if before == "layout" else seed))
-    started = time.perf_counter()
-    if method == "layout":
-        radius, direction, info = pt.closure_layout(pairs, dim)
-        print(info, flush=True)
-    elif start is not None:
-        radius, direction, info = pt.refine_closure(pairs, start.radius, start.direction, seed=seed)
-        print(info, flush=True)
-    else:
-        embedding, options = None, {"dim": dim}
-        if method == "random start":
-            generator = torch.Generator().manual_seed(seed)
-            embedding = pt.PoincareEmbedding(pairs.num_nodes, dim, generator=generator)
-            objective = pt.closure.ClosureSoftmax(pairs, epochs=100, batch_size=141)
-            options = {"objective": objective, "lr": 0.15}
-        run = pt.fit(pairs, embedding, seed=seed, measure_every=1000, progress=False, **options)
-        radius, direction = run.model.radius, run.model.direction
-    seconds = time.perf_counter() - started
+    with stopwatch() as elapsed:
+        if method == "layout":
+            radius, direction, info = pt.closure_layout(pairs, dim)
+            print(info, flush=True)
+        elif start is not None:
+            radius, direction, info = pt.refine_closure(
+                pairs, start.radius, start.direction, seed=seed
+            )
+            print(info, flush=True)
+        else:
+            radius, direction = trained(pairs, dim, seed, random=method == "random start")
+    seconds = elapsed.wall
     pt.ClosureEmbedding(pairs.names, radius, direction, {"seconds": seconds}).save(kept(method))
     return radius, direction, seconds
+
+
+def trained(pairs, dim, seed, *, random):
+    """Points of `pt.fit`, from its own start or a random one."""
+    embedding, options = None, {"dim": dim}
+    if random:
+        generator = torch.Generator().manual_seed(seed)
+        embedding = pt.PoincareEmbedding(pairs.num_nodes, dim, generator=generator)
+        objective = pt.closure.ClosureSoftmax(pairs, epochs=100, batch_size=141)
+        options = {"objective": objective, "lr": 0.15}
+    run = pt.fit(pairs, embedding, seed=seed, measure_every=1000, progress=False, **options)
+    return run.model.radius, run.model.direction
 
 
 def measured(name, pairs, dim, method, keep):
@@ -87,7 +89,7 @@ def measured(name, pairs, dim, method, keep):
     for seed in seeds:
 
         def kept(made, seed=seed):
-            return Path(keep) / f"{job(name, dim, made)}-{seed}"
+            return keep / f"{job(name, dim, made)}-{seed}"
 
         radius, direction, seconds = points_of(pairs, dim, method, seed, kept)
         found.append(pt.closure.rank_ancestors(pairs, radius, direction)[:2])
@@ -109,12 +111,10 @@ def measured(name, pairs, dim, method, keep):
 
 def ncbi(queries=500):
     """The layout of the complete taxonomy in 2-D: sampled nodes, ranked among all nodes."""
-    started = time.perf_counter()
-    tax = pt.read_ncbi()
-    read = time.perf_counter()
-    radius, direction, info = pt.closure_layout(tax, 2)
-    seconds = time.perf_counter() - read
-    print(f"{len(tax):,} taxa, read in {read - started:.0f} s, {info}", flush=True)
+    tax = clades.ncbi()
+    with stopwatch() as elapsed:
+        radius, direction, info = pt.closure_layout(tax, 2)
+    print(f"{len(tax):,} taxa, {info}", flush=True)
     rows = np.sort(np.random.default_rng(0).permutation(len(tax) - 1)[:queries] + 1)
     above = [tax.ancestors(int(row)) for row in rows]
     targets = torch.full((queries, max(map(len, above))), -1)
@@ -142,29 +142,23 @@ def ncbi(queries=500):
         "points": "layout",
         "MAP": round(float(np.mean(precision)), 4),
         "mean rank": round(float(np.concatenate(ranks).mean()), 3),
-        "seconds": round(seconds, 1),
+        "seconds": round(elapsed.wall, 1),
         "seeds": 1,
         "range": None,
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", help="the folder, or ncbi")
-    parser.add_argument("jobs", nargs="*", help="such as nouns-5 or nouns-5-training")
-    parser.add_argument("--keep", default=KEPT, help="folder for the points")
-    options = parser.parse_args()
-    rows = [ncbi()] if options.data == "ncbi" else list(chosen(options))
+def completed(rows: list[Row], kept: list[Row]) -> list[Row]:
+    """Rows of this run and those of other jobs that are kept, in the order of the page."""
     key = ("data", "dim", "points")
     new = {tuple(row[k] for k in key) for row in rows}
-    path = RESULTS / "wordnet.tsv"
-    if path.exists():
-        old = pl.read_csv(path, separator="\t").to_dicts()
-        rows += [row for row in old if tuple(row[k] for k in key) not in new]
-    rows.sort(key=lambda row: (row["data"], row["dim"], place(row["points"])))
-    write_tsv("wordnet", rows)
-    shown = [{k: "" if v is None else v for k, v in row.items() if k != "commit"} for row in rows]
-    write_markdown("wordnet", shown)
+    both = rows + [row for row in kept if tuple(row[k] for k in key) not in new]
+    return sorted(both, key=lambda row: (row["data"], row["dim"], place(row["points"])))
+
+
+def readable(rows: list[Row]) -> list[Row]:
+    """Leave empty what is not known, and the commit out."""
+    return [{k: "" if v is None else v for k, v in row.items() if k != "commit"} for row in rows]
 
 
 def job(name, dim, method):
@@ -175,22 +169,19 @@ def place(points):
     return ORDER.index(points) if points in ORDER else len(ORDER)
 
 
-def chosen(options):
+def measure(data: Path, jobs: list[str], keep: Path) -> Iterator[Row]:
+    """Yield a row for each job on the closures of a folder, and the published ones beside it."""
     for (name, dim), methods in METHODS.items():
         todo = [
             method
             for method in methods
-            if not options.jobs or {job(name, dim, method), f"{name}-{dim}"} & set(options.jobs)
+            if not jobs or {job(name, dim, method), f"{name}-{dim}"} & set(jobs)
         ]
         if not todo:
             continue
-        pairs = pt.ClosurePairs.read_csv(Path(options.data) / FILES[name])
+        pairs = pt.ClosurePairs.read_csv(data / FILES[name])
         for method in todo:
-            yield measured(name, pairs, dim, method, options.keep)
+            yield measured(name, pairs, dim, method, keep)
         for by, value, rank, seconds in PUBLISHED.get((name, dim), []):
             row = {"data": name, "dim": dim, "points": by, "MAP": value, "mean rank": rank}
             yield row | {"seconds": seconds, "seeds": None, "range": None}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,27 +1,26 @@
 """What each block costs: milliseconds of a core for a batch, in the tables of docs/blocks/.
 
-    python -m benchmarks.speed.blocks
-
 The shipped sample, 10 dimensions, float64, batches of 512 pairs with 50 negatives each (or a tile
 of 4,096 for all). Losses are forward and backward, from rows of a table to their gradients, and so
 is "distances alone"; a regularizer and a margin are what they add to that. The samplers on the
-complete taxonomy: bench_samplers.py; the optimizers: bench_optimizers.py.
+complete taxonomy: samplers.py; the optimizers: optimizers.py.
 """
 
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 import poincare_taxa as pt
-from benchmarks.tables import write_markdown, write_tsv
+from benchmarks.measure import Machine, side_by_side
+from benchmarks.tables import Row
+from poincare_taxa.files.records import dtype_name
 
 BATCH, NEGATIVES, TILE, DIM = 512, 50, 4096, 10
 SECONDS = 0.5
 Blocks = dict[str, Callable[[], Any]]
 
+ONE_CORE = Machine.of("cpu", 1)
 TAX = pt.load_sample("mammals")
 TREE = pt.blocks.TreeIndex(TAX)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -30,12 +29,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 def milliseconds(run: Callable[[], Any]) -> float:
     """Median of a core's time, after one run to warm up."""
     run()
-    found: list[float] = []
-    while sum(found) < SECONDS or len(found) < 5:
-        start = time.process_time()
-        run()
-        found.append(time.process_time() - start)
-    return 1e3 * statistics.median(found)
+    return 1e3 * side_by_side({"": run}, ONE_CORE, seconds=SECONDS)[""].median
 
 
 def pairs() -> Blocks:
@@ -220,25 +214,19 @@ def embedding() -> Blocks:
                 table.weight.grad = None
                 table.dist(u, v).sum().backward()
 
-            kind = str(dtype).removeprefix("torch.")
-            found[f"{type(manifold).__name__}, {kind}: 25,600 distances"] = run
+            found[f"{type(manifold).__name__}, {dtype_name(dtype)}: 25,600 distances"] = run
     return found
 
 
-def main() -> None:
-    """Time every block; one table for each page."""
-    rows: list[dict[str, object]] = []
-    for page in (
-        embedding, pairs, negatives, losses, cones, margins, regularizers, projection, curriculum,
-    ):  # fmt: skip
-        found: list[dict[str, object]] = [
-            {"block": name, "ms": f"{milliseconds(run):.2f}"} for name, run in page().items()
-        ]
-        write_markdown(f"cost_{page.__name__}", found)
-        rows += [{"page": page.__name__} | row for row in found]
-    write_tsv("blocks", rows)
+PAGES = (
+    embedding, pairs, negatives, losses, cones, margins, regularizers, projection, curriculum,
+)  # fmt: skip
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
+def measure() -> Iterator[tuple[str, list[Row]]]:
+    """Time every block: the name and the table of each page."""
+    for page in PAGES:
+        yield (
+            page.__name__,
+            [{"block": name, "ms": f"{milliseconds(run):.2f}"} for name, run in page().items()],
+        )

@@ -32,6 +32,7 @@ from benchmarks.measure import (
     side_by_side,
     timing,
 )
+from poincare_taxa.files.records import dtype_name
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Tables of points to distances: [n] of pairs, [n, m] of all pairs."""
@@ -294,7 +295,7 @@ def measure(
     pairs_at_once = height * (1 if task.kind == "paired" else task.shape[1])
     about: dict[str, Any] = {
         "task": task.name,
-        "dtype": _name(task.dtype),
+        "dtype": dtype_name(task.dtype),
         "dim": task.dim,
         "items": task.pairs,
         "blocks": blocks,
@@ -409,11 +410,12 @@ def _refuse_what_does_not_fit(name: str, task: Task, pairs: int, machine: Machin
 
 
 def _leave_out_what_takes_too_long(name: str, task: Task, rows: Rows, patience: float) -> None:
-    alike = {"task": task.name, "dtype": _name(task.dtype), "dim": task.dim, "implementation": name}
+    alike = {
+        "task": task.name,
+        "dtype": dtype_name(task.dtype),
+        "dim": task.dim,
+        "implementation": name,
+    }
     wait = expected_seconds(rows, alike, task.pairs)
     if wait > patience:
         raise LeftOutError(f"a call would take about {wait:.0f} s")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

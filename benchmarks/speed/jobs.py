@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 import poincare_taxa as pt
-from benchmarks.measure import Rows, UnavailableError, WrongAnswerError
+from benchmarks.measure import Rows, UnavailableError, WrongAnswerError, stopwatch
 from poincare_taxa.geometry import convert
 from poincare_taxa.kernels import ranking_loss
 from poincare_taxa.testing import synthetic_taxonomy
@@ -184,9 +183,9 @@ def patience(seconds: int) -> Iterator[None]:
 
 
 def _timed(do: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    do()
-    return time.perf_counter() - start
+    with stopwatch() as elapsed:
+        do()
+    return elapsed.wall
 
 
 def _ensure_learned(losses: list[float]) -> None:

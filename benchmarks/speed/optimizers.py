@@ -1,21 +1,18 @@
 """The row-wise optimizer beside geoopt's: time of a step on a large table, loss on a small tree.
 
-    python -m benchmarks.speed.optimizers [ROWS]
-
-Writes docs/tables/optimizers.md. One thread. Every optimizer steps the same kind of table (10-D
+One thread. Every optimizer steps the same kind of table (10-D
 `Polar`, float64) by the same gradients; the time is the median of some steps after the first.
 """
 
 import statistics
-import sys
-import time
 import warnings
 from collections.abc import Callable
 
 import torch
 
 import poincare_taxa as pt
-from benchmarks.tables import write_markdown, write_tsv
+from benchmarks.measure import Machine, stopwatch
+from benchmarks.tables import Row
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # geoopt 0.5.1 at import
@@ -49,9 +46,9 @@ def step_time(rows: int, name: str) -> tuple[float, float]:
         u, v = torch.randint(rows, (2, TOUCHED // 2), generator=generator)
         optimizer.zero_grad()
         emb.dist(u, v).sum().backward()
-        start = time.perf_counter()
-        optimizer.step()
-        seconds.append(time.perf_counter() - start)
+        with stopwatch() as elapsed:
+            optimizer.step()
+        seconds.append(elapsed.wall)
     state = sum(
         value.numel() * value.element_size()
         for values in optimizer.state.values()
@@ -79,13 +76,15 @@ def final_stress(tree: pt.blocks.TreeIndex, name: str, lr: float, seed: int) -> 
         return float(pt.blocks.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0))
 
 
-def main(rows: int) -> None:
+def measure(rows: int) -> list[Row]:
+    """One row for each optimizer: a step on a table of many rows, stress of a small one."""
+    Machine.of("cpu", 1)
     tree = pt.blocks.TreeIndex(pt.load_sample("mammals").subtree("Carnivora"))
     with torch.no_grad():
         emb = table(len(tree), False, 0)
         u, v = pt.blocks.LCAPairs(tree).sample(20_000).unbind(1)
         floor = float(pt.blocks.stress_loss(emb.dist(u, v), tree.distance(u, v), tau=1.0))
-    out: list[dict[str, object]] = []
+    out: list[Row] = []
     for name in OPTIMIZERS:
         seconds, state = step_time(rows, name)
         by_lr = {
@@ -102,10 +101,4 @@ def main(rows: int) -> None:
                 "at lr": lr,
             }
         )
-    write_tsv("optimizers", out)
-    write_markdown("optimizers", out)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_600_000)
+    return out

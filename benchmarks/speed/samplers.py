@@ -1,32 +1,43 @@
-"""Draw pairs and negatives from the complete NCBI taxonomy and from WordNet's nouns; print rates.
+"""Rates of drawing pairs and negatives, from the complete NCBI taxonomy and from closures.
 
 Before a sampler is timed, what it draws is checked against the tree or the closure.
-
-    python -m benchmarks.speed.samplers [CLOSURE.csv.gz]
 """
 
 import resource
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import torch
 
 import poincare_taxa as pt
+from benchmarks.clades import ncbi
+from benchmarks.measure import Machine, side_by_side, stopwatch
+from benchmarks.tables import Row
 
 BATCH, NEGATIVES, TILE = 1024, 50, 4096
 SHARES = {"parent": 0.1, "grandparent": 0.1, "deeper": 0.8}
 
 
-def row(name: str, draw: Callable[[], torch.Tensor], items: int) -> None:
-    """Time draws for a second of one core's time, after one to warm up."""
+ONE_CORE = Machine.of("cpu", 1)
+
+
+def row(name: str, draw: Callable[[], torch.Tensor], items: int) -> Row:
+    """Time draws, after one to warm up."""
     draw()
-    start, draws = time.process_time(), 0
-    while time.process_time() - start < 1:
-        draw()
-        draws += 1
-    seconds = (time.process_time() - start) / draws
-    print(f"{name:44} {1e3 * seconds:9.2f} ms {items / seconds / 1e6:9.2f} M/s")
+    seconds = side_by_side({"": draw}, ONE_CORE)[""].median
+    rate = f"{items / seconds / 1e6:.2f}"
+    return {"what is drawn": name, "ms": f"{1e3 * seconds:.2f}", "million a second": rate}
+
+
+def measure(closures: list[Path]) -> Iterator[Row]:
+    """Yield a row for each sampler; at last what memory the process used."""
+    generator = torch.Generator().manual_seed(0)
+    yield from tree_samplers(generator)
+    for path in closures:
+        yield from closure_samplers(path, generator)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    yield {"what is drawn": f"(peak memory of all of this: {peak:.2f} GiB)"}
 
 
 def assert_unrelated(nodes: torch.Tensor, anchor: torch.Tensor, tree: pt.blocks.TreeIndex) -> None:
@@ -34,11 +45,11 @@ def assert_unrelated(nodes: torch.Tensor, anchor: torch.Tensor, tree: pt.blocks.
     assert not related[nodes >= 0].any()
 
 
-def tree_samplers(generator: torch.Generator) -> None:
-    tax = pt.read_ncbi()
-    start = time.process_time()
-    tree = pt.blocks.TreeIndex(tax)
-    print(f"{len(tax):,} taxa; TreeIndex built in {time.process_time() - start:.2f} s")
+def tree_samplers(generator: torch.Generator) -> Iterator[Row]:
+    tax = ncbi()
+    with stopwatch() as elapsed:
+        tree = pt.blocks.TreeIndex(tax)
+    yield {"what is drawn": f"(TreeIndex of {len(tax):,} taxa)", "ms": f"{1e3 * elapsed.cpu:.0f}"}
     for pairs in (
         pt.ParentChildPairs(tree),
         pt.AncestorPairs(tree),
@@ -53,7 +64,7 @@ def tree_samplers(generator: torch.Generator) -> None:
         size = f" of {len(pairs):,}" if isinstance(pairs, pt.AncestorPairs) else ""
         for batch in (BATCH, 16 * BATCH):
             name = f"{type(pairs).__name__}{size}: {batch:,}"
-            row(name, lambda: pairs.sample(batch, generator=generator), batch)  # noqa: B023
+            yield row(name, partial(pairs.sample, batch, generator=generator), batch)
 
     pairs = pt.AncestorPairs(tree).sample(BATCH, generator=generator)
     samplers = {
@@ -69,22 +80,26 @@ def tree_samplers(generator: torch.Generator) -> None:
         assert_unrelated(nodes, pairs[:, 1:], tree)
         missing = float((nodes < 0).double().mean())
         label = f"{name} ({missing:.0%} missing): {BATCH:,} × {NEGATIVES}"
-        row(label, lambda: sampler(pairs, generator), nodes.numel())  # noqa: B023
+        yield row(label, partial(sampler, pairs, generator), nodes.numel())
     shared = pt.SharedNegatives(tree, TILE)
     assert_unrelated(shared(pairs, generator), pairs[:, 1:], tree)
     name = f"SharedNegatives.tile: {BATCH:,} × {TILE:,}"
-    row(name, lambda: shared.tile(pairs, generator).mask, BATCH * TILE)
+    yield row(name, partial(shared.tile, pairs, generator), BATCH * TILE)
 
     nodes = samplers["UniformNegatives"](pairs, generator)
     expected = torch.from_numpy(tax.tree_distance(pairs[:, 1:].numpy(), nodes.numpy()))
     assert torch.equal(tree.distance(pairs[:, 1:], nodes), expected.to(torch.int64))
-    row("TreeIndex.distance", lambda: tree.distance(pairs[:, 1:], nodes), nodes.numel())
+    yield row("TreeIndex.distance", lambda: tree.distance(pairs[:, 1:], nodes), nodes.numel())
 
 
-def closure_samplers(path: str, generator: torch.Generator) -> None:
+def closure_samplers(path: Path, generator: torch.Generator) -> Iterator[Row]:
     closure = pt.ClosurePairs.read_csv(path)
-    print(f"{closure.num_nodes:,} nodes, {len(closure):,} pairs of {path.rsplit('/', 1)[-1]}")
-    row(f"ClosurePairs: {BATCH:,}", lambda: closure.sample(BATCH, generator=generator), BATCH)
+    size = f"{path.name.partition('.')[0]}, {len(closure):,} pairs"
+    yield row(
+        f"ClosurePairs of {size}: {BATCH:,}",
+        lambda: closure.sample(BATCH, generator=generator),
+        BATCH,
+    )
     pairs = closure.sample(BATCH, generator=generator)
     known = {tuple(pair) for pair in closure.pairs.tolist()}
     for num in (NEGATIVES, TILE, None):
@@ -96,17 +111,8 @@ def closure_samplers(path: str, generator: torch.Generator) -> None:
         for (_, v), others in zip(pairs[:20].tolist(), nodes[:20].tolist(), strict=True):
             assert not any((v, n) in known or (n, v) in known or n == v for n in others if n >= 0)
         draw = (
-            (lambda: sampler.tile(pairs, generator).mask)  # noqa: B023
+            partial(sampler.tile, pairs, generator)
             if isinstance(sampler, pt.SharedNegatives)
-            else (lambda: sampler(pairs, generator))  # noqa: B023
+            else partial(sampler, pairs, generator)
         )
-        row(f"{type(sampler).__name__}: {BATCH:,} × {nodes.shape[1]:,}", draw, nodes.numel())
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    rng = torch.Generator().manual_seed(0)
-    tree_samplers(rng)
-    for path in sys.argv[1:]:
-        closure_samplers(path, rng)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        yield row(f"{type(sampler).__name__}: {BATCH:,} × {nodes.shape[1]:,}", draw, nodes.numel())

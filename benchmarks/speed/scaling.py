@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,17 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
 import torch
 
-from benchmarks.measure import Machine, Rows, Times, timing
+from benchmarks.measure import Machine, Rows, Times, resident_peak, timing
 from benchmarks.tables import commit
 from poincare_taxa.model import planning
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 
 STEPS = (*planning.STEPS, planning.EXACTLY)
-LAW = Path(planning.__file__).parent / "data" / "law.json"
-
+LAW = Path("poincare_taxa", "data", "law.json")
+"""Of the fitted law, in a checkout."""
 
 PASSES = 2
 """Of the refinement: its law is of each pass, and synthetic trees are often done after two."""
@@ -82,22 +80,14 @@ def _answer(*arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def write_law(
-    rows: list[dict[str, Any]],
-    machine: Machine,
-    path: Path = LAW,
-    *,
-    repeats: int = 1,
-) -> dict[str, Any]:
+def fitted_law(rows: list[dict[str, Any]], machine: Machine, *, repeats: int = 1) -> dict[str, Any]:
     """Fit the law that the planner ships, and take the small steps that it is calibrated with."""
-    about = {
+    return {
         "machine": machine.name,
         "commit": commit(),
         "calibration": calibration(machine, repeats=repeats),
         "law": planning.fit_law(rows),
     }
-    path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return about
 
 
 def errors(rows: list[dict[str, Any]], fitted: planning.Law) -> list[dict[str, Any]]:
@@ -164,20 +154,9 @@ class _Memory:
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        process, stop = psutil.Process(), threading.Event()
-        self.peak[step] = process.memory_info().rss
-
-        def watch() -> None:
-            while not stop.wait(2e-3):
-                self.peak[step] = max(self.peak[step], process.memory_info().rss)
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
+        with resident_peak() as held:
             yield
-        finally:
-            stop.set()
-            thread.join()
+        self.peak[step] = held.bytes
 
 
 def _clock(threads: str) -> Callable[[], float]:

@@ -24,6 +24,7 @@ from benchmarks.measure import (
     timing,
 )
 from poincare_taxa import kernels
+from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import polar
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.testing import synthetic_taxonomy
@@ -68,7 +69,7 @@ def measure(
                     for name in BACKENDS
                 },
                 partial(check, points, chosen),
-                {"taxa": taxa, "queries": number or taxa, "dim": DIM, "dtype": _name(dtype)},
+                {"taxa": taxa, "queries": number or taxa, "dim": DIM, "dtype": dtype_name(dtype)},
                 rows,
                 seconds,
                 patience,
@@ -168,7 +169,3 @@ def _distances(points: Points, q: int) -> Tensor:
     distance = polar.dist(radius[[q]], direction[[q]], radius, direction)
     distance[q] = torch.inf
     return distance
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

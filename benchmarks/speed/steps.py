@@ -26,6 +26,7 @@ from benchmarks.measure import (
     side_by_side,
     timing,
 )
+from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import polar
 from poincare_taxa.layouts.refinement import refine
 from poincare_taxa.layouts.tree import Layout, layout
@@ -62,7 +63,7 @@ def steps(taxonomy: pt.Taxonomy, folder: Path, machine: Machine) -> list[Step]:
         Step("reading", "plain Python, a loop over lines", lambda: read_lines(folder), read, {}),
     ]
     for dim, dtype in ((10, torch.float64), (10, torch.float32), (5, torch.float64)):
-        about = {"dim": dim, "dtype": str(dtype).removeprefix("torch.")}
+        about = {"dim": dim, "dtype": dtype_name(dtype)}
         found.append(
             Step(
                 "layout",

@@ -23,6 +23,7 @@ from benchmarks.measure import (
     timing,
 )
 from benchmarks.speed import distances
+from poincare_taxa.files.records import dtype_name
 from poincare_taxa.kernels import ranking_loss
 from poincare_taxa.testing import synthetic_taxonomy
 
@@ -135,7 +136,7 @@ def measure_gradient(
     kind = f"{NEGATIVES} {'shared negatives' if shared else 'negatives a pair'}"
     about = {
         "task": f"gradient, {kind}{', polar' if manifold == 'polar' else ''}",
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype_name(dtype),
         "dim": DIM,
         "taxa": taxa,
         "items": pairs,

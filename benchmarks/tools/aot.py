@@ -1,13 +1,9 @@
 """Compile every Triton kernel for GPUs that are not here: registers, shared memory, spills.
 
-    … -m benchmarks.tools.aot            all of it (minutes) → results/aot.tsv, docs/tables/aot.md
-    … -m benchmarks.tools.aot --quick    each kernel once, and nothing is written
-
 What is compiled is what the launchers start: their calls are taken down, and handed to Triton's
 compiler with a driver that knows nothing but the name of its GPU. No GPU is needed.
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -24,7 +20,6 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from benchmarks.tables import write_markdown, write_tsv
 from poincare_taxa.kernels import triton as kernels
 from poincare_taxa.kernels.arguments import Comparison, Points
 from poincare_taxa.kernels.triton import pairs, search, tiles
@@ -141,20 +136,8 @@ def page(found: list[dict[str, Any]]) -> list[dict[str, object]]:
     return list(lines.values())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="each kernel once; writes nothing")
-    quick = parser.parse_args().quick
+def measure(*, quick: bool) -> Iterator[dict[str, Any]]:
+    """Compile everything for two architectures, which takes minutes; or each kernel once."""
     if kernels.INTERPRETED:
         sys.exit("unset TRITON_INTERPRET: it turns kernels into Python, which nothing compiles")
-    if quick:
-        for row in rows([10], ["float32"], [90]):
-            print(*row.values(), sep="\t", flush=True)
-        return
-    found = list(rows([10], list(DTYPES), [80, 90]))
-    write_tsv("aot", found)
-    write_markdown("aot", page(found))
-
-
-if __name__ == "__main__":
-    main()
+    return rows([10], ["float32"], [90]) if quick else rows([10], list(DTYPES), [80, 90])

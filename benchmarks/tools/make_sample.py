@@ -1,12 +1,21 @@
-"""Remake the shipped sample, the NCBI clade Mammalia: python -m benchmarks.tools.make_sample"""
+"""Make the sample that the library ships, the NCBI clade Mammalia."""
 
+import io
 from pathlib import Path
 
-import poincare_taxa
-from poincare_taxa.readers import read_ncbi
+from benchmarks.clades import clade
+from poincare_taxa.files.atomic import replace_file
 
-if __name__ == "__main__":
-    path = Path(poincare_taxa.__file__).parent / "data" / "mammals.parquet"
-    frame = read_ncbi().subtree(40674).to_frame()
-    frame.write_parquet(path, compression="zstd", compression_level=19)
-    print(f"{path}: {len(frame):,} taxa, {path.stat().st_size / 1e3:.0f} kB")
+MAMMALIA = 40674
+SAMPLE = Path("poincare_taxa", "data", "mammals.parquet")
+"""In a checkout."""
+
+
+def make(out: Path | None) -> None:
+    """Compress the table; with a folder that is laid out as a checkout write it there."""
+    frame, data = clade(MAMMALIA).to_frame(), io.BytesIO()
+    frame.write_parquet(data, compression="zstd", compression_level=19)
+    print(f"{len(frame):,} taxa, {len(data.getvalue()) / 1e3:.0f} kB")
+    if out is not None:
+        with replace_file(out / SAMPLE) as draft:
+            draft.write_bytes(data.getvalue())

@@ -5,12 +5,11 @@ dump (the further columns of nodes.dmp, synonyms, merged and deleted ids) is fil
 that a real dump has.
 """
 
-import sys
 from pathlib import Path
 
 import polars as pl
 
-from poincare_taxa.readers import read_ncbi
+from benchmarks.clades import ncbi
 
 BAR = "\t|\t"
 END = "\t|"
@@ -29,9 +28,9 @@ def write(path: Path, table: pl.DataFrame, line: pl.Expr) -> None:
     print(f"{path}: {len(table):,} lines, {path.stat().st_size / 1e6:.0f} MB")
 
 
-def main(folder: Path) -> None:
+def make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    tax = read_ncbi()
+    tax = ncbi()
     nodes = tax.to_frame().with_columns(pl.col("parent").fill_null(pl.col("id"))).sort("id")
     write(
         folder / "nodes.dmp",
@@ -58,7 +57,3 @@ def main(folder: Path) -> None:
         lines(pl.col("id"), pl.col("new_id")),
     )
     write(folder / "delnodes.dmp", unused[90_000:], lines(pl.col("id")))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.measure import load
 from benchmarks.speed import distances, scaling
-from benchmarks.tables import PAGES, RESULTS, markdown
+from benchmarks.tables import markdown, pages, results, write_text
+from poincare_taxa.files.atomic import replace_file
 
 Measured = list[dict[str, Any]]
 
@@ -36,25 +37,31 @@ STYLE = {
 """What is plotted: others grey and ochre, ours blue; with a compiler dashed."""
 
 
-def devices() -> list[Path]:
-    """Folders of results that hold rows of the suite."""
-    return sorted({path.parent for path in RESULTS.glob("*/*.jsonl")})
+def devices(root: Path) -> list[Path]:
+    """Folders that hold rows of the suite, below a folder that is laid out as a checkout."""
+    return sorted({path.parent for path in results(root).glob("*/*.jsonl")})
 
 
-def write(folder: Path, pages: Path = PAGES) -> Path:
-    """Write the page of one device, and its plots."""
+def write(folder: Path, root: Path) -> Path:
+    """Write the page of one device, and its plots, below such a folder."""
+    path = pages(root) / f"{_name(folder)}.md"
+    write_text(path, page(folder, pages(root)) + "\n")
+    return path
+
+
+def page(folder: Path, plots: Path | None) -> str:
+    """Markdown of one device's page; its plots are drawn into a folder, if there is one."""
     rows = {path.stem: load(path) for path in sorted(folder.glob("*.jsonl"))}
     rows = {suite: mine for suite, mine in rows.items() if mine}
-    name = f"benchmarks-{folder.name}"
-    pages.mkdir(parents=True, exist_ok=True)
     parts = [f"## {next(iter(rows.values()))[0]['device']}", _facts(rows)]
     for suite, section in SECTIONS.items():
         if suite in rows:
-            parts += section(rows[suite], pages / f"{name}-{suite}")
-    path = pages / f"{name}.md"
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    print(path)
-    return path
+            parts += section(rows[suite], f"{_name(folder)}-{suite}.svg", plots)
+    return "\n\n".join(parts)
+
+
+def _name(folder: Path) -> str:
+    return f"benchmarks-{folder.name}"
 
 
 # -------------------------------------------------------------------- what ran
@@ -87,7 +94,7 @@ def _facts(rows: dict[str, Measured]) -> str:
 # -------------------------------------------------------------------- distances
 
 
-def distance_section(rows: Measured, file: Path) -> list[str]:
+def distance_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
     pairs = min(PAIRS, max(row["items"] for row in rows))
     at = [row for row in rows if row["items"] == pairs and row["dim"] == DIM]
     many = _many(pairs)
@@ -127,10 +134,10 @@ def distance_section(rows: Measured, file: Path) -> list[str]:
     parts += ["**Where we lose**, all of it: who is faster than the kernels, and by how much."]
     parts += [markdown(losses(rows))] if losses(rows) else ["Nowhere in these rows."]
     parts += _left(rows)
-    _plot_sizes(rows, file.with_suffix(".svg"))
+    if plots is not None:
+        _plot_sizes(rows, plots / plot)
     parts.append(
-        f"![Time a pair by size, {DIM} dimensions, in the ball; lower is better]"
-        f"(tables/{file.name}.svg)"
+        f"![Time a pair by size, {DIM} dimensions, in the ball; lower is better](tables/{plot})"
     )
     return parts
 
@@ -311,7 +318,7 @@ def _plot_sizes(rows: Measured, path: Path) -> None:
 # -------------------------------------------------------------------- steps, nearest, training
 
 
-def steps_section(rows: Measured, file: Path) -> list[str]:
+def steps_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
     table = []
     for row in rows:
         line: dict[str, Any] = {
@@ -335,7 +342,7 @@ def steps_section(rows: Measured, file: Path) -> list[str]:
     ]
 
 
-def search_section(rows: Measured, file: Path) -> list[str]:
+def search_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
     table = []
     for row in sorted(rows, key=lambda row: (row["task"], row["taxa"], row["queries"])):
         timed = row["status"] == "measured"
@@ -357,7 +364,7 @@ def search_section(rows: Measured, file: Path) -> list[str]:
     ]
 
 
-def exact_section(rows: Measured, file: Path) -> list[str]:
+def exact_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
     table = []
     for row in rows:
         timed = row["status"] == "measured"
@@ -374,7 +381,7 @@ def exact_section(rows: Measured, file: Path) -> list[str]:
     ]
 
 
-def step_section(rows: Measured, file: Path) -> list[str]:
+def step_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
     parts = [
         "### A step of training",
         f"*Gradient*: gather rows of a table, distances, softmax loss, gradients of the rows that "
@@ -401,7 +408,7 @@ def step_section(rows: Measured, file: Path) -> list[str]:
     return [*parts, markdown(table), *_left(rows)]
 
 
-def training_section(rows: Measured, file: Path) -> list[str]:
+def training_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
     parts = [
         "### Training",
         f"Whole jobs in {rows[0]['dim']} dimensions, one thread each: pairs a second, and how many "
@@ -427,10 +434,11 @@ def training_section(rows: Measured, file: Path) -> list[str]:
 # -------------------------------------------------------------------- the scaling law
 
 
-def scaling_section(rows: Measured, file: Path) -> list[str]:
+def scaling_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
     fitted = scaling.planning.fit_law(rows)
     lines = scaling.errors(rows, fitted)
-    _plot_scaling(lines, file.with_suffix(".svg"))
+    if plots is not None:
+        _plot_scaling(lines, plots / plot)
     return [
         "### The scaling law",
         "Each step on synthetic taxonomies in a process of its own: seconds (on one thread the "
@@ -445,7 +453,7 @@ def scaling_section(rows: Measured, file: Path) -> list[str]:
         "Exponents of n where n is 100,000 or more, and the largest errors of the law: on the "
         "points it was fitted to, and on a size that was held out of the fit.",
         markdown(law_table(rows, lines)),
-        f"![Time and memory against the number of taxa](tables/{file.name}.svg)",
+        f"![Time and memory against the number of taxa](tables/{plot})",
         "The line of evaluation dips where fewer queries are asked.",
     ]
 
@@ -505,7 +513,7 @@ def _plot_scaling(lines: Measured, path: Path) -> None:
 
 # -------------------------------------------------------------------- small things
 
-SECTIONS: dict[str, Callable[[Measured, Path], list[str]]] = {
+SECTIONS: dict[str, Callable[[Measured, str, Path | None], list[str]]] = {
     "distance": distance_section,
     "search": search_section,
     "exact": exact_section,
@@ -567,5 +575,6 @@ def _save(figure: Any, path: Path, axes: Any) -> None:
         named.values(), named, loc="lower center", ncol=columns, frameon=False, fontsize=9
     )
     figure.tight_layout(rect=(0, 0.06 + 0.06 / axes.shape[0], 1, 1))
-    figure.savefig(path, metadata={"Date": None})
+    with replace_file(path) as draft:
+        figure.savefig(draft, metadata={"Date": None})
     plt.close(figure)

@@ -303,7 +303,7 @@ def _directions(
     """
     n = 1 + sum(len(level.child) for level in levels)
     direction = np.zeros((n, dim), torch.empty(0, dtype=dtype).numpy().dtype)
-    direction[0, 0] = 1  # The pole: all other coordinates of the root are 0.
+    direction[0] = _pole(dim)
     rng = np.random.default_rng(seed)
     unresolved = 0
     for depth, level in enumerate(levels):
@@ -314,6 +314,11 @@ def _directions(
         direction[level.child] = _move(direction[level.parent][level.family], offset, layered)
         unresolved += lost
     return direction, unresolved
+
+
+def _pole(dim: int) -> NDArray[np.float64]:
+    """Direction of the root: all its coordinates but the first are 0."""
+    return np.eye(1, dim)[0]
 
 
 class _Axes(NamedTuple):

@@ -1,6 +1,5 @@
 """The benchmark suite runs, times nothing that is wrong, and its rows say what they are."""
 
-import json
 from functools import partial
 
 import polars as pl
@@ -8,7 +7,6 @@ import pytest
 import torch
 
 import poincare_taxa as pt
-from benchmarks import cli
 from benchmarks.measure import (
     Limits,
     Machine,
@@ -19,7 +17,7 @@ from benchmarks.measure import (
     peak_memory,
     side_by_side,
 )
-from benchmarks.speed import distances, jobs, scaling, search, steps, train_step
+from benchmarks.speed import commands, distances, jobs, scaling, search, steps, train_step
 from benchmarks.speed.distances import Task, check, measure, plain
 from benchmarks.tools import report
 from poincare_taxa.layouts.refinement import refine
@@ -155,8 +153,9 @@ def test_rows__a_second_measurement_replaces_the_first_and_no_other(tmp_path):
     for task in ("a", "b"):
         first.add(task=task, status="not here: old")
     second.add(task="b", status="not here: new")
-    first.write(tmp_path)
-    kept = load(second.write(tmp_path))
+    first.publish(tmp_path)
+    kept = second.publish(tmp_path)
+    assert kept == load(CPU.folder(tmp_path) / "any.jsonl")
     assert [(row["task"], row["status"][-3:]) for row in kept] == [("a", "old"), ("b", "new")]
 
 
@@ -166,11 +165,10 @@ def test_scaling__measures_fits_and_reports(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "_answer", lambda kind, *given: scaling.ANSWERS[kind](*given))
     monkeypatch.setattr(planning, "_CALIBRATED", 500)
     scaling.measure(120, rows)
-    kept = load(rows.write(tmp_path))
+    kept = rows.publish(tmp_path)
     assert [row["step"] for row in kept] == 2 * list(planning.STEPS)
-    found = scaling.write_law(kept, CPU, tmp_path / "law.json")
+    found = scaling.fitted_law(kept, CPU)
     assert found["law"].keys() == found["calibration"].keys() == set(planning.STEPS)
-    assert json.loads((tmp_path / "law.json").read_text()) == found
     scaling.report(kept, found["law"])
 
 
@@ -289,19 +287,20 @@ def test_training_step__learns_and_is_timed():
 
 
 def test_all__has_every_suite_and_the_tests_of_a_gpu(tmp_path):
-    suites = cli.commands(CPU, True, tmp_path)
+    suites = commands.suites(CPU, True, tmp_path)
     assert suites.keys() == {"distance", "search", "exact", "step", "training", "steps"}
-    on_gpu = cli.commands(Machine(torch.device("cuda:1"), 1), False, tmp_path)
+    assert suites.keys() < {command.__name__ for command in commands.COMMANDS}
+    for arguments in suites.values():
+        assert arguments[arguments.index("--out") + 1] == str(tmp_path)
+    on_gpu = commands.suites(Machine(torch.device("cuda:1"), 1), False, None)
     assert on_gpu["tests"] == ["pytest", "-q", "-m", "gpu"]
     assert "cuda:1" in on_gpu["search"]
-    known = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
-    assert suites.keys() | {"scaling", "report", "all"} == known
+    assert not any("--out" in arguments for arguments in on_gpu.values())
 
 
 def test_report__has_every_suite_and_says_where_we_lose(tmp_path):
-    folder = tmp_path / "a-device"
     for suite in ("distance", "search", "steps", "training", "scaling"):
-        Rows(suite, CPU).write(folder)
+        Rows(suite, CPU).publish(tmp_path)
     rows = Rows("distance", CPU)
     for task in TASKS[:2]:
         for pairs in (50, 500):
@@ -311,12 +310,13 @@ def test_report__has_every_suite_and_says_where_we_lose(tmp_path):
     for row in ours:
         if row["status"] == "measured":
             row["items_per_second"] = 1e-3  # Lost to everyone.
-    rows.write(folder)
-    page = report.write(folder, tmp_path / "pages").read_text()
+    rows.publish(tmp_path)
+    (folder,) = report.devices(tmp_path)
+    page = report.write(folder, tmp_path).read_text()
     lost = page.split("Where we lose")[1]
     assert lost.count("| paired, forward | float32 | 10 |") == 2
     assert "Steps of a run" not in page  # A suite without rows has no section.
-    assert (tmp_path / "pages" / "benchmarks-a-device-distance.svg").exists()
+    assert (tmp_path / "docs" / "tables" / f"benchmarks-{folder.name}-distance.svg").exists()
     for table in page.split("\n\n"):
         if table.startswith("|"):
             assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -1,7 +1,6 @@
 """The scripts of the experiments run on a tiny tree, and their rows say what they are."""
 
 import itertools
-import types
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,8 @@ import torch
 
 import poincare_taxa as pt
 from benchmarks import tables
-from benchmarks.experiments import controls, why_it_failed
+from benchmarks.experiments import commands, controls, why_it_failed
+from benchmarks.experiments.scores import scores
 from poincare_taxa.testing import synthetic_taxonomy
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -43,19 +43,17 @@ def test_ablation__a_run_measures_everything(base):
 
 
 def test_ablation__of_some_changes_keeps_the_other_rows(tmp_path, monkeypatch):
-    for module in (tables, why_it_failed):
-        monkeypatch.setattr(module, "RESULTS", tmp_path)
-    monkeypatch.setattr(tables, "PAGES", tmp_path)
     runs, count = [("a", "x", None), ("a", "y", None)], itertools.count()
-    monkeypatch.setattr(pt, "read_ncbi", lambda: types.SimpleNamespace(subtree=lambda taxid: TAX))
+    monkeypatch.setattr(commands, "clade", lambda taxid: TAX)
     monkeypatch.setattr(why_it_failed, "all_runs", lambda tax, seed: runs)
     monkeypatch.setattr(why_it_failed, "references", lambda tax, seed: [])
     ones = {f"accuracy, {name}": 1.0 for name in why_it_failed.GAPS}
     monkeypatch.setattr(why_it_failed, "one_run", lambda tax, run: {"loss": next(count), **ones})
     for commit, only in (("first", ""), ("second", "y")):
         monkeypatch.setattr(tables, "commit", lambda commit=commit: commit)
-        why_it_failed.ablation(seeds=2, only=only)
-    found = {(r["change"], r["seed"]): (r["loss"], r["commit"]) for r in why_it_failed.saved()}
+        commands.ablation(seeds=2, only=only, out=tmp_path)
+    kept = tables.kept_rows(tmp_path, "why_it_failed")
+    found = {(r["change"], r["seed"]): (r["loss"], r["commit"]) for r in kept}
     assert found == {
         ("x", 0): (0, "first"),
         ("y", 0): (4, "second"),
@@ -84,5 +82,5 @@ def test_euclidean__the_ball_is_flat_to_a_millionth():
     points = controls.euclidean(tax, 0, 0.2)
     d = pt.ball.cdist(points, points, c=controls.CURVATURE)
     torch.testing.assert_close(d, 2 * torch.cdist(points, points), rtol=1e-5, atol=1e-5)
-    value, _ = controls.measured(points, tax, c=controls.CURVATURE)
+    value, _ = scores(points, tax, c=controls.CURVATURE)
     assert value["Spearman"] > 0.5

@@ -1,0 +1,118 @@
+"""Commands that repeat experiments with training."""
+
+from typing import Annotated
+
+import typer
+
+from benchmarks.clades import ECHINODERMATA, MOLLUSCA, clade
+from benchmarks.options import Out, Queries, Seeds, Taxid
+
+
+def ablation(
+    seeds: Seeds = 3,
+    taxid: Taxid = ECHINODERMATA,
+    only: Annotated[str, typer.Option(help="Changes that have this in their name.")] = "",
+    out: Out = None,
+) -> None:
+    """Change one thing at a time in a recipe that failed and in a repaired one.
+
+    With --only the rows of other changes stay as an earlier run left them.
+    """
+    from benchmarks.experiments import why_it_failed
+    from benchmarks.tables import kept_rows, publish
+
+    one_thread()
+    kept = kept_rows(out, "why_it_failed") if only else []
+    rows = why_it_failed.ablation(clade(taxid), seeds, only, kept)
+    publish(out, "why_it_failed", rows, why_it_failed.means(rows))
+
+
+def ablation_losses(seeds: Seeds = 3, taxid: Taxid = ECHINODERMATA, out: Out = None) -> None:
+    """The repaired recipe with other losses."""
+    from benchmarks.experiments import why_it_failed
+    from benchmarks.tables import collected, publish
+
+    one_thread()
+    rows = collected(why_it_failed.losses(clade(taxid), seeds))
+    publish(out, "losses", rows, why_it_failed.means(rows))
+
+
+def ablation_large(seeds: Seeds = 3, taxid: Taxid = MOLLUSCA, out: Out = None) -> None:
+    """Both recipes as they are, on a larger clade."""
+    from benchmarks.experiments import why_it_failed
+    from benchmarks.tables import collected, publish
+
+    one_thread()
+    rows = collected(why_it_failed.large(clade(taxid), seeds))
+    publish(out, "why_it_failed_large", rows, why_it_failed.means(rows))
+
+
+def ablation_plots(out: Out = None) -> None:
+    """Pictures of the last ablation, and its rows for the page of each block."""
+    from benchmarks.experiments import why_it_failed
+    from benchmarks.tables import kept_rows, markdown, write_page
+
+    rows = kept_rows(out, "why_it_failed")
+    for page, table in why_it_failed.block_tables(rows).items():
+        print(markdown(table))
+        if out is not None:
+            write_page(out, page, markdown(table))
+    if out is not None:
+        why_it_failed.draw(rows, out / "docs")
+
+
+def controls(seeds: Seeds = 3, taxid: Taxid = ECHINODERMATA, out: Out = None) -> None:
+    """Controls of the recommended recipe: flat space, a shuffled tree, no training."""
+    from benchmarks.experiments import controls as suite
+    from benchmarks.tables import publish
+
+    one_thread()
+    rows = suite.runs(clade(taxid), seeds)
+    publish(out, "controls", rows, suite.means(rows))
+
+
+def random_start(
+    taxids: Annotated[
+        list[int] | None, typer.Argument(help="Roots of clades.", show_default="three")
+    ] = None,
+    seeds: Seeds = 3,
+    queries: Queries = 300,
+    dim: Annotated[int, typer.Option(help="Coordinates of a direction.")] = 10,
+    root_weight: Annotated[
+        list[float] | None, typer.Option(help="Compare weights of the root instead.")
+    ] = None,
+    table: Annotated[bool, typer.Option("--table", help="Only the table, of kept rows.")] = False,
+    out: Out = None,
+) -> None:
+    """The recommended recipe from several random starts, beside floor and ceiling."""
+    from benchmarks.experiments import random_start as suite
+    from benchmarks.tables import collected, kept_rows, publish
+
+    one_thread()
+    name = "root_weight" if root_weight else "random_start"
+    if table:
+        rows = kept_rows(out, name, as_text=True)
+    elif root_weight:
+        rows = collected(
+            suite.weights(taxids or suite.CLADES[:2], root_weight, seeds, queries, dim)
+        )
+    else:
+        rows = collected(suite.starts(taxids or suite.CLADES, seeds, queries, dim))
+    publish(out, name, rows, suite.readable(rows))
+
+
+def one_thread() -> None:
+    """Compute as all figures of the documentation were computed."""
+    from benchmarks.measure import Machine
+
+    Machine.of("cpu", 1)
+
+
+COMMANDS = (
+    ablation,
+    ablation_losses,
+    ablation_large,
+    ablation_plots,
+    controls,
+    random_start,
+)

@@ -1,0 +1,100 @@
+"""Commands that measure how well embeddings keep a taxonomy."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.clades import clade as part_of_ncbi
+from benchmarks.clades import ncbi
+from benchmarks.options import Out, Queries
+
+KEPT = Path(tempfile.gettempdir(), "poincare-wordnet")
+
+
+def frontier(queries: Queries = 1000, out: Out = None) -> None:
+    """The layout in few dimensions and float32, complete NCBI taxonomy."""
+    from benchmarks.quality import layouts
+    from benchmarks.tables import collected, publish
+
+    rows = collected(layouts.frontier(ncbi(), queries))
+    publish(out, "quality/frontier", rows, layouts.readable(rows))
+
+
+def ideas(queries: Queries = 200, out: Out = None) -> None:
+    """What each idea of the layout buys: its quality without it, complete NCBI taxonomy."""
+    from benchmarks.quality import layouts
+    from benchmarks.tables import collected, publish
+
+    rows = collected(layouts.ideas(ncbi(), queries))
+    publish(out, "quality/ideas", rows, layouts.readable(rows))
+
+
+def refine(
+    queries: Queries = 1000,
+    clade: Annotated[
+        int | None, typer.Option(help="Taxid of a part.", show_default="all of NCBI")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """The same taxa before and after refinement, with the error of the difference."""
+    from benchmarks.quality import layouts
+    from benchmarks.tables import publish
+
+    rows, summary = layouts.refine(part_of_ncbi(clade), queries)
+    suffix = "" if clade is None else f"_{clade}"
+    publish(out, f"quality/refine_passes{suffix}", summary)
+    publish(out, f"quality/refine{suffix}", rows, layouts.side_by_side_table(rows))
+
+
+def trees(
+    data: Annotated[Path, typer.Argument(help="Folder with files of layouts.TREES.")],
+    queries: Queries = 1000,
+    out: Out = None,
+) -> None:
+    """The layout of every tree of a folder of taxonomies, nothing tuned."""
+    from benchmarks.quality import layouts
+    from benchmarks.tables import collected, publish
+
+    rows = collected(layouts.trees(data, queries))
+    publish(out, "quality/trees", rows, layouts.readable(rows))
+
+
+def numerics(out: Out = None) -> None:
+    """Relative error of distances in each coordinate system and dtype."""
+    from benchmarks.quality import numerics as suite
+    from benchmarks.tables import markdown, write_page
+
+    table = markdown(suite.measure())
+    print(table)
+    if out is not None:
+        write_page(out, "numerics", table)
+
+
+def wordnet(
+    data: Annotated[
+        str,
+        typer.Argument(help="Folder with mammal_closure.csv.gz and noun_closure.csv.gz; or ncbi."),
+    ],
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="Such as nouns-5 or nouns-5-training.")
+    ] = None,
+    keep: Annotated[Path, typer.Option(help="Folder for the points.")] = KEPT,
+    out: Out = None,
+) -> None:
+    """Closure MAP and mean rank by plain distance, of WordNet or of all of NCBI in 2-D.
+
+    Rows of other jobs stay as an earlier run left them.
+    """
+    from benchmarks.quality import wordnet as suite
+    from benchmarks.tables import collected, kept_rows, publish
+
+    new = (
+        [suite.ncbi()] if data == "ncbi" else collected(suite.measure(Path(data), jobs or [], keep))
+    )
+    rows = suite.completed(new, kept_rows(out, "wordnet"))
+    publish(out, "wordnet", rows, suite.readable(rows))
+
+
+COMMANDS = (frontier, ideas, refine, trees, numerics, wordnet)

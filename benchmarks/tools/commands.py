@@ -1,0 +1,95 @@
+"""Commands that count, draw and compile, or that write files of this repository."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.options import Out
+
+PACKAGE = Path(__file__).parents[2] / "poincare_taxa"
+
+
+def report(out: Out = None) -> None:
+    """Tables and plots of docs/benchmarks.md, from the rows of all devices.
+
+    With --out FOLDER from the rows there; without it the pages are printed, of the checkout's rows.
+    """
+    from benchmarks.tables import CHECKOUT
+    from benchmarks.tools import report as suite
+
+    for folder in suite.devices(out or CHECKOUT):
+        if out is None:
+            print(suite.page(folder, None))
+        else:
+            print(suite.write(folder, out))
+
+
+def aot(
+    quick: Annotated[bool, typer.Option("--quick", help="Each kernel once.")] = False,
+    out: Out = None,
+) -> None:
+    """Registers, shared memory and spills of every Triton kernel, compiled without a GPU."""
+    from benchmarks.tables import collected, markdown, write_page, write_rows
+    from benchmarks.tools import aot as suite
+
+    if quick and out is not None:
+        raise typer.BadParameter("--quick compiles a part, which is not written: leave out --out")
+    found = collected(suite.measure(quick=quick))
+    if out is not None:
+        write_rows(out, "aot", found)
+        write_page(out, "aot", markdown(suite.page(found)))
+
+
+def sample(out: Out = None) -> None:
+    """The shipped sample, the NCBI clade Mammalia."""
+    from benchmarks.tools import make_sample
+
+    make_sample.make(out)
+
+
+def taxdump(folder: Annotated[Path, typer.Argument(help="Where the files go.")]) -> None:
+    """Write the complete NCBI taxonomy as a full-size taxdump."""
+    from benchmarks.tools import make_taxdump
+
+    make_taxdump.make(folder)
+
+
+def lines(
+    package: Annotated[
+        Path, typer.Argument(help="Folder of a package.", show_default="the library")
+    ] = PACKAGE,
+) -> None:
+    """Lines of a package by room: code, docstrings, comments, blank lines."""
+    from benchmarks.tables import markdown
+    from benchmarks.tools import count_lines
+
+    print(markdown(count_lines.table(package)))
+
+
+def imports(out: Out = None) -> None:
+    """Check the imports of the library for circles, and draw those between rooms."""
+    from benchmarks.tables import markdown, pages, write_text
+    from benchmarks.tools import import_graph
+
+    files = import_graph.files()
+    rooms = import_graph.rooms(files)
+    for graph in (rooms, files):
+        if circle := import_graph.circle(graph):
+            sys.exit(f"a circle: {import_graph.described(circle)}")
+    level = import_graph.levels(rooms)
+    print(
+        markdown(
+            [
+                {"level": level[room], "room": room, "imports": ", ".join(sorted(rooms[room]))}
+                for room in sorted(rooms, key=lambda room: (-level[room], room))
+            ]
+        )
+    )
+    print(f"no circle between {len(rooms)} rooms, nor between {len(files)} files")
+    if out is not None:
+        write_text(pages(out) / "rooms.svg", import_graph.picture(rooms) + "\n")
+
+
+COMMANDS = (report, aot, sample, taxdump, lines, imports)
