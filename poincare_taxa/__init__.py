@@ -1,9 +1,9 @@
 """Taxonomies as hyperbolic vectors: distance means relatedness, radius means depth.
 
-The names of ``__init__.pyi`` are the library. Each is imported when it is first used, so that
-reading a taxonomy does not wait for torch, nor ``poincare-taxa --help`` for either. Rooms hold the
-rest: ``pt.blocks``, ``pt.training``, ``pt.closure``, ``pt.evaluation``; ``docs/architecture.md`` is
-the map.
+The public names are those of ``__init__.pyi``. Each is imported when it is first used, so that
+reading a taxonomy does not import torch, and ``poincare-taxa --help`` imports neither. Other names
+are in the rooms, such as ``pt.blocks``, ``pt.training``, ``pt.closure`` and ``pt.evaluation``;
+``docs/architecture.md`` describes them.
 """
 
 from typing import Any
@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 _public_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-# Where the names and modules of the first drafts are now; to be removed in the next release.
+# Room of each name and module that was at the front door before there were rooms. The next release
+# removes this table.
 _MOVED = {
     "blocks": "LCAPairs LCATriplets TreeIndex balanced_depths clip_gradients cone_energy "
     "entailment_cone_loss join_at_parent lift margin_ranking_loss project_all "

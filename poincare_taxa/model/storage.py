@@ -1,14 +1,14 @@
-"""The folder that an embedding is saved as, and read from.
+"""The folder of a saved embedding: writing and reading its files.
 
 ``points.safetensors``
-    ``radius`` [n] and ``direction`` [n, dim], bit for bit as they were in memory.
+    ``radius`` [n] and ``direction`` [n, dim], bit for bit as in memory.
 ``taxonomy.parquet``
-    One row per taxon, in the order of the points; more tables may stand beside it.
+    One row per taxon, in the order of the points; there may be more tables.
 ``meta.json``
-    What the vectors are and where they come from, and the SHA-256 of every other file.
+    Settings and provenance of the vectors, and the SHA-256 of every other file.
 
-Nothing here knows what the numbers mean; `poincare_taxa.model` and `poincare_taxa.model.checks` do.
-The format is described for readers without this library in ``docs/file-format.md``.
+The functions of this file do not interpret the values; `poincare_taxa.model.model` and
+`poincare_taxa.model.checks` do. ``docs/file-format.md`` describes the format for other programs.
 """
 
 import hashlib
@@ -52,25 +52,25 @@ def write_folder(
     tables: Mapping[str, pl.DataFrame],
     meta: Mapping[str, Any],
 ) -> None:
-    """Write an embedding's folder; all of it, or nothing.
+    """Write an embedding's folder in one atomic step.
 
     Parameters
     ----------
     path
-        The folder. An embedding that lies there is replaced, anything else is refused.
+        The folder. An embedding at this path is replaced.
     points
         The tensors of ``points.safetensors``.
     tables
-        Each becomes ``<key>.parquet``.
+        Tables by name; each is written to ``<name>.parquet``.
     meta
-        What ``meta.json`` says besides the format, its version and the files' hashes.
+        Entries of ``meta.json`` besides the format, its version and the files' hashes.
 
     Raises
     ------
     FileExistsError
-        If something else than an embedding lies at `path`.
+        If there is something else than an embedding at `path`.
     OSError
-        If the disk refuses; what lay at `path` before then still lies there.
+        If the files cannot be written; `path` is then unchanged.
     """
     ensure_writable(path)
     with replace_folder(path) as folder:
@@ -82,11 +82,12 @@ def write_folder(
             folder / META,
             {"format": FORMAT, "format_version": FORMAT_VERSION, **meta, "files": files},
         )
-        shutil.copymode(folder / META, folder / POINTS)  # safetensors shuts everybody else out
+        # safetensors makes files that only their owner can read.
+        shutil.copymode(folder / META, folder / POINTS)
 
 
 def update_meta(path: str | Path, **changes: Any) -> None:
-    """Set entries of a saved embedding's ``meta.json``; the other files stay as they are."""
+    """Set entries of a saved embedding's ``meta.json``; the other files are unchanged."""
     path = Path(path)
     meta = read_meta(path) | changes
     with replace_file(path / META) as draft:
@@ -116,7 +117,7 @@ def read_meta(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file} is not JSON ({error}): was it edited or cut short?") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise ValueError(f"{file} does not say {FORMAT!r}: another program's folder?")
+        raise ValueError(f"{file} has not the format {FORMAT!r}: is it another program's folder?")
     version = meta.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
@@ -128,12 +129,12 @@ def read_meta(path: str | Path) -> dict[str, Any]:
 
 
 def refuse_dag(path: str | Path, meta: Mapping[str, Any]) -> None:
-    """Refuse the folder of a `ClosureEmbedding`, which has no taxonomy.
+    """Raise an error for the folder of a `ClosureEmbedding`, which has no taxonomy.
 
     Raises
     ------
     ValueError
-        If `meta` lists its table of names.
+        If `meta` lists the table of names of a `ClosureEmbedding`.
     """
     if "nodes.parquet" in (meta.get("files") or {}):
         raise ValueError(
@@ -143,12 +144,12 @@ def refuse_dag(path: str | Path, meta: Mapping[str, Any]) -> None:
 
 
 def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
-    """Compare the files with what ``meta.json`` recorded when they were written.
+    """Compare the files with the sizes and hashes that ``meta.json`` records.
 
     Returns
     -------
     problems
-        One sentence per file that is missing or differs; empty where everything agrees.
+        One sentence for each file that is missing or differs.
     """
     recorded = meta.get("files")
     if not isinstance(recorded, dict) or POINTS not in recorded:
@@ -170,7 +171,7 @@ def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
 
 
 def read_points(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors, exactly as they were stored.
+    """Read the tensors, bit for bit.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def read_points(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_table(path: str | Path, key: str) -> pl.DataFrame:
-    """Read one table.
+    """Read the table ``<key>.parquet``.
 
     Raises
     ------
@@ -204,14 +205,16 @@ def read_table(path: str | Path, key: str) -> pl.DataFrame:
 
 
 def ensure_writable(path: str | Path) -> None:
-    """Refuse a place where saving would fail or destroy something, before the work is done.
+    """Raise an error if saving at a path would fail or destroy other files.
+
+    Commands call it before their work, so that no result is lost.
 
     Raises
     ------
     FileExistsError
-        If `path` is a file, or a folder that holds anything but an embedding.
+        If `path` is a file, or a folder with files that are no embedding.
     OSError
-        If nothing can be written beside it.
+        If the folder of `path` cannot be written to.
     """
     path = Path(path)
     if path.is_dir():
@@ -232,6 +235,7 @@ def ensure_writable(path: str | Path) -> None:
 
 
 def _is_embedding(path: Path) -> bool:
+    """Whether a folder has a readable ``meta.json`` of an embedding."""
     try:
         read_meta(path)
     except (OSError, ValueError):
@@ -240,6 +244,7 @@ def _is_embedding(path: Path) -> bool:
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"bytes": file.stat().st_size, "sha256": digest}
