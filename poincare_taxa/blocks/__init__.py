@@ -4,8 +4,8 @@
 |---|---|
 | `manifolds`, `embedding` | `PoincareBall`, `Polar` for geoopt; `PoincareEmbedding`, an nn.Module |
 | `optimizers`, `projection` | row-wise Riemannian Adam; keeping points inside after each step |
-| `pairs`, `lca`, `closure_pairs` | what to train on: pairs of a tree; of a DAG |
-| `negatives`, `tiles` | exact negatives, for each pair or shared by a batch |
+| `pairs`, `closure_pairs` | what to train on: pairs and triplets of a tree; pairs of a DAG |
+| `negatives` | exact negatives, for each pair or shared by a batch |
 | `losses`, `cones`, `margins`, `regularizers` | what to minimise |
 | `curriculum`, `schedules` | what changes during training |
 | `tree_index` | the tree as tensors |

@@ -7,8 +7,6 @@ from .curriculum import balanced_depths as balanced_depths
 from .curriculum import join_at_parent as join_at_parent
 from .curriculum import lift as lift
 from .embedding import PoincareEmbedding as PoincareEmbedding
-from .lca import LCAPairs as LCAPairs
-from .lca import LCATriplets as LCATriplets
 from .losses import DepthMarginRankingLoss as DepthMarginRankingLoss
 from .losses import SoftmaxRankingLoss as SoftmaxRankingLoss
 from .losses import StressLoss as StressLoss
@@ -27,9 +25,12 @@ from .negatives import CousinNegatives as CousinNegatives
 from .negatives import MixedNegatives as MixedNegatives
 from .negatives import NegativeSampler as NegativeSampler
 from .negatives import SameDepthNegatives as SameDepthNegatives
+from .negatives import SharedNegatives as SharedNegatives
 from .negatives import UniformNegatives as UniformNegatives
 from .optimizers import RowwiseRiemannianAdam as RowwiseRiemannianAdam
 from .pairs import AncestorPairs as AncestorPairs
+from .pairs import LCAPairs as LCAPairs
+from .pairs import LCATriplets as LCATriplets
 from .pairs import MixedPairs as MixedPairs
 from .pairs import PairSampler as PairSampler
 from .pairs import ParentChildPairs as ParentChildPairs
@@ -43,5 +44,4 @@ from .regularizers import NormRegularizer as NormRegularizer
 from .regularizers import Regularizer as Regularizer
 from .schedules import Cosine as Cosine
 from .schedules import Schedule as Schedule
-from .tiles import SharedNegatives as SharedNegatives
 from .tree_index import TreeIndex as TreeIndex

@@ -1,11 +1,11 @@
-"""Which nodes may be negatives of an anchor, and the m-th of them: exact, without rejection.
+"""Candidates for the negatives of an anchor, counted and indexed exactly, without rejection.
 
-`TreeAllowed` and `ClosureAllowed` give, for a batch of anchors, a *region*: ``mass()`` is the total
-weight of the allowed nodes (their number, where all weigh 1) and ``at(m)`` the node at which their
-cumulative weight passes m. A negative is one uniform integer below the mass, looked up.
+`TreeCandidates` and `ClosureCandidates` map a batch of anchors to a *region*: ``mass()`` is the
+total weight of the candidates (their number, where all weigh 1) and ``at(m)`` the node at which
+their cumulative weight passes m. One uniform integer below the mass thus determines a negative.
 
-In a tree the allowed nodes form at most two stretches of some order of the nodes (`tree_index` says
-which). In a DAG they are all rows but for some holes, which a binary search counts.
+In a tree the candidates are at most two stretches of orders of the nodes (see `tree_index`). In a
+DAG they are all rows except for some holes, which a binary search counts.
 """
 
 from typing import Literal, NamedTuple, Protocol, Self
@@ -17,17 +17,17 @@ from poincare_taxa.blocks._random import Order
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.tree_index import TreeIndex, moved
 
-__all__ = ["ClosureAllowed", "Region", "Relations", "Stretches", "TreeAllowed"]
+__all__ = ["ClosureCandidates", "Region", "Relations", "Stretches", "TreeCandidates"]
 
 Relations = Literal["relatives", "ancestors", "descendants", "nothing"]
-"""What is not allowed, besides the anchor itself; "nothing" allows that too."""
+"""Nodes that are no candidates, besides the anchor itself; with "nothing" the anchor is one too."""
 
 
 class Region(Protocol):
-    """The allowed nodes of each anchor of a batch."""
+    """The candidates of each anchor of a batch."""
 
     def mass(self) -> Tensor:
-        """Weight of the allowed nodes, int64 [batch]."""
+        """Weight of the candidates, int64 [batch]."""
         ...
 
     def at(self, m: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Stretches(NamedTuple):
     right_stop: Tensor
 
     def mass(self) -> Tensor:
-        """Weight of the allowed nodes, int64 [batch]."""
+        """Weight of the candidates, int64 [batch]."""
         return self._left_mass() + self.right.mass(self.right_start, self.right_stop)
 
     def at(self, m: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Stretches(NamedTuple):
         return self.left.mass(self.left_start, self.left_stop)
 
 
-class TreeAllowed:
+class TreeCandidates:
     """Nodes of a subtree without the anchor's ancestors, descendants, both or neither."""
 
     def __init__(self, tree: TreeIndex, without: Relations, units: Tensor | None = None) -> None:
@@ -74,7 +74,7 @@ class TreeAllowed:
         return moved(self, device)
 
     def region(self, x: Tensor, top: Tensor | None = None) -> Stretches:
-        """Return the allowed nodes of anchors [batch], all or those below an ancestor of each."""
+        """Return the candidates of anchors [batch]: all, or those below an ancestor of each."""
         tree, rows = self.tree, self._rows
         top = torch.zeros_like(x) if top is None else top
         if self.without == "nothing":
@@ -86,7 +86,7 @@ class TreeAllowed:
         return Stretches(self._postorder, before_top, before_x, rows, after, tree.end[top])
 
     def mask(self, x: Tensor, nodes: Tensor) -> Tensor:
-        """Whether each of some nodes [num] is allowed for each anchor [batch]: [batch, num]."""
+        """Whether each of some nodes [num] is a candidate of each anchor [batch]: [batch, num]."""
         x = x[:, None]
         mask = torch.ones(len(x), len(nodes), dtype=torch.bool, device=nodes.device)
         if self.without in ("relatives", "ancestors"):
@@ -96,7 +96,7 @@ class TreeAllowed:
         return mask
 
 
-class ClosureAllowed:
+class ClosureCandidates:
     """Nodes of a DAG without those that share a pair with the anchor, in one role or in any."""
 
     def __init__(
@@ -118,8 +118,8 @@ class ClosureAllowed:
         self._total = n if units is None else int(units.sum())
         weight = torch.ones_like(holes) if units is None else units[self._hole]
         self._removed = torch.cat((weight.new_zeros(1), weight.cumsum(0)))
-        # Allowed weight before each hole. It ascends with the holes of an anchor, so that anchor
-        # and weight make one ascending key (below 2^63: see `_draw.integer_weights`).
+        # Weight of the candidates before each hole. It ascends with the holes of an anchor, so that
+        # anchor and weight make one ascending key (below 2^63: see `_random.integer_weights`).
         before = (
             self._hole if self._order.cumulative is None else self._order.cumulative[self._hole]
         )
@@ -131,17 +131,19 @@ class ClosureAllowed:
         return moved(self, device)
 
     def region(self, x: Tensor) -> "_Perforated":
-        """Return the allowed nodes of anchors [batch]."""
+        """Return the candidates of anchors [batch]."""
         return _Perforated(self, x)
 
     def mask(self, x: Tensor, nodes: Tensor) -> Tensor:
-        """Whether each of some nodes [num], ascending, is allowed for each anchor: [batch, num]."""
+        """Whether each of some nodes [num], ascending, is a candidate of each anchor [batch]."""
+        # All holes of the batch, and the row of the batch that each belongs to.
         start, stop = self._start[x], self._start[x + 1]
         count = stop - start
         row = torch.arange(len(x), device=x.device).repeat_interleave(count)
         hole = self._hole[
             torch.arange(len(row), device=x.device) - (count.cumsum(0) - count - start)[row]
         ]
+        # A node drawn several times has one column until the end.
         once, place = torch.unique_consecutive(nodes, return_inverse=True)
         column = torch.searchsorted(once, hole).clamp(max=len(once) - 1)
         there = once[column] == hole
@@ -153,17 +155,17 @@ class ClosureAllowed:
 class _Perforated(NamedTuple):
     """All rows but the holes of each anchor [batch]."""
 
-    allowed: ClosureAllowed
+    candidates: ClosureCandidates
     anchor: Tensor
 
     def mass(self) -> Tensor:
-        """Weight of the allowed nodes, int64 [batch]."""
-        a, start = self.allowed, self.allowed._start
+        """Weight of the candidates, int64 [batch]."""
+        a, start = self.candidates, self.candidates._start
         return a._total - (a._removed[start[self.anchor + 1]] - a._removed[start[self.anchor]])
 
     def at(self, m: Tensor) -> Tensor:
         """Node for each m [batch, num] below the mass."""
-        a, anchor = self.allowed, self.anchor[:, None]
+        a, anchor = self.candidates, self.anchor[:, None]
         passed = torch.searchsorted(a._key, anchor * (a._total + 1) + m, right=True)
         skipped = a._removed[passed] - a._removed[a._start[anchor]]
         return a._order.at(torch.zeros_like(m), m + skipped)

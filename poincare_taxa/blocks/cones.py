@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poincare_taxa.blocks._reduction import Reduction, check_negatives, reduced
+from poincare_taxa.blocks.losses import Reduction, check_negatives, reduced
 from poincare_taxa.geometry import ball
 from poincare_taxa.geometry.numerics import norm as euclidean_norm
 from poincare_taxa.geometry.numerics import unit

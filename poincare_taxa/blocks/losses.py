@@ -20,23 +20,28 @@ Back*, §4 (softmax over the three LCAs of a triplet).
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from poincare_taxa.blocks._reduction import Reduction, check_negatives, reduced
 from poincare_taxa.blocks.margins import ConstantMargin, Margin
 
 __all__ = [
     "DepthMarginRankingLoss",
+    "Reduction",
     "SoftmaxRankingLoss",
     "StressLoss",
     "TripletLoss",
+    "check_negatives",
     "margin_ranking_loss",
+    "reduced",
     "softmax_ranking_loss",
     "stress_loss",
     "triplet_loss",
 ]
+
+Reduction = Literal["mean", "sum", "none"]
 
 
 def margin_ranking_loss(
@@ -316,3 +321,30 @@ class TripletLoss:
     def __call__(self, d: Tensor, r: Tensor | None = None) -> Tensor:
         """As the function."""
         return triplet_loss(d, r, temperature=self.temperature, reduction=self.reduction)
+
+
+def check_negatives(d_pos: Tensor, d_neg: Tensor, mask: Tensor | None) -> None:
+    """Raise ValueError unless each positive has a row of negatives, and of their mask."""
+    if d_pos.ndim != 1 or d_neg.ndim != 2 or len(d_pos) != len(d_neg):
+        raise ValueError(
+            "positives are [batch] and negatives [batch, num_negatives]; got "
+            f"{tuple(d_pos.shape)} and {tuple(d_neg.shape)}"
+        )
+    if mask is not None and mask.shape != d_neg.shape:
+        raise ValueError(
+            f"mask {tuple(mask.shape)} does not fit negatives {tuple(d_neg.shape)}: it needs one "
+            "entry for each of them"
+        )
+
+
+def reduced(losses: Tensor, counts: Tensor | None, reduction: Reduction) -> Tensor:
+    """Reduce the losses of pairs; the mean is over those that count, and 0 if none does."""
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    if reduction != "mean":
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
+    if counts is None:
+        return losses.mean()
+    return losses.sum() / counts.sum().clamp(min=1)

@@ -1,26 +1,32 @@
-"""Negatives for a batch of pairs: nodes that are not related to the anchor, and never by accident.
+"""Negatives for a batch of pairs: nodes that are not related to the anchor, without exception.
 
-Seam: ``(pairs [batch, 2], generator) -> nodes [batch, num_negatives]``, int64. Pairs are (ancestor,
-descendant); the *anchor* is the endpoint that stays, the *positive* the one that negatives replace.
-Which is which depends on the loss, so each sampler is told. An anchor without a valid negative gets
-−1: ``nodes >= 0`` is the mask that losses take, ``nodes.clamp(min=0)`` what to index by.
+A sampler maps ``(pairs [batch, 2], generator)`` to nodes [batch, num_negatives], int64. Pairs are
+(ancestor, descendant). The *anchor* is the endpoint that stays, the *positive* the one that
+negatives replace; which is which depends on the loss and is an argument of each sampler. The
+negatives of an anchor without a valid negative are −1: ``nodes >= 0`` is the mask that losses take,
+``nodes.clamp(min=0)`` indexes a table.
 
-What is excluded (`exclude`):
+`exclude` decides what is excluded:
 
 - "relatives": the anchor, its ancestors and its descendants;
-- "positives": the anchor and whatever could be its positive: the ancestors of an anchor that is the
-  descendant ([NK17]'s negatives), the descendants of one that is the ancestor;
-- "nothing": no filter. In a tree of 12,212 taxa 45 % of same-depth negatives drawn like this are
-  descendants of the anchor; it is here to measure what that costs.
+- "positives": the anchor and all nodes that could be its positive: the ancestors of an anchor that
+  is the descendant ([NK17]'s negatives), the descendants of one that is the ancestor;
+- "nothing": no filter. In a tree of 12,212 taxa 45 % of the same-depth negatives drawn without one
+  are descendants of the anchor; the option is there to measure the cost of that.
 
-Exactness is by construction: a negative is a uniform integer below the number (or weight) of the
-allowed nodes, looked up by its place among them. Nothing is drawn twice, no row is looped over.
+The draw is exact: a negative is a uniform integer below the number (or weight) of the candidates,
+which a search turns into a node. Nothing is drawn twice, and there is no loop over rows.
+
+`SharedNegatives` draws one *tile* of negatives for the whole batch: few rows to gather, and one
+all-pairs distance. With 512 pairs and 50 negatives each, distances need 25,600 rows of the table;
+with a tile of 50 they need 562. In return the negatives of different pairs are not independent, so
+that a tile is usually larger (4,096 for WordNet's nouns).
 
 Source: [NK17] Nickel & Kiela 2017, §3.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,11 +34,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from poincare_taxa.blocks._candidates import (
-    ClosureAllowed,
+    ClosureCandidates,
     Region,
     Relations,
     Stretches,
-    TreeAllowed,
+    TreeCandidates,
 )
 from poincare_taxa.blocks._random import Order, below, integer_weights, tensor_of
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
@@ -45,6 +51,8 @@ __all__ = [
     "MixedNegatives",
     "NegativeSampler",
     "SameDepthNegatives",
+    "SharedNegatives",
+    "Tile",
     "UniformNegatives",
 ]
 
@@ -54,7 +62,7 @@ Exclude = Literal["relatives", "positives", "nothing"]
 
 @runtime_checkable
 class NegativeSampler(Protocol):
-    """What fits the seam; a lambda does."""
+    """Any callable from pairs to negatives, such as a lambda."""
 
     def __call__(self, pairs: Tensor, generator: torch.Generator | None = None, /) -> Tensor:
         """Return nodes [batch, num_negatives] for pairs [batch, 2]; −1 where there is none."""
@@ -62,7 +70,7 @@ class NegativeSampler(Protocol):
 
 
 class _Negatives:
-    """Common to the samplers: which endpoint is the anchor, and drawing from its region."""
+    """Base of the samplers: the anchor's endpoint, and draws from the anchor's candidates."""
 
     def __init__(self, num_negatives: int, anchor: Anchor) -> None:
         if num_negatives < 1:
@@ -110,7 +118,7 @@ class UniformNegatives(_Negatives):
     anchor
         Which endpoint stays: "descendant" ([NK17]) or "ancestor" (the hinge of taxembed).
     exclude
-        "relatives", "positives" or "nothing"; see the module.
+        "relatives", "positives" or "nothing", as above.
     weights
         Weight of each node [n], at least 0: a negative is drawn in proportion to it. Counts to a
         power below 1, for example ``tax.subtree_size ** 0.75``, are the classical choice.
@@ -140,11 +148,11 @@ class UniformNegatives(_Negatives):
     ) -> None:
         super().__init__(num_negatives, anchor)
         self.exclude: Exclude = exclude
-        self.weights = node_units(source, weights)
-        self._allowed = allowed_nodes(source, anchor, exclude, self.weights)
+        self.weights = _node_units(source, weights)
+        self._candidates = _candidates_of(source, anchor, exclude, self.weights)
 
     def log_weights(self, pairs: Tensor, nodes: Tensor) -> Tensor:
-        """Make a sum over these negatives estimate the sum over all allowed nodes.
+        """Log weights with which a sum over these negatives estimates that over all candidates.
 
         Returns −log(k q) for each of the k negatives, q the probability with which it was drawn;
         add it to −d in `softmax_ranking_loss`.
@@ -166,7 +174,7 @@ class UniformNegatives(_Negatives):
         return torch.where(nodes >= 0, weights.expand(nodes.shape), 0)
 
     def _region(self, pairs: Tensor) -> Region:
-        return self._allowed.region(pairs[:, column_of(self.anchor)])
+        return self._candidates.region(pairs[:, column_of(self.anchor)])
 
 
 class SameDepthNegatives(_Negatives):
@@ -185,7 +193,7 @@ class SameDepthNegatives(_Negatives):
     anchor
         Which endpoint stays.
     exclude
-        "relatives" or "nothing" (every node of the level, the positive among them).
+        "relatives" or "nothing" (every node of the level, also the positive).
 
     Raises
     ------
@@ -220,7 +228,7 @@ class SameDepthNegatives(_Negatives):
         start, stop = self.tree.level_start[depth], self.tree.level_start[depth + 1]
         if self.exclude == "nothing":
             return Stretches(self._level, start, stop, self._level, stop, stop)
-        # The ancestor's subtree at that depth: its descendants there, or just itself.
+        # The ancestor's subtree is excluded: its descendants at that depth, or itself.
         hole_start, hole_stop = self.tree.stretch(pairs[:, 0], depth)
         return Stretches(self._level, start, hole_start, self._level, hole_stop, stop)
 
@@ -268,13 +276,96 @@ class CousinNegatives(_Negatives):
             raise ValueError(f"levels must be at least 1; got {levels}")
         self.tree = TreeIndex.of(taxonomy)
         self.levels, self.exclude = levels, exclude
-        self._allowed = TreeAllowed(self.tree, _relations(anchor, exclude))
+        self._candidates = TreeCandidates(self.tree, _relations(anchor, exclude))
         self._fork = _forks(self.tree)
 
     def _region(self, pairs: Tensor) -> Region:
         x = pairs[:, column_of(self.anchor)]
         above = self.tree.ancestor(x, (self.tree.depth[x] - self.levels).clamp(min=0))
-        return self._allowed.region(x, torch.minimum(above, self._fork[x]))
+        return self._candidates.region(x, torch.minimum(above, self._fork[x]))
+
+
+class Tile(NamedTuple):
+    """Negatives that a whole batch shares."""
+
+    nodes: Tensor
+    """Rows [num_negatives], ascending."""
+    mask: Tensor
+    """Bool [batch, num_negatives]: whether a node is a valid negative of an anchor."""
+    log_weights: Tensor
+    """[num_negatives]; with them a masked sum over the tile estimates that over all candidates."""
+
+
+class SharedNegatives:
+    """One set of negatives for the batch: one gather and one ``cdist`` instead of one per pair.
+
+    Parameters
+    ----------
+    source
+        The tree, or the pairs of a DAG.
+    num_negatives
+        How many for the batch, drawn with replacement; None for every node: the full softmax.
+    anchor, exclude, weights
+        As in `UniformNegatives`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> negatives = SharedNegatives(Taxonomy.from_parents([-1, 0, 0]), None)
+    >>> tile = negatives.tile(torch.tensor([[0, 1], [0, 2]]))
+    >>> tile.nodes, tile.mask
+    (tensor([0, 1, 2]), tensor([[False, False,  True],
+            [False,  True, False]]))
+    """
+
+    def __init__(
+        self,
+        source: Taxonomy | TreeIndex | ClosurePairs,
+        num_negatives: int | None,
+        *,
+        anchor: Anchor = "descendant",
+        exclude: Exclude = "relatives",
+        weights: ArrayLike | Tensor | None = None,
+    ) -> None:
+        if num_negatives is not None and num_negatives < 1:
+            raise ValueError(f"num_negatives must be at least 1, or None; got {num_negatives}")
+        if num_negatives is None and weights is not None:
+            raise ValueError(
+                "weights are for nodes that are drawn, and without num_negatives all nodes are "
+                "used: give a number, or leave weights out"
+            )
+        self.num_negatives = num_negatives
+        self.anchor: Anchor = anchor
+        self.exclude: Exclude = exclude
+        self.weights = _node_units(source, weights)
+        self._candidates = _candidates_of(source, anchor, exclude)
+        self._all = torch.arange(_size_of(source), device=_device_of(source))
+        self._order = Order.weighted(None, self.weights)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device."""
+        return moved(self, device)
+
+    def tile(self, pairs: Tensor, generator: torch.Generator | None = None) -> Tile:
+        """Draw the negatives of a batch of pairs; arguments as those of any sampler here."""
+        nodes, log_weights = self._all, torch.zeros((), device=pairs.device)
+        if self.num_negatives is not None:
+            zero = nodes.new_zeros(self.num_negatives)
+            total = self._order.mass(zero, zero + len(nodes))
+            nodes = self._order.at(zero, below(total, generator)).sort().values
+            weight = 1 if self.weights is None else self.weights[nodes]
+            log_weights = (total / (self.num_negatives * weight)).log()
+        mask = self._candidates.mask(pairs[:, column_of(self.anchor)], nodes)
+        return Tile(nodes, mask, log_weights.expand(len(nodes)))
+
+    def __call__(self, pairs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the tile as nodes [batch, num_negatives], −1 where not valid: fits any loop."""
+        tile = self.tile(pairs, generator)
+        return torch.where(tile.mask, tile.nodes, -1)
 
 
 class MixedNegatives:
@@ -286,7 +377,7 @@ class MixedNegatives:
     Parameters
     ----------
     samplers
-        At least one; any callable that fits the seam.
+        At least one `NegativeSampler`.
 
     Raises
     ------
@@ -312,45 +403,49 @@ class MixedNegatives:
         )
 
     def __call__(self, pairs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw from each sampler in turn; the results stand side by side."""
+        """Draw from each sampler in turn, and join the columns."""
         return torch.cat([sampler(pairs, generator) for sampler in self.samplers], dim=1)
 
 
 def column_of(anchor: Anchor) -> int:
-    """Column of the pairs in which the anchor stands."""
+    """Column of the pairs that holds the anchor."""
     if anchor not in ("ancestor", "descendant"):
         raise ValueError(f"anchor must be 'ancestor' or 'descendant'; got {anchor!r}")
     return 0 if anchor == "ancestor" else 1
 
 
-def allowed_nodes(
+def _candidates_of(
     source: Taxonomy | TreeIndex | ClosurePairs,
     anchor: Anchor,
     exclude: Exclude,
     units: Tensor | None = None,
-) -> TreeAllowed | ClosureAllowed:
-    """Choose how the nodes that are not excluded are counted and looked up."""
+) -> TreeCandidates | ClosureCandidates:
+    """Index the candidates of every anchor: the nodes that are not excluded."""
     without = _relations(anchor, exclude)
     if isinstance(source, ClosurePairs):
-        return ClosureAllowed(source, without, units)
-    return TreeAllowed(TreeIndex.of(source), without, units)
+        return ClosureCandidates(source, without, units)
+    return TreeCandidates(TreeIndex.of(source), without, units)
 
 
-def node_units(
+def _node_units(
     source: Taxonomy | TreeIndex | ClosurePairs, weights: ArrayLike | Tensor | None
 ) -> Tensor | None:
     """Weights of the nodes as integers, on the device of the source."""
     if weights is None:
         return None
     weights = tensor_of(weights)
-    n = source.num_nodes if isinstance(source, ClosurePairs) else len(source)
+    n = _size_of(source)
     if weights.shape != (n,):
         raise ValueError(f"weights need one number for each of {n} nodes; got {weights.shape}")
-    return integer_weights(weights).to(device_of(source))
+    return integer_weights(weights).to(_device_of(source))
 
 
-def device_of(source: Taxonomy | TreeIndex | ClosurePairs) -> torch.device:
-    """Where a sampler over the source will live."""
+def _size_of(source: Taxonomy | TreeIndex | ClosurePairs) -> int:
+    return source.num_nodes if isinstance(source, ClosurePairs) else len(source)
+
+
+def _device_of(source: Taxonomy | TreeIndex | ClosurePairs) -> torch.device:
+    """Device of a sampler over the source."""
     if isinstance(source, ClosurePairs):
         return source.pairs.device
     return source.device if isinstance(source, TreeIndex) else torch.device("cpu")
@@ -364,7 +459,7 @@ def _relations(anchor: Anchor, exclude: Exclude) -> Relations:
 
 
 def _forks(tree: TreeIndex) -> Tensor:
-    """Nearest ancestor of each node that has another child too; the root where there is none."""
+    """Nearest ancestor of each node with at least two children; the root if there is none."""
     parent = tree.parent.cpu().numpy().astype(np.int32)
     several = np.bincount(parent[1:], minlength=len(parent)) > 1
     fork = preorder.nearest_marked(parent, several)[np.maximum(parent, 0)]

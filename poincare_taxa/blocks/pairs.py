@@ -1,13 +1,18 @@
-"""Ancestor–descendant pairs of a tree, without storing them.
+"""Pairs and triplets of the nodes of a tree, without storing them.
 
-A pair is a row (ancestor, descendant) of an int64 tensor [..., 2]. NCBI's 2.6 million taxa have 47
-million such pairs. None is stored: the pairs whose descendant has depth d and whose gap (number of
-edges) is g are as many as there are nodes at depth d, so counts per depth say where the j-th pair
-is, and `TreeIndex.ancestor` finds it by binary search.
+*Ancestor pairs* are rows (ancestor, descendant) of an int64 tensor [..., 2]. NCBI's 2.6 million
+taxa have 47 million of them. None is stored: the number of pairs whose descendant has depth d and
+whose gap (number of edges) is g is the number of nodes at depth d. So counts per depth determine
+the place of the j-th pair, and `TreeIndex.ancestor` finds its ancestor by binary search. These
+classes are a torch ``Dataset`` (``len``, indexing by a number or by many) and draw batches on their
+device with ``sample``. Order of a dataset: by stratum, then depth of the descendant, then row of
+the descendant, then gap.
 
-Each class is a torch ``Dataset`` (``len``, indexing by a number or by many) and draws batches on
-its device with ``sample``. Order of a dataset: by stratum, then depth of the descendant, then row
-of the descendant, then gap.
+`LCAPairs` and `LCATriplets` are drawn evenly over the depth of the lowest common ancestor (LCA).
+The LCA of two taxa drawn uniformly from a large tree is nearly always close to its root, so that a
+loss over uniform pairs hardly ever gets two species of a genus. Here a node u is drawn uniformly,
+then a depth j above it, then a node v whose LCA with u has exactly that depth: with a the ancestor
+of u at depth j, and b the one at j + 1, v is uniform in the subtree of a without that of b.
 """
 
 import copy
@@ -22,9 +27,18 @@ from torch.utils.data import Dataset
 
 from poincare_taxa.blocks._random import below, index_tensor
 from poincare_taxa.blocks.tree_index import TreeIndex, moved
+from poincare_taxa.taxonomy.preorder import outside_branch
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["AncestorPairs", "MixedPairs", "PairSampler", "ParentChildPairs", "StratifiedPairs"]
+__all__ = [
+    "AncestorPairs",
+    "LCAPairs",
+    "LCATriplets",
+    "MixedPairs",
+    "PairSampler",
+    "ParentChildPairs",
+    "StratifiedPairs",
+]
 
 _NAMED = {"parent": (1, 1), "grandparent": (2, 2), "deeper": (3, None)}
 Interval = tuple[int, int | None]
@@ -361,6 +375,110 @@ class MixedPairs(Dataset[Tensor]):
         drawn = torch.stack([s.sample(batch_size, generator=generator) for s in self.sources])
         which = torch.multinomial(self._share, batch_size, True, generator=generator)
         return drawn[which, torch.arange(batch_size, device=drawn.device)]
+
+
+class LCAPairs:
+    """Draws pairs of nodes stratified by the depth of their LCA; for `StressLoss`.
+
+    Every unordered pair of nodes can occur. The first node is never the root; the second may be an
+    ancestor of the first.
+
+    Parameters
+    ----------
+    taxonomy
+        The tree.
+
+    Raises
+    ------
+    ValueError
+        If the tree is a single node.
+
+    Examples
+    --------
+    >>> pairs = LCAPairs(Taxonomy.from_parents([-1, 0, 1, 1])).sample(3)
+    >>> pairs.shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, taxonomy: Taxonomy | TreeIndex) -> None:
+        self.tree = TreeIndex.of(taxonomy)
+        _require_depth(self.tree, 1, "a pair needs two nodes")
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device."""
+        return moved(self, device)
+
+    def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return pairs of rows [batch_size, 2], drawn with replacement."""
+        u = _draw_at_or_below(self.tree, 1, batch_size, generator)
+        v = _draw_by_lca(self.tree, u, below(self.tree.depth[u], generator), generator)
+        return torch.stack((u, v), dim=-1)
+
+
+class LCATriplets:
+    """Draws (anchor, near, far): the LCA of anchor and near is deeper than that of anchor and far.
+
+    The two depths are a uniform choice of two among those above the anchor. For `TripletLoss`.
+
+    Parameters
+    ----------
+    taxonomy
+        The tree.
+
+    Raises
+    ------
+    ValueError
+        If the tree is less than two levels deep: then all LCAs are the root.
+
+    Examples
+    --------
+    >>> triplets = LCATriplets(Taxonomy.from_parents([-1, 0, 1, 1])).sample(3)
+    >>> triplets.shape
+    torch.Size([3, 3])
+    """
+
+    def __init__(self, taxonomy: Taxonomy | TreeIndex) -> None:
+        self.tree = TreeIndex.of(taxonomy)
+        _require_depth(self.tree, 2, "LCAs of different depths need two levels")
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device."""
+        return moved(self, device)
+
+    def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return triplets of rows [batch_size, 3], drawn with replacement."""
+        u = _draw_at_or_below(self.tree, 2, batch_size, generator)
+        depth = self.tree.depth[u]
+        one, other = below(depth, generator), below(depth - 1, generator)
+        other = other + (other >= one)  # a uniform choice among the depths that are left
+        near = _draw_by_lca(self.tree, u, torch.maximum(one, other), generator)
+        far = _draw_by_lca(self.tree, u, torch.minimum(one, other), generator)
+        return torch.stack((u, near, far), dim=-1)
+
+
+def _require_depth(tree: TreeIndex, least: int, why: str) -> None:
+    if tree.max_depth < least:
+        raise ValueError(f"the taxonomy is {tree.max_depth} levels deep; {why}")
+
+
+def _draw_at_or_below(
+    tree: TreeIndex, depth: int, count: int, generator: torch.Generator | None
+) -> Tensor:
+    """Draw nodes at this depth or deeper, uniformly."""
+    if count < 1:
+        raise ValueError(f"batch_size must be at least 1; got {count}")
+    start = tree.level_start[depth]
+    return tree.level_order[start + below((len(tree) - start).expand(count), generator)]
+
+
+def _draw_by_lca(
+    tree: TreeIndex, u: Tensor, depth: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Draw a node for each u whose LCA with u has the given depth, less than that of u."""
+    top, branch = tree.ancestor(u, depth), tree.ancestor(u, depth + 1)
+    stop = tree.end[branch]
+    step = below(tree.end[top] - top - (stop - branch), generator)
+    return outside_branch(top, branch, stop, step)
 
 
 class _EmptyError(ValueError):

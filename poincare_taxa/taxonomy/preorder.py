@@ -5,7 +5,7 @@ time for a star, a path of 10^5 levels or 2.6 million taxa is linear or n log(de
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +152,23 @@ def lca(
         v[active] = np.where(u_moves, v[active], parent[head_v])
         active = active[head[u[active]] != head[v[active]]]
     return np.minimum(u, v)
+
+
+def outside_branch(top: Any, branch: Any, stop: Any, step: Any) -> Any:
+    """Row number `step` of the subtree of `top` without the rows ``branch <= row < stop``.
+
+    Counted from 0. All arguments are integer arrays of numpy, or all are integer tensors. With
+    `branch` a child of `top` and `stop` its end, these are the rows whose lowest common ancestor
+    with any row of the branch is `top`; there are ``end[top] - top - (stop - branch)`` of them.
+
+    Examples
+    --------
+    >>> rows = outside_branch(top=1, branch=3, stop=6, step=np.arange(4))
+    >>> rows.tolist()
+    [1, 2, 6, 7]
+    """
+    row = top + step
+    return row + (row >= branch) * (stop - branch)
 
 
 def find_cycle(parent: NDArray[np.integer], start: int) -> list[int]:

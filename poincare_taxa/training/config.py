@@ -75,13 +75,13 @@ from poincare_taxa.blocks.negatives import (
     CousinNegatives,
     MixedNegatives,
     SameDepthNegatives,
+    SharedNegatives,
     UniformNegatives,
 )
 from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
 from poincare_taxa.blocks.pairs import AncestorPairs, MixedPairs, ParentChildPairs, StratifiedPairs
 from poincare_taxa.blocks.regularizers import LinearRadius, NormRegularizer
 from poincare_taxa.blocks.schedules import Cosine
-from poincare_taxa.blocks.tiles import SharedNegatives
 from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.early_stopping import EarlyStopping

@@ -13,7 +13,6 @@ import torch
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.cones import EntailmentConeLoss
 from poincare_taxa.blocks.embedding import PoincareEmbedding
-from poincare_taxa.blocks.lca import LCAPairs, LCATriplets
 from poincare_taxa.blocks.losses import (
     DepthMarginRankingLoss,
     SoftmaxRankingLoss,
@@ -21,11 +20,10 @@ from poincare_taxa.blocks.losses import (
     TripletLoss,
 )
 from poincare_taxa.blocks.margins import TreeMargin
-from poincare_taxa.blocks.negatives import UniformNegatives
+from poincare_taxa.blocks.negatives import SharedNegatives, UniformNegatives
 from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
-from poincare_taxa.blocks.pairs import AncestorPairs
+from poincare_taxa.blocks.pairs import AncestorPairs, LCAPairs, LCATriplets
 from poincare_taxa.blocks.schedules import Cosine, Schedule, value_at
-from poincare_taxa.blocks.tiles import SharedNegatives
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.closure.softmax import AngularAdam, ClosureSoftmax
 from poincare_taxa.taxonomy.taxonomy import Taxonomy

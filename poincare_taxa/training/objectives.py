@@ -30,10 +30,9 @@ from poincare_taxa.blocks.curriculum import Curriculum, join_at_parent, lift
 from poincare_taxa.blocks.losses import DepthMarginRankingLoss, SoftmaxRankingLoss
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.blocks.margins import ConstantMargin, DepthMargin
-from poincare_taxa.blocks.negatives import NegativeSampler, column_of
+from poincare_taxa.blocks.negatives import NegativeSampler, SharedNegatives, Tile, column_of
 from poincare_taxa.blocks.pairs import PairSampler
 from poincare_taxa.blocks.regularizers import Regularizer
-from poincare_taxa.blocks.tiles import SharedNegatives, Tile
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.geometry import convert
 from poincare_taxa.kernels import ranking_loss

@@ -21,10 +21,10 @@ from poincare_taxa.blocks.negatives import (
     MixedNegatives,
     NegativeSampler,
     SameDepthNegatives,
+    SharedNegatives,
     UniformNegatives,
 )
 from poincare_taxa.blocks.pairs import AncestorPairs
-from poincare_taxa.blocks.tiles import SharedNegatives
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
@@ -260,7 +260,7 @@ def test_mixed__puts_any_callables_side_by_side():
         (lambda: CousinNegatives(TREE, 1, levels=0), "levels must be at least 1; got 0"),
         (lambda: SharedNegatives(TREE, 0), "at least 1, or None; got 0"),
         (lambda: SharedNegatives(TREE, 5, anchor="both"), "anchor must be"),
-        (lambda: SharedNegatives(TREE, None, weights=[1] * 11), "weights choose"),
+        (lambda: SharedNegatives(TREE, None, weights=[1] * 11), "weights are for nodes that are drawn"),
     ],
 )
 def test_negatives__refuse_with_advice(make, message):
@@ -276,7 +276,7 @@ def test_negatives__move_and_share_a_tree():
         assert moved.weights.device.type == "meta"
         shared = SharedNegatives(source, 2).to("meta")
         assert shared._all.device.type == "meta"
-    assert SharedNegatives(DAG, 2).to("meta")._allowed._key.device.type == "meta"
+    assert SharedNegatives(DAG, 2).to("meta")._candidates._key.device.type == "meta"
 
 
 def test_uniform__draws_among_all_of_a_large_tree():

@@ -11,9 +11,10 @@ from support.trees import taxonomies
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
-from poincare_taxa.blocks.lca import LCAPairs, LCATriplets
 from poincare_taxa.blocks.pairs import (
     AncestorPairs,
+    LCAPairs,
+    LCATriplets,
     MixedPairs,
     PairSampler,
     ParentChildPairs,
