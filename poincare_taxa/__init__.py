@@ -20,8 +20,8 @@ _MOVED = {
     "blocks": "LCAPairs LCATriplets TreeIndex balanced_depths clip_gradients cone_energy "
     "entailment_cone_loss join_at_parent lift margin_ranking_loss project_all "
     "softmax_ranking_loss stress_loss triplet_loss "
-    "cones curriculum embedding lca losses manifolds margins negatives optimizers pairs "
-    "projection regularizers schedules tiles tree_index",
+    "cones curriculum embedding losses manifolds margins negatives optimizers pairs "
+    "projection regularizers schedules tree_index",
     "closure": "AngularAdam ClosureRanking ClosureSoftmax nested_start rank_ancestors",
     "evaluation": "Report metrics ranks report",
     "layouts": "Layout codes refinement",

@@ -260,7 +260,7 @@ def test_mixed__puts_any_callables_side_by_side():
         (lambda: CousinNegatives(TREE, 1, levels=0), "levels must be at least 1; got 0"),
         (lambda: SharedNegatives(TREE, 0), "at least 1, or None; got 0"),
         (lambda: SharedNegatives(TREE, 5, anchor="both"), "anchor must be"),
-        (lambda: SharedNegatives(TREE, None, weights=[1] * 11), "weights are for nodes that are drawn"),
+        (lambda: SharedNegatives(TREE, None, weights=[1] * 11), "weights are for nodes that are"),
     ],
 )
 def test_negatives__refuse_with_advice(make, message):
