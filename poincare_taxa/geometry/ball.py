@@ -308,7 +308,14 @@ def expmap(x: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
 
     .. math:: x \oplus \tanh(\sqrt c|v|/(1 - c|x|^2))\,v/(\sqrt c|v|)
 
-    [GBH18, lemma 2]. ``x``, ``v`` and the result are [..., dim]; the result is projected.
+    [GBH18, lemma 2]. The result [..., dim] is projected.
+
+    Parameters
+    ----------
+    x, v
+        Points [..., dim], and tangent vectors at them in ball coordinates [..., dim].
+    c
+        Curvature parameter.
 
     Raises
     ------
@@ -327,6 +334,13 @@ def expmap(x: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
 
 def logmap(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     """Inverse of `expmap`: the tangent vector at ``x`` whose geodesic ends at ``y``, [..., dim].
+
+    Parameters
+    ----------
+    x, y
+        Start and end [..., dim].
+    c
+        Curvature parameter.
 
     Raises
     ------

@@ -163,6 +163,15 @@ def translate(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     with the time coordinate recomputed, so that the result [..., 1 + dim] lies on the hyperboloid.
     In the ball this isometry is `ball.mobius_add`.
 
+    Parameters
+    ----------
+    x
+        Image of the origin [..., 1 + dim].
+    y
+        Points to move [..., 1 + dim].
+    c
+        Curvature parameter.
+
     Examples
     --------
     >>> o, y = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 8**0.5])

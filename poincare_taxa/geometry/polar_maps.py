@@ -140,7 +140,16 @@ def logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tens
               du = \frac{d \sinh r_2}{\sinh r_1 \sinh d}
                    \Bigl(u_2 - u_1 + \tfrac{|u_1 - u_2|^2}{2} u_1\Bigr)
 
-    The result is dr [...] and du [..., dim]. At the origin, where the chart is singular, du is 0.
+    Parameters
+    ----------
+    r1, u1, r2, u2
+        Start and end: radii [...] and directions [..., dim].
+
+    Returns
+    -------
+    dr, du
+        Tangent vector at the start, [...] and [..., dim]. At the origin, where the chart is
+        singular, du is 0.
 
     Raises
     ------
