@@ -17,7 +17,9 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "jupyter_execute", "tables", "conf.py"]
-nitpicky = False
+# A reference to this library that leads nowhere is an error; those to other libraries are not checked.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!poincare_taxa\.).*")]
 
 # docs/examples is a link to the scripts in examples/; the build executes them and fails if they do.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
