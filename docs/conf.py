@@ -17,7 +17,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "jupyter_execute", "tables", "conf.py"]
-# A reference to this library that leads nowhere is an error; those to other libraries are not checked.
+# A reference to this library that leads nowhere is an error; others are not looked up.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!poincare_taxa\.).*")]
 
