@@ -6,20 +6,24 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.optimize import nnls
 
 from benchmarks.measure import Machine, Rows, Times, resident_peak, timing
 from benchmarks.tables import commit
+from poincare_taxa.evaluation.measure import evaluate
 from poincare_taxa.model import planning
+from poincare_taxa.model.planning import EXACTLY, Law, Work
 from poincare_taxa.testing import synthetic_taxonomy, write_taxdump
 
-STEPS = (*planning.STEPS, planning.EXACTLY)
+STEPS = (*planning.STEPS, EXACTLY)
 LAW = Path("poincare_taxa", "data", "law.json")
 """Of the fitted law, in a checkout."""
 
@@ -44,7 +48,7 @@ def measure(n: int, rows: Rows, *, repeats: int = 1) -> None:
         runs = [_in_a_process(folder, asked(n), rows.machine) for _ in range(repeats)]
     for step in runs[0]:
         times = Times([run[step]["seconds"] for run in runs])
-        work = planning.Work(*runs[0][step]["work"])
+        work = Work(*runs[0][step]["work"])
         rows.add(
             task=step,
             step=step,
@@ -86,16 +90,48 @@ def fitted_law(rows: list[dict[str, Any]], machine: Machine, *, repeats: int = 1
         "machine": machine.name,
         "commit": commit(),
         "calibration": calibration(machine, repeats=repeats),
-        "law": planning.fit_law(rows),
+        "law": fit_law(rows),
     }
 
 
-def errors(rows: list[dict[str, Any]], fitted: planning.Law) -> list[dict[str, Any]]:
+def fit_law(measured: Sequence[dict[str, Any]]) -> Law:
+    """Fit a law: the non-negative coefficients with the least squared relative errors.
+
+    Of the steps that were measured.
+
+    Parameters
+    ----------
+    measured
+        Each with ``step``, ``taxa``, ``queries``, ``passes``, ``seconds`` and ``memory``.
+    """
+    found: Law = {}
+    for name in STEPS:
+        rows = [row for row in measured if row["step"] == name]
+        if not rows:
+            continue
+        found[name] = {}
+        works = [Work(row["taxa"], row["queries"], row["passes"]) for row in rows]
+        for what in ("seconds", "memory"):
+            size = np.array([row[what] for row in rows], np.float64)
+            terms = np.array([planning.terms(name, what, work) for work in works])
+            scale = np.maximum(terms.max(axis=0), 1)
+            solution, _ = nnls(terms / scale / size[:, None], np.ones(len(rows)))
+            found[name][what] = (solution / scale).tolist()
+    return found
+
+
+def slope(taxa: Sequence[int], cost: Sequence[float]) -> float:
+    """Exponent of the power law that fits a cost best: the slope of its log–log plot."""
+    x, y = np.log(taxa), np.log(cost)
+    return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else math.nan
+
+
+def errors(rows: list[dict[str, Any]], fitted: Law) -> list[dict[str, Any]]:
     """Law and measurement of each row, and the law of a fit without its size."""
     table = []
     for row in rows:
-        name, work = row["step"], planning.Work(row["taxa"], row["queries"], row["passes"])
-        without = planning.fit_law([other for other in rows if other["taxa"] != work.taxa])
+        name, work = row["step"], Work(row["taxa"], row["queries"], row["passes"])
+        without = fit_law([other for other in rows if other["taxa"] != work.taxa])
         line: dict[str, Any] = {"step": name, **work._asdict()}
         for what in ("seconds", "memory"):
             line[what] = row[what]
@@ -120,8 +156,7 @@ def slopes(rows: list[dict[str, Any]], *, least: int = 10**5) -> dict[str, dict[
         alike = [row for row in mine if _asked(row) == _asked(last)]
         taxa = [row["taxa"] for row in alike]
         found[step] = {
-            what: planning.slope(taxa, [row[what] for row in alike])
-            for what in ("seconds", "memory")
+            what: slope(taxa, [row[what] for row in alike]) for what in ("seconds", "memory")
         }
     return found
 
@@ -130,7 +165,7 @@ def _asked(row: dict[str, Any]) -> tuple[int, int]:
     return row["queries"], row["passes"]
 
 
-def report(rows: list[dict[str, Any]], fitted: planning.Law) -> None:
+def report(rows: list[dict[str, Any]], fitted: Law) -> None:
     """Print the slopes of the upper half of the sizes, and the errors of the law."""
     sizes = sorted({row["taxa"] for row in rows})
     for step, found in slopes(rows, least=sizes[len(sizes) // 2]).items():
@@ -146,16 +181,20 @@ def report(rows: list[dict[str, Any]], fitted: planning.Law) -> None:
 # -------------------------------------------------------------------- one size, one process
 
 
-class _Memory:
-    """The most that this process held during each step."""
+class _Cost:
+    """Seconds of each step by a clock, and the most memory that this process held during it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.seconds: dict[str, float] = {}
         self.peak: dict[str, int] = {}
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
         with resident_peak() as held:
+            start = self.clock()
             yield
+            self.seconds[step] = self.clock() - start
         self.peak[step] = held.bytes
 
 
@@ -166,13 +205,23 @@ def _clock(threads: str) -> Callable[[], float]:
 
 
 def _steps(folder: str, asked: str, threads: str) -> dict[str, Any]:
-    memory, clock = _Memory(), _clock(threads)
-    taken = planning.measure_steps(
-        folder, passes=PASSES, clock=clock, around=memory, **json.loads(asked)
+    cost, given = _Cost(_clock(threads)), json.loads(asked)
+    exactly, queries, compared = given["exactly"], given["queries"], given["compared"]
+    model, proposed = planning.take_steps(
+        folder, cost, queries=queries, passes=PASSES, compared=compared
     )
+    n = len(model)
+    cost.seconds["nearest"] /= planning.SEARCHES
+    work = dict.fromkeys(planning.STEPS, Work(n))
+    work["refine"] = Work(n, min(n, compared), proposed)
+    work["evaluate"] = Work(n, planning.queries_asked(n, queries))
+    if exactly:
+        with cost(EXACTLY):
+            evaluate(model, exact=True, progress=False)
+        work[EXACTLY] = Work(n, n)
     return {
-        step: {"work": one.work, "seconds": one.seconds, "memory": memory.peak[step]}
-        for step, one in taken.items()
+        step: {"work": work[step], "seconds": cost.seconds[step], "memory": cost.peak[step]}
+        for step in work
     }
 
 

@@ -435,7 +435,7 @@ def training_section(rows: Measured, plot: str, plots: Path | None) -> list[str]
 
 
 def scaling_section(rows: Measured, plot: str, plots: Path | None) -> list[str]:
-    fitted = scaling.planning.fit_law(rows)
+    fitted = scaling.fit_law(rows)
     lines = scaling.errors(rows, fitted)
     if plots is not None:
         _plot_scaling(lines, plots / plot)
