@@ -105,13 +105,15 @@ class PoincareBall(geoopt.PoincareBall):
         return self.projx(x + u, dim=dim)
 
     def expmap(self, x: Tensor, u: Tensor, *, project: bool = True, dim: int = -1) -> Tensor:
-        """Walk along the geodesic; see `geometry.ball.expmap`, which always projects."""
+        """Walk along the geodesic; see `geometry.ball.expmap`. ``project=False`` is refused."""
+        _refuse_unprojected(project)
         return ball.expmap(x.movedim(dim, -1), u.movedim(dim, -1), c=self._curvature).movedim(
             -1, dim
         )
 
     def expmap0(self, u: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Walk from the origin; see `geometry.ball.expmap0`, which always projects."""
+        """Walk from the origin; see `geometry.ball.expmap0`. ``project=False`` is refused."""
+        _refuse_unprojected(project)
         return ball.expmap0(u.movedim(dim, -1), c=self._curvature).movedim(-1, dim)
 
     def logmap(self, x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
@@ -193,6 +195,15 @@ class PoincareBall(geoopt.PoincareBall):
         limit = ball.max_norm(x.dtype, c=self._curvature)
         largest = torch.linalg.vector_norm(x, dim=dim).max().item()
         return False, f"norm {largest:.9g} exceeds {limit:.9g}, the largest kept in {x.dtype}"
+
+
+def _refuse_unprojected(project: bool) -> None:
+    """Refuse an argument that geoopt's own methods pass on, and pass as True."""
+    if not project:
+        raise ValueError(
+            "project=False: exponential maps always end inside the rim of the dtype here, since a "
+            "point beyond it has no distances; leave project out"
+        )
 
 
 def _projected_here(name: str) -> Callable[..., Tensor]:

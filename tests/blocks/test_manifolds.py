@@ -366,6 +366,20 @@ def test_ball__every_method_projects_at_our_rim(dtype):
         assert ball.dist0(result) > (6.3 if dtype == torch.float32 else 12.3)
 
 
+def test_ball__exponential_maps_are_those_that_geoopt_calls_and_never_unprojected():
+    manifold = PoincareBall()
+    x, y = points(manifold, 7, torch.float64), points(manifold, 7, torch.float64, seed=1)
+    u, v = manifold.logmap(x, y), manifold.logmap(x, y).flip(0)
+    moved, carried = manifold.expmap_transp(x, u, v)  # geoopt's, which passes project
+    assert torch.equal(moved, manifold.expmap(x, u))
+    assert torch.equal(carried, manifold.transp(x, moved, v))
+    assert torch.equal(manifold.transp_follow_expmap(x, u, v), carried)
+    with pytest.raises(ValueError, match=r"project=False: .* leave project out"):
+        manifold.expmap(x, u, project=False)
+    with pytest.raises(ValueError, match="project=False"):
+        manifold.expmap0(u, project=False)
+
+
 def test_ball__takes_another_dimension_than_the_last():
     manifold = PoincareBall()
     x, y = points(manifold, 7, torch.float64), points(manifold, 7, torch.float64, seed=1)
