@@ -143,7 +143,11 @@ def test_checkpoint__resumes_and_ends_as_the_run_that_was_not_interrupted(name, 
     tax = make.tree_of("hominoidea")
     measured = []
     run = make.trained(
-        name, tax, checkpoint=checkpoints, resume=True, measure=lambda e: measured.append(e) or {}
+        name,
+        tax,
+        checkpoint=checkpoints,
+        resume=True,
+        callback=lambda *given: measured.append(given),
     )
     interrupted, last = make.EPOCHS[name]
     assert len(measured) == last - interrupted  # it did not start anew

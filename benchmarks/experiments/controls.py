@@ -49,7 +49,6 @@ def euclidean(tax: pt.Taxonomy, seed: int, lr: float) -> torch.Tensor:
         objective=LevelStress(tax, tau=tau(tax)),
         optimizer=lambda params: pt.RowwiseRiemannianAdam(params, lr=lr, betas=(0.9, 0.95)),
         lr_schedule=Cosine(period=1, last=0.05),
-        measure_every=tax.max_depth,
         progress=False,
     )
     return run.embedding.weight.detach()

@@ -244,7 +244,6 @@ def train(tax: pt.Taxonomy, recipe: Recipe, seed: int) -> pt.training.Run:
         batch_size=recipe.batch_size,
         epochs=EPOCHS,
         steps_per_epoch=max(1, math.ceil(total / recipe.batch_size / EPOCHS)),
-        measure_every=EPOCHS,
         progress=False,
     )
 

@@ -78,7 +78,7 @@ def trained(pairs, dim, seed, *, random):
         embedding = pt.PoincareEmbedding(pairs.num_nodes, dim, generator=generator)
         objective = pt.closure.ClosureSoftmax(pairs, epochs=100, batch_size=141)
         options = {"objective": objective, "lr": 0.15}
-    run = pt.fit(pairs, embedding, seed=seed, measure_every=1000, progress=False, **options)
+    run = pt.fit(pairs, embedding, seed=seed, progress=False, **options)
     return run.model.radius, run.model.direction
 
 

@@ -7,5 +7,6 @@ from .objectives import Objective as Objective
 from .objectives import Ranking as Ranking
 from .objectives import Stress as Stress
 from .objectives import Triplets as Triplets
+from .progress import TensorBoard as TensorBoard
 from .run import Run as Run
 from .run import fit as fit

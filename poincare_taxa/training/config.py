@@ -17,9 +17,10 @@
     class = "DepthMarginRankingLoss"
     margin = {class = "TreeMargin", tau = 1.0}
 
-Without a block the recommended recipe runs. A block is a table with its ``class`` and the arguments
-of its constructor; those that take a taxonomy are given the one of the file. Parts of a mixture are
-a list of such tables. TOML has neither None nor tuples, so that
+Without a block the recommended recipe runs. A block is a table with its ``class``, a public name of
+`poincare_taxa.blocks` or `poincare_taxa.training`, and the arguments of its constructor; those that
+take a taxonomy are given the one of the file. An optimizer may also be one of `torch.optim`. Parts
+of a mixture are a list of such tables. TOML has neither None nor tuples, so that
 
 - a schedule is a list ``[[0, 1.0], [20, 0.1]]``, in which ``[20]`` alone means no limit from then
   on (or, for ``lr_schedule``, a table: ``{class = "Cosine", period = 50}``);
@@ -52,91 +53,51 @@ a list of such tables. TOML has neither None nor tuples, so that
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 
+from poincare_taxa import blocks, training
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
-from poincare_taxa.blocks.cones import EntailmentConeLoss
-from poincare_taxa.blocks.curriculum import Curriculum
 from poincare_taxa.blocks.embedding import PoincareEmbedding
-from poincare_taxa.blocks.losses import (
-    DepthMarginRankingLoss,
-    SoftmaxRankingLoss,
-    StressLoss,
-    TripletLoss,
-)
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
-from poincare_taxa.blocks.margins import ConstantMargin, DepthMargin, TreeMargin
-from poincare_taxa.blocks.negatives import (
-    CousinNegatives,
-    MixedNegatives,
-    SameDepthNegatives,
-    SharedNegatives,
-    UniformNegatives,
-)
-from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
-from poincare_taxa.blocks.pairs import AncestorPairs, MixedPairs, ParentChildPairs, StratifiedPairs
-from poincare_taxa.blocks.regularizers import LinearRadius, NormRegularizer
-from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
-from poincare_taxa.training.early_stopping import EarlyStopping
 from poincare_taxa.training.run import Run, fit
 
-__all__ = ["Config", "read_config"]
+__all__ = ["Config", "instantiate", "read_config"]
 
-_OWN = ("source", "pairs_csv", "subtree", "out", "embedding")
-_TEXTS = {"source": str, "pairs_csv": str, "out": str}
-_PLAIN: dict[str, type] = {
-    "dim": int,
-    "seed": int,
-    "lr": float,
-    "burn_in": int,
-    "max_grad_norm": float,
-    "project": bool,
-    "epochs": int,
-    "steps_per_epoch": int,
-    "batch_size": int,
-    "measure_every": int,
-    "checkpoint": str,
-    "keep_last": int,
-    "log_dir": str,
-    "device": str,
-}
+_OWN = {"source": str, "pairs_csv": str, "out": str}
+"""Keys that are no arguments of `fit`, besides ``subtree`` and ``embedding``."""
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-_BLOCKS: dict[str, dict[str, Any]] = {
-    "pairs": {"AncestorPairs": AncestorPairs, "ParentChildPairs": ParentChildPairs,
-              "StratifiedPairs": StratifiedPairs, "MixedPairs": MixedPairs},
-    "negatives": {"UniformNegatives": UniformNegatives, "SameDepthNegatives": SameDepthNegatives,
-                  "CousinNegatives": CousinNegatives, "SharedNegatives": SharedNegatives,
-                  "MixedNegatives": MixedNegatives},
-    "loss": {"DepthMarginRankingLoss": DepthMarginRankingLoss, "TripletLoss": TripletLoss,
-             "SoftmaxRankingLoss": SoftmaxRankingLoss, "StressLoss": StressLoss,
-             "EntailmentConeLoss": EntailmentConeLoss},
-    "regularizer": {"NormRegularizer": NormRegularizer},
-    "curriculum": {"Curriculum": Curriculum, "Curriculum.top_down": Curriculum.top_down,
-                   "Curriculum.progressive": Curriculum.progressive},
-    "early_stopping": {"EarlyStopping": EarlyStopping},
-    "optimizer": {"RowwiseRiemannianAdam": RowwiseRiemannianAdam, "Adam": torch.optim.Adam,
-                  "SGD": torch.optim.SGD},
-    "lr_schedule": {"Cosine": Cosine},
-}  # fmt: skip
-_PARTS: dict[str, dict[str, Any]] = {
-    "margin": {"ConstantMargin": ConstantMargin, "DepthMargin": DepthMargin,
-               "TreeMargin": TreeMargin},
-    "target": {"LinearRadius": LinearRadius},
-    "sources": _BLOCKS["pairs"],
-    "samplers": _BLOCKS["negatives"],
-}  # fmt: skip
+_ENDINGS = {
+    "pairs": "Pairs",
+    "negatives": "Negatives",
+    "loss": "Loss",
+    "regularizer": "Regularizer",
+    "curriculum": "Curriculum",
+    "early_stopping": "EarlyStopping",
+    "lr_schedule": "Cosine",
+    "callback": "TensorBoard",
+    "margin": "Margin",
+    "target": "Radius",
+    "sources": "Pairs",
+    "samplers": "Negatives",
+}
+"""Key of a block or of a part of one → how the names of the classes end that fit there."""
 _GIVEN = {"taxonomy", "source", "params"}
 """Arguments that a file cannot name."""
 _SCHEDULES = ("lr_schedule", "max_gap", "max_depth", "weight")
 _MANIFOLDS: dict[str, Callable[[], Any]] = {"Polar": Polar, "PoincareBall": PoincareBall}
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
+_REMOVED = {
+    "burn_in": "write lr_schedule = [[0, 0.1], [10, 1.0]] for a tenth of the step in 10 epochs",
+    "measure_every": "leave it out, every epoch is measured",
+    "log_dir": 'write callback = {class = "TensorBoard", log_dir = "…"}',
+}
 
 
 class Config(NamedTuple):
@@ -175,12 +136,14 @@ class Config(NamedTuple):
         else:
             source = read(given["source"])
             source = source.subtree(given["subtree"]) if "subtree" in given else source
-        options = {key: given[key] for key in _PLAIN if key in given}
-        for name in _BLOCKS:
-            if name in given:
-                options[name] = self._value(name, given[name], source)
-        if "embedding" in given:
-            options["embedding"] = self._embedding(given["embedding"], source, options)
+        options = {key: given[key] for key in _plain_arguments() if key in given}
+        try:
+            for key in _block_arguments() & given.keys():
+                options[key] = _value(key, given[key], source)
+            if "embedding" in given:
+                options["embedding"] = _embedding(given["embedding"], source, options)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
         return fit(source, **options, resume=resume, progress=progress)
 
     def save(self, run: Run) -> None:
@@ -189,81 +152,155 @@ class Config(NamedTuple):
         with replace_file(self.out / "history.csv") as draft:
             run.history.write_csv(draft)
 
-    def _value(self, key: str, value: Any, source: Any) -> Any:
-        """Turn what TOML says into what a constructor takes."""
-        if key in _SCHEDULES and isinstance(value, list):
-            try:
-                return [(*step, None)[:2] for step in value]
-            except TypeError:
-                raise ValueError(
-                    f"{self.path}: {key} is a list of [epoch, value]; got {value!r}"
-                ) from None
-        if key == "shares" and isinstance(value, dict):
-            return {_stratum(name): share for name, share in value.items()}
-        if key == "betas":
-            return tuple(value)
-        known = _BLOCKS.get(key) or _PARTS.get(key)
-        if known is None:
-            return value
-        if key in ("sources", "samplers") and isinstance(value, list):
-            return [self._block(key, known, table, source) for table in value]
-        return self._block(key, known, value, source)
 
-    def _block(self, name: str, known: Mapping[str, Any], table: Any, source: Any) -> Any:
-        if not isinstance(table, dict) or table.get("class") not in known:
-            raise ValueError(
-                f"{self.path}: {name} must be a table whose class is one of {', '.join(known)}; "
-                f"got {table!r}"
-            )
-        make, where = known[table["class"]], f"{name} {table['class']}: "
-        takes = inspect.signature(make).parameters
-        said = {key: value for key, value in table.items() if key != "class"}
-        self._only(said, tuple(key for key in takes if key not in _GIVEN), where)
-        options = {key: self._value(key, value, source) for key, value in said.items()}
-        if "params" in takes:
-            return partial(make, **options)
-        for key in _GIVEN & set(takes):
-            options[key] = source
-            if key == "taxonomy" and isinstance(source, ClosurePairs):
-                raise ValueError(f"{self.path}: {where}it takes a taxonomy, and pairs_csv is none")
-        try:
-            return make(**options)
-        except TypeError as error:
-            raise ValueError(
-                f"{self.path}: {where}a value is missing or of another type: {error}"
-            ) from None
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {where}{error}") from None
+@cache
+def _plain_arguments() -> dict[str, type]:
+    """Arguments of `fit` that are a number, a truth value or a text → their type."""
+    types = {
+        name: get_args(p.annotation) or (p.annotation,) for name, p in _parameters(fit).items()
+    }
+    kinds = {name: [kind for kind in _KINDS if kind in types[name]] for name in types}
+    return {name: kind[0] for name, kind in kinds.items() if kind}
 
-    def _embedding(self, table: Any, source: Any, options: dict[str, Any]) -> PoincareEmbedding:
-        known = ("manifold", "dtype", "initial_radius")
-        if not isinstance(table, dict):
-            raise ValueError(f"{self.path}: embedding must be a table; got {table!r}")
-        self._only(table, known, "embedding: ")
-        nodes = source.num_nodes if isinstance(source, ClosurePairs) else len(source)
-        try:
-            manifold = _MANIFOLDS[table.get("manifold", "Polar")]()
-            dtype = _DTYPES[table.get("dtype", "float64")]
-        except KeyError as error:
-            raise ValueError(
-                f"{self.path}: embedding: {error} is none of {', '.join((*_MANIFOLDS, *_DTYPES))}"
-            ) from None
-        return PoincareEmbedding(
-            nodes,
-            options.get("dim", 10),
-            manifold=manifold,
-            dtype=dtype,
-            initial_radius=table.get("initial_radius", 0.01),
-            generator=torch.Generator().manual_seed(options.get("seed", 0)),
+
+@cache
+def _block_arguments() -> set[str]:
+    """Arguments of `fit` that are blocks."""
+    return {"optimizer", *(_ENDINGS.keys() & _parameters(fit).keys())}
+
+
+def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
+    """Parameters that a file can give."""
+    known = inspect.signature(make).parameters
+    return {name: known[name] for name in known if name not in ("resume", "progress")}
+
+
+def _classes(key: str) -> dict[str, Any]:
+    """Name → class, or a class method that makes one, of the public classes that fit a key."""
+    known: dict[str, Any]
+    if key == "optimizer":
+        theirs = {n: c for n, c in vars(torch.optim).items() if isinstance(c, type)}
+        known = {"RowwiseRiemannianAdam": blocks.RowwiseRiemannianAdam, **theirs}
+        known = {name: known[name] for name in sorted(known) if name != "Optimizer"}
+    else:
+        rooms = {name: room for room in (blocks, training) for name in room.__all__}
+        ours = sorted(name for name in rooms if name.endswith(_ENDINGS[key]))
+        known = {name: getattr(rooms[name], name) for name in ours}
+        known.pop("ClosurePairs", None)  # a source, given as pairs_csv
+    found: dict[str, Any] = {}
+    for name, made in known.items():
+        if not getattr(made, "_is_protocol", False):
+            found[name] = made
+            methods = [key for key, value in vars(made).items() if isinstance(value, classmethod)]
+            found |= {f"{name}.{method}": getattr(made, method) for method in methods}
+    return found
+
+
+def instantiate(key: str, table: Any, source: Any) -> Any:
+    """Make a block from a table.
+
+    Parameters
+    ----------
+    key
+        Argument that it is for, such as ``"loss"``: it decides which classes fit.
+    table
+        ``class``, a public name of `poincare_taxa.blocks` or `poincare_taxa.training` (of
+        `torch.optim` too for an optimizer), and arguments of its constructor.
+    source
+        Taxonomy or pairs, given to a constructor that takes one.
+
+    Returns
+    -------
+    block
+        An optimizer is a callable of the parameters to optimise.
+
+    Raises
+    ------
+    ValueError
+        If there is no such class, or it cannot be made from these arguments.
+
+    Examples
+    --------
+    >>> tax = Taxonomy.from_parents([-1, 0, 0])
+    >>> table = {"class": "DepthMarginRankingLoss", "margin": {"class": "TreeMargin", "tau": 0.5}}
+    >>> instantiate("loss", table, tax).margin
+    TreeMargin(tau=0.5)
+    """
+    known = _classes(key)
+    if not isinstance(table, dict) or table.get("class") not in known:
+        raise ValueError(
+            f"{key} must be a table whose class is one of {', '.join(known)}; got {table!r}"
         )
+    make, where = known[table["class"]], f"{key} {table['class']}: "
+    takes = inspect.signature(make).parameters
+    given = {name: value for name, value in table.items() if name != "class"}
+    _require_known(given, takes.keys() - _GIVEN, where)
+    options = {name: _value(name, value, source) for name, value in given.items()}
+    if "params" in takes:
+        return partial(make, **options)
+    if "taxonomy" in takes and isinstance(source, ClosurePairs):
+        raise ValueError(f"{where}it takes a taxonomy, and pairs_csv is none")
+    options |= dict.fromkeys(_GIVEN & takes.keys(), source)
+    try:
+        return make(**options)
+    except TypeError as error:
+        raise ValueError(f"{where}a value is missing or of another type: {error}") from None
+    except (ValueError, ImportError) as error:
+        raise type(error)(f"{where}{error}") from None
 
-    def _only(self, table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-        unknown = sorted(set(table) - set(known))
-        if unknown:
-            raise ValueError(
-                f"{self.path}: {where}unknown key{'s' if len(unknown) > 1 else ''} "
-                f"{', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
+
+def _value(key: str, value: Any, source: Any) -> Any:
+    """Turn what TOML has into what a constructor takes."""
+    if key in _SCHEDULES and isinstance(value, list):
+        try:
+            return [(*step, None)[:2] for step in value]
+        except TypeError:
+            raise ValueError(f"{key} is a list of [epoch, value]; got {value!r}") from None
+    if key == "shares" and isinstance(value, dict):
+        return {_stratum(name): share for name, share in value.items()}
+    if key == "betas":
+        return tuple(value)
+    if key in ("sources", "samplers", "callback") and isinstance(value, list):
+        return [instantiate(key, table, source) for table in value]
+    if key in _ENDINGS or key == "optimizer":
+        return instantiate(key, value, source)
+    return value
+
+
+def _embedding(table: Any, source: Any, options: dict[str, Any]) -> PoincareEmbedding:
+    if not isinstance(table, dict):
+        raise ValueError(f"embedding must be a table; got {table!r}")
+    _require_known(table, {"manifold", "dtype", "initial_radius"}, "embedding: ")
+    nodes = source.num_nodes if isinstance(source, ClosurePairs) else len(source)
+    try:
+        manifold = _MANIFOLDS[table.get("manifold", "Polar")]()
+        dtype = _DTYPES[table.get("dtype", "float64")]
+    except KeyError as error:
+        raise ValueError(
+            f"embedding: {error} is none of {', '.join((*_MANIFOLDS, *_DTYPES))}"
+        ) from None
+    return PoincareEmbedding(
+        nodes,
+        options.get("dim", 10),
+        manifold=manifold,
+        dtype=dtype,
+        initial_radius=table.get("initial_radius", 0.01),
+        generator=torch.Generator().manual_seed(options.get("seed", 0)),
+    )
+
+
+def _require_known(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        advice = "".join(
+            f"; {key} was removed: {_REMOVED[key]}"
+            for key in unknown
+            if not where and key in _REMOVED
+        )
+        raise ValueError(
+            f"{where}unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}{advice}; "
+            f"known are {', '.join(sorted(known))}"
+        )
 
 
 def read_config(path: str | Path) -> Config:
@@ -292,9 +329,12 @@ def read_config(path: str | Path) -> Config:
         ) from error
     except ValueError as error:  # of TOML, or of UTF-8
         raise ValueError(f"{path} is not TOML: {error}") from None
-    config = Config(path, options)
-    config._only(options, (*_OWN, *_PLAIN, *_BLOCKS), "")
-    for key, kind in (_PLAIN | _TEXTS).items():
+    plain = _OWN | _plain_arguments()
+    try:
+        _require_known(options, {*plain, *_block_arguments(), "subtree", "embedding"}, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for key, kind in plain.items():
         if key in options and not _is(options[key], kind):
             raise ValueError(f"{path}: {key} must be {_KINDS[kind]}; got {options[key]!r}")
     if "out" not in options or ("source" in options) == ("pairs_csv" in options):
@@ -306,7 +346,7 @@ def read_config(path: str | Path) -> Config:
             f"{path}: subtree is an id or a name in the taxonomy of source; got "
             f"{options['subtree']!r}"
         )
-    return config
+    return Config(path, options)
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -1,7 +1,4 @@
-"""Which objective, optimizer and schedule a call of `fit` means: the defaults for what is not said.
-
-Source: [NK17] Nickel & Kiela 2017.
-"""
+"""Defaults of `fit`: objective, optimizer and schedule where none are given."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -37,7 +34,6 @@ _EPOCHS = 20
 _LEVEL_LR = 0.2
 _LR = 0.05
 _RADIUS_LR = 0.1  # Of closure training; its angle depends on the dimension.
-_BURN_IN = 0.1  # Factor of the step size [NK17, §3].
 
 
 @dataclass(frozen=True)
@@ -48,14 +44,10 @@ class Recipe:
     optimizer: MakeOptimizer
     epochs: int
     lr_schedule: Schedule | Callable[[float], float] | None = None
-    burn_in: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.burn_in < 0:
-            raise ValueError(
-                f"epochs must be at least 1, burn_in at least 0; got {self.epochs} and "
-                f"{self.burn_in}"
-            )
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1; got {self.epochs}")
         stages = getattr(self.objective, "epochs", None)
         if stages is not None and self.epochs > stages:
             raise ValueError(
@@ -66,13 +58,11 @@ class Recipe:
 
     def lr_factor(self, epoch: float) -> float:
         """Factor of the step size at an epoch, which may be a fraction."""
-        burn_in = _BURN_IN if epoch < self.burn_in else 1.0
-        if self.lr_schedule is None:
-            return burn_in
         schedule: Any = self.lr_schedule
-        return burn_in * float(
-            schedule(epoch) if callable(schedule) else value_at(schedule, int(epoch))  # pyright: ignore
-        )
+        if schedule is None:
+            return 1.0
+        factor: Any = schedule(epoch) if callable(schedule) else value_at(schedule, int(epoch))
+        return float(factor)
 
 
 def recipe(

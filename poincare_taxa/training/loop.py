@@ -15,7 +15,7 @@ from poincare_taxa.files.records import as_json
 from poincare_taxa.training.checkpoint import Checkpoints
 from poincare_taxa.training.defaults import Recipe
 from poincare_taxa.training.early_stopping import EarlyStopping
-from poincare_taxa.training.provenance import called, described
+from poincare_taxa.training.provenance import called, described, translated
 
 __all__ = ["Loop"]
 
@@ -39,8 +39,10 @@ class Loop:
     generator
         Randomness of the batches.
     measure
-        Takes the rows of the open part of the objective and returns measures of the table.
-    measure_every, max_grad_norm, project, stopping
+        Returns measures of the table, which are columns of the history.
+    watch
+        Called with each new row of the history; returns columns to add.
+    max_grad_norm, project, stopping
         As in `fit`.
     settings
         What the run is known by; a checkpoint of other settings is refused.
@@ -51,7 +53,7 @@ class Loop:
     recipe: Recipe
     generator: torch.Generator
     measure: Callable[[], dict[str, float]]
-    measure_every: int
+    watch: Callable[[Row], Row]
     max_grad_norm: float
     project: bool
     stopping: EarlyStopping | None
@@ -77,21 +79,21 @@ class Loop:
         self,
         folder: Checkpoints | None,
         show: Callable[[list[Row]], None],
-        log: Callable[[Row], None],
     ) -> None:
         """Train the epochs that are left, then return to the best one."""
         if not self.history:
-            self._remember({"epoch": 0, "steps": 0, **self.measure(), "seconds": 0.0})
+            row = {"epoch": 0, "steps": 0, **self.measure(), "seconds": 0.0}
+            self._remember(row | self.watch(row))
         show(self.history)
         try:
             while self.history[-1]["epoch"] < self.recipe.epochs and not self._exhausted():
-                self._remember(self._epoch(self.history[-1]["epoch"]))
+                row = self._epoch(self.history[-1]["epoch"])
+                self._remember(row | self.watch(row))
                 if folder is not None:
                     keep = [] if self.best is None else [self.best[0]]
                     folder.save(
                         self.history[-1]["epoch"], self._tensors(), self._state(), keep=keep
                     )
-                log(self.history[-1])
                 show(self.history)
         finally:
             if self._projection is not None:
@@ -130,8 +132,7 @@ class Loop:
         row["gradient_norm"], row["gradient_norm_max"] = norm.mean().item(), norm.max().item()
         if watch is not None:
             row["projected"] = (watch.moved - moved) / max(watch.touched - touched, 1)
-        if self._measured(epoch + 1):
-            row |= self.measure()
+        row |= self.measure()
         return row | {"seconds": time.perf_counter() - began}
 
     def _step(self, epoch: int, step: int, at: float) -> tuple[dict[str, Tensor], Tensor]:
@@ -167,9 +168,6 @@ class Loop:
             f"{when}: the loss or its gradient is not finite ({values}); {culprits}{_ADVICE}"
         )
 
-    def _measured(self, epoch: int) -> bool:
-        return epoch % self.measure_every == 0 or epoch == self.recipe.epochs
-
     # ---------------------------------------------------------------- best
 
     def _remember(self, row: Row) -> None:
@@ -178,9 +176,8 @@ class Loop:
         if self.stopping is None:
             return
         metric, epoch = self.stopping.metric, row["epoch"]
-        if epoch and self._measured(epoch) and metric not in row:
-            known = ", ".join(key for key in row if key not in ("epoch", "steps"))
-            raise ValueError(f"no metric {metric!r} in the history; there are {known}")
+        if epoch < 2:
+            self.stopping.require(row | self.history[0], begun=epoch > 0)
         best = math.nan if self.best is None else self.history[self.best[0]][metric]
         if self.stopping.better(row.get(metric, math.nan), best):
             self.best = epoch, self.points.detach().clone()
@@ -232,7 +229,7 @@ class Loop:
             If the checkpoint cannot be read, or is of a run with another source or other settings.
         """
         tensors, state = folder.load(epoch)
-        self._compare(state["settings"], folder)
+        self._compare(translated(state["settings"], self.settings), folder)
         moments: dict[int, Row] = {
             int(index): dict(numbers) for index, numbers in state["optimizer"]["state"].items()
         }

@@ -1,7 +1,7 @@
-"""Where a run is seen while it goes: the terminal, and TensorBoard."""
+"""What shows a run while it is trained: a progress bar in the terminal, and TensorBoard."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["progress_bar", "tensorboard"]
+__all__ = ["TensorBoard", "progress_bar"]
 
 History = list[dict[str, Any]]
 _SHOWN = {"loss": "loss", "depth_radius": "depth–radius", "spearman": "Spearman"}
@@ -40,30 +40,32 @@ def _line(history: History, epochs: int) -> str:
     return " · ".join(parts)
 
 
-@contextmanager
-def tensorboard(log_dir: str | Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Write rows of the history to TensorBoard.
+class TensorBoard:
+    """Callback of `fit` that writes each row of the history to TensorBoard.
+
+    Parameters
+    ----------
+    log_dir
+        Folder that TensorBoard reads.
 
     Raises
     ------
     ImportError
-        If it is not installed.
+        If TensorBoard is not installed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            "log_dir writes for TensorBoard, which is not installed: `pip install tensorboard`, "
-            "or read run.history"
-        ) from error
-    writer = SummaryWriter(str(log_dir))
-    try:
 
-        def log(row: dict[str, Any]) -> None:
-            for name, value in row.items():
-                if name != "epoch":
-                    writer.add_scalar(name, value, row["epoch"])
+    def __init__(self, log_dir: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoard is not installed: `pip install tensorboard`, or read run.history"
+            ) from error
+        self._writer = SummaryWriter(str(log_dir))
 
-        yield log
-    finally:
-        writer.close()
+    def __call__(self, row: Mapping[str, Any], embedding: object) -> None:
+        """Write a row."""
+        for name, value in row.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, row["epoch"])
+        self._writer.flush()

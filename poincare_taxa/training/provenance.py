@@ -1,6 +1,7 @@
 """Provenance: a JSON description of a run's source and settings, to compare runs and to store."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
@@ -10,11 +11,12 @@ import polars as pl
 from torch import Tensor
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.blocks.schedules import value_at
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.files.records import as_json
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["called", "described", "fingerprint", "node_names"]
+__all__ = ["called", "described", "fingerprint", "node_names", "translated"]
 
 Source = Taxonomy | ClosurePairs
 
@@ -78,3 +80,24 @@ def _described_object(value: Any) -> Any:
     settings = {k: v for k, v in vars(value).items() if not k.startswith("_")}
     size = {"size": len(value)} if hasattr(value, "__len__") else {}
     return {"class": type(value).__name__, **size, **settings}
+
+
+def translated(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Express the settings of a checkpoint in the arguments that `fit` has now.
+
+    The first versions had ``measure_every``, which did not change what was learned, and
+    ``burn_in``: epochs at the beginning with a tenth of the step, which a schedule says today.
+    """
+    settings = dict(stored)
+    settings.pop("measure_every", None)
+    burn_in, schedule = settings.pop("burn_in", 0), settings.get("lr_schedule")
+    if burn_in and isinstance(schedule, str):
+        # a callable is described by its name alone: that of today's cannot be compared with it
+        settings["lr_schedule"] = now["lr_schedule"]
+    elif burn_in:
+        steps: Any = schedule or [(0, 1.0)]
+        starts = sorted({0, burn_in, *(start for start, _ in steps)})
+        settings["lr_schedule"] = [
+            [start, (0.1 if start < burn_in else 1.0) * value_at(steps, start)] for start in starts
+        ]
+    return settings

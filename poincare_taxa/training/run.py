@@ -1,15 +1,13 @@
-"""`fit`: the training loop, for any blocks, that says what became of them.
+"""`fit`: one training loop for any blocks, with a history of measures from the start on.
 
-One loop serves every recipe. What it minimises is an *objective* (`objectives`); what it moves is
-the table of a `PoincareEmbedding`; what it reports is measured beside the same measures of the
-start, because an embedding whose numbers do not rise above those of its start has learned nothing,
-however valid its vectors are.
+The loop minimises an *objective* (`objectives`) by moving the table of a `PoincareEmbedding`. The
+history holds the measures of the untrained start too: an embedding whose numbers do not rise above
+those of its start has learned nothing, however valid its vectors are.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,17 +30,18 @@ from poincare_taxa.geometry import ball
 from poincare_taxa.model.model import TaxonEmbedding
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.checkpoint import Checkpoints
-from poincare_taxa.training.defaults import MakeOptimizer, recipe
+from poincare_taxa.training.defaults import MakeOptimizer, Recipe, recipe
 from poincare_taxa.training.early_stopping import EarlyStopping
 from poincare_taxa.training.loop import Loop
 from poincare_taxa.training.monitor import Monitor
 from poincare_taxa.training.objectives import Objective
-from poincare_taxa.training.progress import progress_bar, tensorboard
+from poincare_taxa.training.progress import progress_bar
 from poincare_taxa.training.provenance import called, described, fingerprint, node_names
 
 __all__ = ["Run", "fit"]
 
-Measure = Callable[[PoincareEmbedding], Mapping[str, float]]
+Row = dict[str, Any]
+Callback = Callable[[Row, PoincareEmbedding], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,29 +85,26 @@ def fit(
     optimizer: MakeOptimizer | None = None,
     lr: float | None = None,
     lr_schedule: Schedule | Callable[[float], float] | None = None,
-    burn_in: int | None = None,
     max_grad_norm: float | None = None,
     project: bool = True,
     epochs: int | None = None,
     steps_per_epoch: int | None = None,
     batch_size: int | None = None,
-    measure: Measure | None = None,
-    measure_every: int = 1,
+    callback: Callback | Sequence[Callback] = (),
     early_stopping: EarlyStopping | None = None,
     checkpoint: str | Path | None = None,
     keep_last: int = 2,
     resume: bool = False,
-    log_dir: str | Path | None = None,
     progress: bool | None = None,
     device: torch.device | str | None = None,
 ) -> Run:
     """Train an embedding.
 
-    With nothing else said, a taxonomy is trained from random points by the recommended recipe, one
-    level after the other (`objectives.LevelStress`; an epoch is a level), and pairs of a DAG from
-    points near their parents by the full softmax (`closure.ClosureSoftmax`). Any of
-    ``pairs``, ``negatives``, ``loss``, ``regularizer`` and ``curriculum`` makes it the loop of that
-    recipe, with defaults for the others; ``objective`` replaces them all.
+    By default a taxonomy is trained from random points by the recommended recipe, one level after
+    the other (`objectives.LevelStress`; an epoch is a level), and pairs of a DAG from points near
+    their parents by the full softmax (`poincare_taxa.closure.ClosureSoftmax`). Passing any of
+    ``pairs``, ``negatives``, ``loss``, ``regularizer`` and ``curriculum`` replaces the recommended
+    recipe by a loss of your own; blocks not passed get defaults. ``objective`` replaces them all.
 
     Parameters
     ----------
@@ -144,9 +140,7 @@ def fit(
         Step of the default optimizer, in units of distance, > 0.
     lr_schedule
         Factor of the step size: [(epoch, factor), …], or a callable of the epoch (2.5 is the middle
-        of the third) such as `schedules.Cosine`.
-    burn_in
-        Epochs at the beginning during which the step is a tenth.
+        of the third) such as `schedules.Cosine`. Ten epochs of burn-in are [(0, 0.1), (10, 1.0)].
     max_grad_norm
         Greatest norm of the gradient of a step; see `clip_gradients`. Not clipped by default.
     project
@@ -157,10 +151,11 @@ def fit(
         Of the objectives that draw batches. By default 512 pairs (all, where there are fewer), as
         often as they fit in the data.
         In the recommended recipe ``batch_size`` is how many nodes of a level move at once.
-    measure
-        Measures of your own, called with the embedding, as columns of the history.
-    measure_every
-        Every how many epochs the embedding is measured; the last always is.
+    callback
+        ``(row, embedding) -> columns``, or several: called with the row of the history and the
+        table at the start (epoch 0) and after each epoch. What it returns, if anything, is added
+        to the row and is in the rows of the callbacks after it. For example a measure of your own,
+        or `poincare_taxa.training.TensorBoard`.
     early_stopping
         Keep the best epoch by a column of the history, and perhaps stop.
     checkpoint
@@ -170,8 +165,6 @@ def fit(
     resume
         Go on from the latest checkpoint; from the start where there is none. A run that was killed
         and is resumed ends with the same bits as one that was not.
-    log_dir
-        Folder for TensorBoard, which must be installed.
     progress
         Whether to draw a progress bar; by default where standard error is a terminal.
     device
@@ -225,58 +218,35 @@ def fit(
     blocks = {"pairs": pairs, "negatives": negatives, "loss": loss}
     blocks |= {"regularizer": regularizer, "curriculum": curriculum}
     sizes = {"steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
-    if embedding is None and isinstance(source, ClosurePairs):
-        chosen = [objective, steps_per_epoch, *blocks.values()]
-        if all(block is None for block in chosen) or isinstance(objective, ClosureSoftmax):
-            start = nested_start(source, 10 if dim is None else dim, seed=seed)
-            embedding = PoincareEmbedding.from_pretrained(start.radius, start.direction)
-    embedding = _start(embedding, dim, seed, names)
+    if max_grad_norm is not None and not max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
+    if embedding is None:
+        own = [objective, steps_per_epoch, *blocks.values()]
+        by_softmax = all(block is None for block in own) or isinstance(objective, ClosureSoftmax)
+        embedding = _random_or_nested(source, len(names), dim, seed, by_softmax)
+    _require_fitting(embedding, dim, names)
     if device is not None:
         _move(embedding, device)
-    if measure_every < 1 or (max_grad_norm is not None and not max_grad_norm > 0):
-        raise ValueError(
-            "measure_every must be at least 1, max_grad_norm positive; "
-            f"got {measure_every} and {max_grad_norm}"
-        )
     plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr)
-    said = {"epochs": epochs, "lr_schedule": lr_schedule, "burn_in": burn_in}
-    plan = replace(plan, **{name: value for name, value in said.items() if value is not None})
+    chosen = {"epochs": epochs, "lr_schedule": lr_schedule}
+    plan = replace(plan, **{name: value for name, value in chosen.items() if value is not None})
     monitor = Monitor(source, seed)
-
-    def measures() -> dict[str, float]:
-        found = monitor.measure(embedding.weight, getattr(plan.objective, "open_depth", None))
-        found["at_clip"] = _at_clip(embedding.weight)
-        if measure is not None:
-            with torch.no_grad():
-                found |= {name: float(value) for name, value in measure(embedding).items()}
-        return found
-
     weight = embedding.weight
     loop = Loop(
         points=weight,
         names=names,
         recipe=plan,
         generator=torch.Generator(weight.device).manual_seed(stream_seed(seed, "batches")),
-        measure=measures,
-        measure_every=measure_every,
+        measure=lambda: _measures(monitor, plan.objective, weight),
+        watch=lambda row: _called_back(callback, row, embedding),
         max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
         project=project,
         stopping=early_stopping,
-        settings={
-            "method": "fit",
-            "source": fingerprint(source),
+        settings=_settings(source, embedding, plan)
+        | {
             "seed": seed,
-            "dim": embedding.embedding_dim,
-            "manifold": repr(weight.manifold),
-            "dtype": dtype_name(weight.dtype),
-            "device": weight.device.type,
-            "epochs": plan.epochs,
-            "objective": described(plan.objective),
-            "lr_schedule": described(plan.lr_schedule),
-            "burn_in": plan.burn_in,
             "max_grad_norm": max_grad_norm,
             "project": project,
-            "measure_every": measure_every,
             "early_stopping": described(early_stopping),
         },
     )
@@ -285,33 +255,26 @@ def fit(
         _enter(folder, loop, resume)
     elif resume:
         raise ValueError("resume needs the folder of the run: checkpoint=…")
-    with progress_bar(progress, plan.epochs) as show, _board(log_dir) as log:
-        loop.run(folder, show, log)
+    with progress_bar(progress, plan.epochs) as show:
+        loop.run(folder, show)
     _warn_of_floors(loop.history, monitor.ceiling)
-    history = pl.DataFrame(loop.history, infer_schema_length=None).select(*loop.history[-1])
-    points = embedding.radius.detach().cpu().clone(), embedding.direction.detach().cpu().clone()
-    if isinstance(source, ClosurePairs):
-        model = ClosureEmbedding(names, *points, {"settings": loop.settings})
-    else:
-        training = {
-            "floor": _measured(loop.history[0], monitor),
-            "end": _measured(loop.history[loop.best_epoch], monitor),
-            "ceiling": monitor.ceiling,
-        }
-        model = TaxonEmbedding(
-            source,
-            *points,
-            {"settings": loop.settings, "training": training},
-        )
-    return Run(embedding, history, model, monitor.ceiling, loop.best_epoch)
+    model = _model(source, names, embedding, loop, monitor)
+    return Run(embedding, _table(loop.history), model, monitor.ceiling, loop.best_epoch)
 
 
-def _start(
-    embedding: PoincareEmbedding | None, dim: int | None, seed: int, names: pl.Series
+def _random_or_nested(
+    source: Taxonomy | ClosurePairs, nodes: int, dim: int | None, seed: int, by_softmax: bool
 ) -> PoincareEmbedding:
-    if embedding is None:
-        generator = torch.Generator().manual_seed(seed)
-        return PoincareEmbedding(len(names), 10 if dim is None else dim, generator=generator)
+    """Make a start: random points, or for the full softmax of a DAG points near their parents."""
+    dim = 10 if dim is None else dim
+    if by_softmax and isinstance(source, ClosurePairs):
+        start = nested_start(source, dim, seed=seed)
+        return PoincareEmbedding.from_pretrained(start.radius, start.direction)
+    return PoincareEmbedding(nodes, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def _require_fitting(embedding: PoincareEmbedding, dim: int | None, names: pl.Series) -> None:
+    """Refuse a start of another dimension or size, or with rows that are not finite."""
     if dim not in (None, embedding.embedding_dim):
         raise ValueError(
             f"dim is {dim}, but the embedding has {embedding.embedding_dim}; leave dim out"
@@ -326,7 +289,6 @@ def _start(
         raise ValueError(
             f"the start is not finite in {called(bad, names)}; did an earlier training diverge?"
         )
-    return embedding
 
 
 def _move(embedding: PoincareEmbedding, device: torch.device | str) -> None:
@@ -335,6 +297,41 @@ def _move(embedding: PoincareEmbedding, device: torch.device | str) -> None:
     except (RuntimeError, AssertionError) as error:  # what torch says depends on how it was built
         why = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used ({why}); 'cpu' can") from error
+
+
+def _settings(
+    source: Taxonomy | ClosurePairs, embedding: PoincareEmbedding, plan: Recipe
+) -> dict[str, Any]:
+    """Describe what is trained and how; a checkpoint of other settings is refused."""
+    weight = embedding.weight
+    return {
+        "method": "fit",
+        "source": fingerprint(source),
+        "dim": embedding.embedding_dim,
+        "manifold": repr(weight.manifold),
+        "dtype": dtype_name(weight.dtype),
+        "device": weight.device.type,
+        "epochs": plan.epochs,
+        "objective": described(plan.objective),
+        "lr_schedule": described(plan.lr_schedule),
+    }
+
+
+def _measures(monitor: Monitor, objective: Any, points: Any) -> dict[str, float]:
+    found = monitor.measure(points, getattr(objective, "open_depth", None))
+    return found | {"at_clip": _at_clip(points)}
+
+
+@torch.no_grad()
+def _called_back(
+    callback: Callback | Sequence[Callback], row: Row, embedding: PoincareEmbedding
+) -> Row:
+    """Columns that the callbacks add to a row."""
+    added: Row = {}
+    for one in (callback,) if callable(callback) else callback:
+        columns = one(row | added, embedding) or {}
+        added |= {name: float(value) for name, value in columns.items()}
+    return added
 
 
 def _enter(folder: Checkpoints, loop: Loop, resume: bool) -> None:
@@ -348,6 +345,31 @@ def _enter(folder: Checkpoints, loop: Loop, resume: bool) -> None:
     folder.ensure_writable()
     if epochs:
         loop.restore(folder, epochs[-1])
+
+
+def _table(history: list[Row]) -> pl.DataFrame:
+    """History with the columns of the last row first, then those that only others have."""
+    columns = dict.fromkeys(name for row in (history[-1], *history) for name in row)
+    return pl.DataFrame(history, infer_schema_length=None).select(*columns)
+
+
+def _model(
+    source: Taxonomy | ClosurePairs,
+    names: pl.Series,
+    embedding: PoincareEmbedding,
+    loop: Loop,
+    monitor: Monitor,
+) -> TaxonEmbedding | ClosureEmbedding:
+    """Copy the points into what a user keeps, with the provenance of the run."""
+    points = embedding.radius.detach().cpu().clone(), embedding.direction.detach().cpu().clone()
+    if isinstance(source, ClosurePairs):
+        return ClosureEmbedding(names, *points, {"settings": loop.settings})
+    training = {
+        "floor": _measured(loop.history[0], monitor),
+        "end": _measured(loop.history[loop.best_epoch], monitor),
+        "ceiling": monitor.ceiling,
+    }
+    return TaxonEmbedding(source, *points, {"settings": loop.settings, "training": training})
 
 
 def _measured(row: Mapping[str, Any], monitor: Monitor) -> dict[str, float]:
@@ -367,7 +389,7 @@ _LEAST = 0.1  # Share of the way from floor to ceiling below which nothing was l
 
 
 def _warn_of_floors(history: list[dict[str, Any]], ceiling: Mapping[str, float]) -> None:
-    """Say so where depth or separation stayed where they were before training, or fell."""
+    """Warn where depth or separation stayed where they were before training, or fell."""
     floor, end = history[0], history[-1]
     said = {"depth_radius": "radius tells nothing of depth"}
     said |= {k: f"groups of one {k.partition('/')[2]} do not stand apart" for k in ceiling}
@@ -390,10 +412,3 @@ def _warn_of_floors(history: list[dict[str, Any]], ceiling: Mapping[str, float])
             UserWarning,
             stacklevel=3,
         )
-
-
-def _board(log_dir: str | Path | None) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
-    """Writer of rows to TensorBoard, or to nowhere."""
-    if log_dir is None:
-        return nullcontext(lambda row: None)
-    return tensorboard(log_dir)

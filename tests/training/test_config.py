@@ -1,6 +1,7 @@
 """`poincare-taxa train`: a run as a file."""
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 import poincare_taxa as pt
-from poincare_taxa import cli
+from poincare_taxa import blocks, cli, training
 from poincare_taxa.blocks.schedules import Cosine
+from poincare_taxa.training import config
 from poincare_taxa.training.config import read_config
 
 
@@ -186,6 +188,20 @@ def test_train__runs_the_example_of_the_documentation(train):
         (HEAD + "lr_schedule = [1.0, 0.5]", r"lr_schedule is a list of \[epoch, value\]"),
         (HEAD + "[curriculum]\nclass = 'Curriculum'\ndepth = 3", "unknown key depth"),
         (HEAD + "[optimizer]\nclass = 'Adam'\nrate = 3", "optimizer Adam: unknown key rate; known"),
+        (
+            HEAD + "burn_in = 5",
+            r"unknown key burn_in; burn_in was removed: write lr_schedule = \[\[0, 0.1\], ",
+        ),
+        (HEAD + "measure_every = 2", "measure_every was removed: leave it out"),
+        (HEAD + "log_dir = 'logs'", 'log_dir was removed: write callback = {class = "TensorB'),
+        (HEAD + "[pairs]\nclass = 'ClosurePairs'", "pairs must be a table whose class is one of"),
+        (HEAD + "[margin]\nclass = 'TreeMargin'", "unknown key margin"),
+        (HEAD + "resume = true", "unknown key resume"),
+        (
+            HEAD + "[optimizer]\nclass = 'Optimizer'",
+            "class is one of ASGD, .*RowwiseRiemannianAdam",
+        ),
+        (HEAD + "[curriculum]\nclass = 'Curriculum.__init__'", "class is one of Curriculum, "),
         (HEAD + "embedding = 'ball'", "embedding must be a table"),
         (HEAD + "dim = 'ten'", "run.toml: dim must be a whole number; got 'ten'"),
         (HEAD + "seed = true", "seed must be a whole number; got True"),
@@ -207,6 +223,47 @@ def test_train__says_what_is_wrong_with_a_file(train, text, message):
     assert code == 2
     assert re.search(message, err), err
     assert "Traceback" not in err
+
+
+BLOCKS_OF = {
+    "pairs": (blocks.AncestorPairs, blocks.MixedPairs),
+    "negatives": (blocks.SharedNegatives, blocks.MixedNegatives),
+    "loss": (blocks.EntailmentConeLoss, blocks.StressLoss),
+    "margin": (blocks.ConstantMargin, blocks.DepthMargin, blocks.TreeMargin),
+    "optimizer": (blocks.RowwiseRiemannianAdam, torch.optim.Adam, torch.optim.SGD),
+}
+
+
+@pytest.mark.parametrize("key", BLOCKS_OF)
+def test_instantiate__knows_the_public_classes_that_fit_a_key(key, monkeypatch):
+    known = config._classes(key)
+    assert set(BLOCKS_OF[key]) <= set(known.values())
+    assert not {blocks.Margin, torch.optim.Optimizer, pt.ClosurePairs} & set(known.values())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_train__calls_the_callbacks_of_the_file_and_says_that_tensorboard_is_missing(
+    train, monkeypatch
+):
+    made = []
+
+    class TensorBoard:
+        def __init__(self, log_dir):
+            made.append(log_dir)
+
+        def __call__(self, row, embedding):
+            made.append(row["epoch"])
+
+    head, table = HEAD + "dim = 3\n", 'callback = {class = "TensorBoard", log_dir = "logs"}'
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "TensorBoard", TensorBoard, raising=False)
+        code, err = train(head + table)
+    assert code == 0, err
+    assert made == ["logs", 0, 1, 2]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    code, err = train(head + table)
+    assert code == 2
+    assert "callback TensorBoard: TensorBoard is not installed: `pip install tensorboard`" in err
 
 
 def test_read_config__of_no_file(tmp_path):

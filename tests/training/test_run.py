@@ -23,6 +23,8 @@ from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 from poincare_taxa.training import checkpoint
 from poincare_taxa.training.objectives import LevelStress
+from poincare_taxa.training.progress import TensorBoard
+from poincare_taxa.training.provenance import described, translated
 
 
 def regular(children, levels):
@@ -174,11 +176,34 @@ def test_history__counts_rows_that_left_the_ball_and_rows_at_the_rim():
     assert 0 < run.history["projected"][1] < run.history["projected"][2] <= 0.25
 
 
-def test_measure__adds_columns_every_so_many_epochs():
-    run = quiet_fit(
-        SMALL, **ranking, epochs=5, measure_every=2, measure=lambda e: {"own": e.radius.max()}
-    )
-    assert [value is not None for value in run.history["own"]] == [True, False, True, False, True, True]  # fmt: skip # noqa: E501
+def test_callback__adds_columns_at_the_epochs_that_it_chooses():
+    def own(row, embedding):
+        return {"own": embedding.radius.max()} if row["epoch"] % 2 == 0 else None
+
+    def twice(row, embedding):
+        return {"twice": 2 * row["own"]} if "own" in row else {}
+
+    run = quiet_fit(SMALL, **ranking, epochs=3, callback=[own, twice])
+    assert [value is not None for value in run.history["own"]] == [True, False, True, False]
+    assert run.history["twice"][2] == 2 * run.history["own"][2]
+    assert run.history["own"][2] != run.history["own"][0]
+
+
+def test_callback__sees_the_row_and_the_points_of_each_epoch_and_changes_nothing():
+    seen = []
+
+    def watch(row, embedding):
+        assert not torch.is_grad_enabled()
+        seen.append((row, embedding.weight.detach().clone()))
+
+    run = quiet_fit(SMALL, **ranking, epochs=2, callback=watch)
+    assert [row for row, _ in seen] == [
+        {name: value for name, value in row.items() if value is not None}
+        for row in run.history.iter_rows(named=True)
+    ]
+    assert torch.equal(seen[-1][1], bits(run))
+    assert not torch.equal(seen[0][1], seen[1][1])
+    assert torch.equal(bits(run), bits(quiet_fit(SMALL, **ranking, epochs=2)))
 
 
 def test_warning__says_that_nothing_was_learned():
@@ -201,11 +226,11 @@ def test_warning__says_that_training_undid_the_start():
 # -------------------------------------------------------------------- steps
 
 
-def test_lr__follows_schedule_and_burn_in():
-    lr = {"lr": 0.1, "burn_in": 1, "epochs": 3}
-    run = quiet_fit(SMALL, **ranking, **lr, lr_schedule=[(0, 1.0), (2, 0.5)])
+def test_lr__follows_the_schedule():
+    lr = {"lr": 0.1, "epochs": 3}
+    run = quiet_fit(SMALL, **ranking, **lr, lr_schedule=[(0, 0.1), (1, 1.0), (2, 0.5)])
     assert run.history["lr"][1:].to_list() == pytest.approx([0.01, 0.1, 0.05])
-    run = quiet_fit(SMALL, **ranking, **lr | {"burn_in": 0}, lr_schedule=Cosine(3, last=0.0))
+    run = quiet_fit(SMALL, **ranking, **lr, lr_schedule=Cosine(3, last=0.0))
     last = 3 - 1 / run.history["steps"][-1]
     assert run.history["lr"][-1] == pytest.approx(0.05 * (1 + math.cos(math.pi * last / 3)))
 
@@ -229,11 +254,11 @@ def of_metric(values, **options):
     """Run whose metric takes these values, epoch by epoch; points of every epoch are kept."""
     kept = []
 
-    def measure(embedding):
+    def measure(row, embedding):
         kept.append(embedding.weight.detach().clone())
-        return {"m": values[len(kept) - 1]}
+        return {"m": values[row["epoch"]]}
 
-    run = quiet_fit(SMALL, **ranking, epochs=len(values) - 1, measure=measure, **options)
+    run = quiet_fit(SMALL, **ranking, epochs=len(values) - 1, callback=measure, **options)
     return run, kept
 
 
@@ -258,8 +283,39 @@ def test_early_stopping__knows_the_direction_of_the_columns_of_fit():
     assert pt.EarlyStopping("loss").better(1.0, 2.0)
     with pytest.raises(ValueError, match="is a high 'mystery' good or bad"):
         pt.EarlyStopping("mystery")
-    with pytest.raises(ValueError, match="no metric 'loss/none' in the history; there are loss"):
-        quiet_fit(SMALL, **ranking, epochs=1, early_stopping=pt.EarlyStopping("loss/none"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "message", "steps"),
+    [
+        ("depth-radius", "there are depth_radius, .*; loss, lr and others of training follow", 0),
+        ("separation/genera", "there are depth_radius", 0),
+        ("loss/none", "no metric 'loss/none' in the history; there are loss, ", 3),
+    ],
+)
+def test_early_stopping__of_an_unknown_metric_is_refused_as_soon_as_the_columns_are_known(
+    metric, message, steps
+):
+    taken = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            taken.append(1)
+
+    stopping = pt.EarlyStopping(metric, mode="max")
+    with pytest.raises(ValueError, match=message):
+        quiet_fit(
+            SMALL, **ranking, optimizer=partial(Watched, lr=0.1), epochs=2, steps_per_epoch=3,
+            early_stopping=stopping,
+        )  # fmt: skip
+    assert len(taken) == steps
+
+
+@pytest.mark.parametrize("metric", ["loss", "share/loss", "lr", "gradient_norm", "projected"])
+def test_early_stopping__takes_the_columns_of_training(metric):
+    options = {"regularizer": pt.NormRegularizer(weight=0.1), "epochs": 1}
+    stopping = pt.EarlyStopping(metric.replace("share/loss", "share/regularizer"), mode="max")
+    assert quiet_fit(SMALL, **ranking, **options, early_stopping=stopping).best_epoch == 1
 
 
 # -------------------------------------------------------------------- kill and resume
@@ -278,16 +334,14 @@ def test_resume__gives_the_bits_of_a_run_that_was_not_interrupted(kind, tmp_path
     class Killed(Exception):  # noqa: N818
         pass
 
-    def kill(embedding, calls=[]):  # noqa: B006 remembers between calls
-        calls.append(1)
-        if len(calls) == 4:
+    def kill(row, embedding):
+        if row["epoch"] == 3:
             raise Killed
-        return {}
 
     # an interrupted epoch leaves no trace: it is repeated from its beginning
     more = {"checkpoint": tmp_path / "run", "early_stopping": stopping}
     with pytest.raises(Killed):
-        quiet_fit(SMALL, **options, **more, measure=kill)
+        quiet_fit(SMALL, **options, **more, callback=kill)
     again = quiet_fit(SMALL, **options, **more, resume=True)
     assert torch.equal(bits(whole), bits(again))
     assert told(whole).equals(told(again), null_equal=True)
@@ -418,6 +472,29 @@ def test_resume__refuses_a_checkpoint_of_another_version(trained, monkeypatch, n
     assert listing(trained) == before
 
 
+@pytest.mark.parametrize(
+    ("burn_in", "then", "now"),
+    [
+        (0, None, None),
+        (0, [(0, 1.0), (1, 0.5)], [(0, 1.0), (1, 0.5)]),
+        (2, None, [(0, 0.1), (2, 1.0)]),
+        (1, [(0, 1.0), (1, 0.5)], [(0, 0.1), (1, 0.5)]),
+        (3, [(0, 1.0), (1, 0.5)], [(0, 0.1), (1, 0.05), (3, 0.5)]),
+        (2, Cosine(4), lambda epoch: (0.1 if epoch < 2 else 1) * Cosine(4)(epoch)),
+    ],
+)
+def test_resume__knows_the_arguments_of_earlier_versions(burn_in, then, now):
+    stored = {"burn_in": burn_in, "measure_every": 3, "lr_schedule": described(then), "seed": 0}
+    today = {"lr_schedule": described(now), "seed": 0}
+    assert translated(stored, today) == today
+    assert stored["burn_in"] == burn_in, "what was read stays as it is"
+
+
+def test_resume__refuses_another_burn_in():
+    stored = {"burn_in": 2, "lr_schedule": None}
+    assert translated(stored, {"lr_schedule": None}) != {"lr_schedule": None}
+
+
 def test_resume__trains_on_for_more_epochs(trained):
     run = quiet_fit(SMALL, **ranking, epochs=4, checkpoint=trained, resume=True)
     whole = quiet_fit(SMALL, **ranking, epochs=4)
@@ -451,8 +528,7 @@ def test_fit__names_the_rows_whose_gradient_is_not_finite(tmp_path):
         ({"batch_size": 40, "pairs": pt.ParentChildPairs(SMALL)}, "larger than the data, 39 pairs"),
         ({"lr": 0.0}, "lr must be positive"),
         ({"lr": 0.1, "optimizer": torch.optim.Adam}, "give yours its own step size"),
-        ({"max_grad_norm": 0.0}, "max_grad_norm positive"),
-        ({"measure_every": 0}, "measure_every must be at least 1"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be positive"),
         ({"resume": True}, "resume needs the folder"),
         ({"keep_last": 0, "checkpoint": "run"}, "keep_last must be at least 1"),
         ({"lr_schedule": [(1, 0.5)]}, "ascending epochs"),
@@ -513,7 +589,7 @@ def test_fit__refuses_a_folder_that_cannot_be_written_before_it_trains(tmp_path)
 # -------------------------------------------------------------------- where it is seen
 
 
-def test_log_dir__writes_every_column_for_tensorboard(monkeypatch, tmp_path):
+def test_tensorboard__writes_every_column(monkeypatch, tmp_path):
     written = []
 
     class SummaryWriter:
@@ -521,19 +597,24 @@ def test_log_dir__writes_every_column_for_tensorboard(monkeypatch, tmp_path):
             assert log_dir == str(tmp_path)
 
         def add_scalar(self, name, value, step):
-            written.append((name, step))
+            written.append((name, value, step))
 
-        def close(self):
-            written.append("closed")
+        def flush(self):
+            written.append("flushed")
 
     module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    run = quiet_fit(SMALL, **ranking, epochs=2, log_dir=tmp_path)
-    assert {name for name, step in written[:-1] if step == 2} == set(run.history.columns) - {"epoch"}  # fmt: skip # noqa: E501
-    assert written[-1] == "closed"
+    own = lambda row, embedding: {"own": 7.0}  # noqa: E731
+    run = quiet_fit(SMALL, **ranking, epochs=2, callback=[own, TensorBoard(tmp_path)])
+    assert written.count("flushed") == 3
+    assert written[-1] == "flushed"
+    last = {
+        name: value for name, value, step in (w for w in written if w != "flushed") if step == 2
+    }
+    assert last == {k: v for k, v in run.history[-1].row(0, named=True).items() if k != "epoch"}
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
-        pt.fit(SMALL, log_dir=tmp_path)
+        TensorBoard(tmp_path)
 
 
 def test_progress__shows_the_loss_beside_the_floor(capsys):
