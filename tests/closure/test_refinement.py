@@ -1,4 +1,4 @@
-"""`refine_closure`: what it counts is what an oracle counts, and it never makes ranks worse."""
+"""`refine_closure`: its counts are those of an oracle, and it never makes ranks worse."""
 
 import numpy as np
 import pytest
@@ -92,10 +92,10 @@ def test_refine_closure__the_same_seed_gives_the_same_bits(pairs):
 
 
 @given(dags())
-def test_search__stands_every_node_where_the_polar_distance_does(pairs):
+def test_search__has_the_relative_distances_of_the_definition(pairs):
     """ρ = (cosh d − 1) / (cosh R − 1), of ancestors one by one, of the others by bins."""
     search = _Search(pairs, *start(pairs), seed=0)
-    search._look()
+    search.measure()
     R, y = torch.from_numpy(search.radii()), torch.from_numpy(search.y)
     d = polar.cdist(R, y, torch.from_numpy(search.r), torch.from_numpy(search.x))
     rho = (torch.sinh(d / 2) / torch.sinh(R / 2)[:, None]).square().numpy()
@@ -106,25 +106,27 @@ def test_search__stands_every_node_where_the_polar_distance_does(pairs):
             if v not in ancestors and v != search.own[q]:
                 expected[q, np.searchsorted(_EDGES, rho[q, v], side="right")] += 1
     listed = rho[search.query, search.column]
-    # rounding of d, of rank 100 ulps of 160 where a leaf looks, times dρ/dd = ρ
+    # rounding of d, of order 100 ulps of 160 for a leaf, times dρ/dd = ρ
     rtol = 1e-11
-    assert np.allclose(search.standing[search.query, search.place], listed, rtol=rtol, atol=1e-14)
+    assert np.allclose(
+        search.ancestor_rho[search.query, search.place], listed, rtol=rtol, atol=1e-14
+    )
     close = np.isclose(rho[..., None], _EDGES, rtol=rtol).any()
     assert close or (search.histogram == expected).all()
 
 
 @settings(max_examples=15)
 @given(dags())
-def test_search__moves_keep_the_books(pairs):
-    """After all moves, histograms and standings are those of a fresh look."""
+def test_search__moves_update_what_a_new_measurement_finds(pairs):
+    """After all moves, histograms and distances are those of a new measurement."""
     search = _Search(pairs, *start(pairs), seed=0)
     search.move_inner_nodes()
-    kept = search.histogram.copy(), search.standing.copy(), search.last.copy()
-    search._look()
-    leaves = search.own < 0  # what an inner node sees changes when it moves itself
+    kept = search.histogram.copy(), search.ancestor_rho.copy(), search.farthest.copy()
+    search.measure()
+    leaves = search.own < 0  # distances from an inner node change when it moves itself
     assert (kept[0][leaves].sum(1) == search.histogram[leaves].sum(1)).all()
-    assert np.allclose(kept[1][leaves], search.standing[leaves], rtol=1e-11, atol=1e-14)
-    assert np.allclose(kept[2][leaves], search.last[leaves], rtol=1e-11, atol=1e-14)
+    assert np.allclose(kept[1][leaves], search.ancestor_rho[leaves], rtol=1e-11, atol=1e-14)
+    assert np.allclose(kept[2][leaves], search.farthest[leaves], rtol=1e-11, atol=1e-14)
 
 
 def test_refine_closure__mends_what_no_cap_can_hold():
