@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from poincare_taxa.blocks._random import Order, below, index_tensor, integer_weights, tensor_of
 from poincare_taxa.blocks.tree_index import moved
-from poincare_taxa.readers.edges import headed_table
+from poincare_taxa.readers.headings import headed_table
 from poincare_taxa.readers.text import Text
 from poincare_taxa.taxonomy import columns
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
@@ -114,7 +114,7 @@ class ClosurePairs(Dataset[Tensor]):
         (['animal', 'dog', 'mammal'], [[2, 1], [0, 2], [0, 1]])
         """
         text = Text.load(path)
-        table, header = headed_table(text, {"id1", "id2"})
+        table, _, above = headed_table(text, {"id1", "id2"})
         if missing := {"id1", "id2"} - set(table.columns):
             raise text.error(
                 f"no column {' or '.join(sorted(missing))}; the first line must name the columns "
@@ -128,7 +128,7 @@ class ClosurePairs(Dataset[Tensor]):
             rows = [columns.find(index, column) for column in (ancestor, descendant)]
             return cls(np.stack(rows, axis=1), names=names, weights=weights)
         except TaxonomyError as error:
-            raise text.error_in_row(error, header=header) from error
+            raise text.error_in_row(error, above=above) from error
 
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""

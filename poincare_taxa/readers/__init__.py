@@ -7,6 +7,7 @@
 | `edges`, `lineages`, `newick` | edge lists and parent arrays; tables of lineages; Newick trees |
 | `sample` | the sample that the library ships |
 | `download` | fetches the current NCBI dump, only where a user asks for it |
+| `headings` | whether a table has headings, and what each announces |
 | `text`, `archive` | lines of text with their numbers; members of archives, with checks |
 
 A reader is a function of a path; bad input raises `TaxonomyError` with file, line and likely cause.

@@ -1,6 +1,8 @@
 """Named members of a folder, a tar or a zip archive, read without writing to disk."""
 
+import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -8,9 +10,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from poincare_taxa.readers.text import unpacked_limit
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 _EARLIEST = "1990"  # Reproducibly built archives have the dates 1970 or 1980, which mean nothing.
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(struct.error, ValueError, OverflowError, NotImplementedError, RuntimeError),
+)
 
 
 def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str | None]]:
@@ -22,8 +29,9 @@ def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
     Raises
     ------
     TaxonomyError
-        If the path is no archive, is cut short, has a wanted file twice, or has members that are
-        links or whose path leads outside of the archive.
+        If the path is no archive, is cut short, encrypted or packed by an unknown method, has a
+        wanted file twice, or has members that are links, whose path leads outside of the archive,
+        or that unpack to more than `text.unpacked_limit` allows.
     """
     if path.is_dir():
         for name in sorted(wanted):
@@ -40,35 +48,61 @@ def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
                 )
             found.add(name)
             yield name, data, date if date and date > _EARLIEST else None
-            if found == wanted:  # The rest of a compressed stream may be large.
-                return
-    except (tarfile.ReadError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        why = str(error).splitlines()[0].rstrip(":")
-        raise TaxonomyError(
-            f"{path}: not a tar, tar.gz or zip archive, or one that was cut short ({why})"
-        ) from error
+    except TaxonomyError:
+        raise
+    except OSError as error:
+        if error.errno is not None:  # A fault of the disk; bad data gives an error without number.
+            raise
+        raise _broken(path, error) from error
+    except _BROKEN as error:
+        raise _broken(path, error) from error
 
 
-def _tar_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str]]:
+def _broken(path: Path, error: Exception) -> TaxonomyError:
+    why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+    return TaxonomyError(
+        f"{path}: not a tar, tar.gz or zip archive, or one that was cut short or encrypted"
+        f" ({why}); fetch it again"
+    )
+
+
+def _tar_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str | None]]:
+    limit = unpacked_limit(path)
     with tarfile.open(path, "r:*") as archive:
         for member in archive:
             if not (member.isfile() or member.isdir()):
                 raise _unsafe(path, member.name, "is a link or device")
             name = _safe_name(path, member.name)
             if member.isfile() and name in wanted:
+                _refuse_large(path, member.name, member.size, limit)
                 stream = archive.extractfile(member)
                 assert stream is not None
-                yield name, stream.read(), _date(datetime.fromtimestamp(member.mtime, UTC))
+                yield name, stream.read(), _date(member.mtime)
+        # The checksum is at the end of a compressed stream: read the rest to verify it.
+        assert archive.fileobj is not None
+        while archive.fileobj.read(1 << 20):
+            pass
 
 
-def _zip_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str]]:
+def _zip_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str | None]]:
+    limit = unpacked_limit(path)
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise _unsafe(path, member.filename, "is a link")
             name = _safe_name(path, member.filename)
             if name in wanted and not member.is_dir():
-                yield name, archive.read(member), _date(datetime(*member.date_time, tzinfo=UTC))
+                _refuse_large(path, member.filename, member.file_size, limit)
+                yield name, archive.read(member), _date(member.date_time)
+
+
+def _refuse_large(path: Path, member: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise TaxonomyError(
+            f"{path}: member {member!r} unpacks to {size / 2**20:,.0f} MiB, and at most "
+            f"{limit / 2**20:,.0f} MiB are read of an archive of this size; unpack it yourself if "
+            "that is meant"
+        )
 
 
 def _safe_name(path: Path, member: str) -> str:
@@ -83,5 +117,11 @@ def _unsafe(path: Path, member: str, why: str) -> TaxonomyError:
     return TaxonomyError(f"{path}: member {member!r} {why}; no taxdump has that, so it is refused")
 
 
-def _date(time: datetime) -> str:
-    return time.date().isoformat()
+def _date(time: float | tuple[int, ...]) -> str | None:
+    """Return the date of an entry as YYYY-MM-DD; None where there is no such date."""
+    try:
+        if isinstance(time, tuple):
+            return datetime(*time[:3], tzinfo=UTC).date().isoformat()
+        return datetime.fromtimestamp(time, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,27 +1,23 @@
 """Edge lists: one line per node with its parent, as text in several formats or as parquet."""
 
-import re
-from collections.abc import Iterable
+import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from poincare_taxa.readers.text import Text, provenance
+from poincare_taxa.readers.headings import Headed, headed_table, kind_of, plain
+from poincare_taxa.readers.text import Text, errors_of, provenance, read_parquet
+from poincare_taxa.taxonomy.columns import whole_numbers, without_none_words
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_edges", "read_parents"]
 
-# Headings of each kind of column, in lower case without spaces, dots and underscores, in tables of
-# NCBI and taxonkit, Open Tree's interim format, Darwin Core, Catalogue of Life and this library.
-_NAMES = {
-    "child": ["child", "childid", "id", "taxid", "uid", "taxonid", "nodeid", "node", "ncbitaxid"],
-    "parent": ["parent", "parentid", "parenttaxid", "parentuid", "parenttaxonid", "parentnodeid"],
-    "name": ["name", "scientificname", "taxonname", "label"],
-    "taxon_rank": ["rank", "taxonrank"],
-    "branch_length": ["branchlength", "length"],
-}
-_BAR = "\t|\t"
+_SYNONYM = r"(?i)synonym|misapplied|unaccepted|not accepted|invalid"  # of a taxonomic status
+_URL = r"^https?://\S+/(\d+)/?$"
 Column = str | int
 
 
@@ -61,24 +57,31 @@ def read_edges(
     ValueError
         If `child` or `parent` is no column.
     """
-    text, header = None, True
+    text = None
     if Path(path).suffix == ".parquet":
-        table = pl.read_parquet(path)
+        table = Headed(read_parquet(path), True, 0)
     else:
         text = Text.load(path)
-        table, header = headed_table(text, {child, parent})
+        table = headed_table(text, {child, parent})
+    with errors_of(path):
+        columns = _choose(table, child, parent)
+        synonym = _is_synonym(columns)
+    taxa = np.flatnonzero(~synonym)
     try:
-        return Taxonomy.from_edges(
-            _choose(table, child, parent, header),
-            root=root,
-            undirected=undirected,
-            multi_parent=multi_parent,
-            source=provenance(path, "edge list"),
-        )
+        with errors_of(path):
+            tax = Taxonomy.from_edges(
+                columns.filter(pl.Series(~synonym)).drop("accepted", "status", strict=False),
+                root=root,
+                undirected=undirected,
+                multi_parent=multi_parent,
+                source=provenance(path, "edge list"),
+            )
     except TaxonomyError as error:
         if text is None:
             raise TaxonomyError(f"{path}: {error}") from error
-        raise text.error_in_row(error, header=header) from error
+        row = None if error.row is None else int(taxa[error.row])
+        raise text.error_in_row(TaxonomyError(str(error), row=row), above=table.first) from error
+    return _with_synonyms(tax, columns.filter(pl.Series(synonym)), str(path))
 
 
 def read_parents(path: str | Path) -> Taxonomy:
@@ -104,101 +107,112 @@ def read_parents(path: str | Path) -> Taxonomy:
         raise text.error_in_row(error) from error
 
 
-def separator_of(line: str) -> str:
-    """Guess the separator between the fields of a line; a tab if there is only one field."""
-    for separator in (_BAR, "\t", ",", ";", "|"):
-        if separator in line:
-            return separator
-    return " " if re.search(r"\S \S", line) else "\t"
-
-
-def kind_of(heading: str) -> str | None:
-    """Kind of a column by its heading: a key of `_NAMES`, or None."""
-    plain = re.sub(r"[\W_]", "", heading.split(":")[-1].lower())
-    plain = plain.replace("parentnameusage", "parent")
-    return next((kind for kind, names in _NAMES.items() if plain in names), None)
-
-
-def headed_table(
-    text: Text, expected: Iterable[Any] = (), *, least: int = 2
-) -> tuple[pl.DataFrame, bool]:
-    """Split a text into columns of text; also return whether it has a header.
-
-    The first line is a header if it has one of the `expected` headings, or headings of a child and
-    a parent, or text in a column of numbers. Without a header, columns are named by their
-    positions, from "0".
-
-    Raises
-    ------
-    TaxonomyError
-        If there are fewer than `least` columns, or nothing below a header.
-    """
-    first = text.first_lines(1)[0]
-    if first.startswith("("):
-        raise text.error("this looks like a Newick tree; read_newick reads those")
-    separator = separator_of(first)
-    if separator == _BAR:
-        table = text.table("\t")[:, ::2]
-        if table.to_series(-1).is_null().all():
-            table = table[:, :-1]  # the empty field after the final bar
-    else:
-        table = text.table(separator, quotes=separator in ",;")
-    table = table.rename({old: str(i) for i, old in enumerate(table.columns)})
-    if table.width < least:
-        raise text.error(
-            f"one column, {first[:60]!r}, where at least {least} are needed; fields are separated"
-            " by tab, comma, semicolon or space",
-            line=text.line_of_row(0),
-        )
-    headings = [str(cell) for cell in table.row(0)]
-    if not _is_header(table, headings, expected):
-        return table, False
-    if len(table) == 1:
-        raise text.error("a header, and nothing below it; was the file cut short?")
-    unique = [h if headings.index(h) == i else f"{h} ({i})" for i, h in enumerate(headings)]
-    return table[1:].rename(dict(zip(table.columns, unique, strict=True))), True
-
-
-def _is_header(table: pl.DataFrame, headings: list[str], expected: Iterable[Any]) -> bool:
-    """Whether the first line is a header; see `headed_table`."""
-    named = {heading.lower() for heading in expected if isinstance(heading, str)}
-    known = named & {heading.lower() for heading in headings}
-    if known or {"child", "parent"} <= {kind_of(heading) for heading in headings}:
-        return True
-    numeric = table[1:].select(pl.all().str.contains(r"^-?\d+$").all() & (pl.len() > 0)).row(0)
-    return any(
-        below and not heading.lstrip("-").isdigit()
-        for below, heading in zip(numeric, headings, strict=True)
-    )
-
-
-def _choose(
-    table: pl.DataFrame, child: Column | None, parent: Column | None, header: bool
-) -> pl.DataFrame:
-    """Select and rename columns for `Taxonomy.from_edges`; ids become numbers where all are."""
-    kinds = [kind_of(heading) if header else None for heading in table.columns]
-
-    def place(kind: str, column: Column | None, default: int) -> int:
-        if column is None:
-            return kinds.index(kind) if kind in kinds else default
-        if isinstance(column, int) and 0 <= column < table.width:
-            return column
-        if column in table.columns:
-            return table.columns.index(str(column))
-        raise ValueError(f"{kind}={column!r} is no column; there are {table.columns}")
-
-    places = {"child": place("child", child, 0), "parent": place("parent", parent, 1)}
-    if places["child"] == places["parent"]:
+def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.DataFrame:
+    """Columns as `Taxonomy.from_edges` wants them, with ``accepted`` and ``status`` if there."""
+    table = headed.table
+    kinds = [kind_of(heading) if headed.named else None for heading in table.columns]
+    # Row names come first and have no heading: unless headings say it, edges stand behind them.
+    row_names = int(headed.named and table.columns[0] == "" and table.width > 2)
+    at_parent = _place(table, kinds, "parent", parent, 1 + row_names)
+    at_child = _place(table, kinds, "child", child, row_names)
+    if child is None and "parent" in kinds:
+        at_child = _partner(table, kinds, at_parent, at_child)
+    if at_child == at_parent:
         raise ValueError(
-            f"child and parent are both column {table.columns[places['child']]!r}; say which is"
+            f"child and parent are both column {table.columns[at_child]!r}; say which is"
             f" which of {table.columns}"
         )
-    for kind in ("name", "taxon_rank", "branch_length"):
+    places = {"child": at_child, "parent": at_parent}
+    for kind in ("name", "taxon_rank", "branch_length", "accepted", "status"):
         if kind in kinds and kinds.index(kind) not in places.values():
             places[kind] = kinds.index(kind)
     edges = table.select(table.to_series(at).alias(kind) for kind, at in places.items())
-    whole = r"^(0|-?[1-9]\d{0,17})$"  # Not "007", which is another id than "7".
-    ends = edges["child"], edges["parent"]
-    if all(end.dtype == pl.String and end.drop_nulls().str.contains(whole).all() for end in ends):
-        edges = edges.with_columns(pl.col("child", "parent").cast(pl.Int64))
-    return edges
+    return _typed(edges)
+
+
+def _place(
+    table: pl.DataFrame, kinds: list[str | None], kind: str, column: Column | None, default: int
+) -> int:
+    """Place of a column: where the caller says, else where its heading is, else `default`."""
+    if column is None:
+        return kinds.index(kind) if kind in kinds else default
+    if isinstance(column, int) and 0 <= column < table.width:
+        return column
+    if column in table.columns:
+        return table.columns.index(str(column))
+    raise ValueError(f"{kind}={column!r} is no column; there are {table.columns}")
+
+
+def _partner(table: pl.DataFrame, kinds: list[str | None], parent: int, default: int) -> int:
+    """Place of the ids that a column of parents refers to.
+
+    Of ``id, taxid, parent_taxid`` it is ``taxid``: the headings correspond, and ``id`` is a number
+    of the row.
+    """
+    wanted = plain(table.columns[parent]).removeprefix("parent")
+    wanted = {"nameusage": "taxonid", "nameusageid": "taxonid"}.get(wanted, wanted)
+    for place, heading in enumerate(table.columns):
+        if kinds[place] == "child" and plain(heading) == wanted:
+            return place
+    return default
+
+
+def _typed(edges: pl.DataFrame) -> pl.DataFrame:
+    """Ids as integers where all are, URLs as the numbers that they end with."""
+    ids = [name for name in ("child", "parent", "accepted") if name in edges.columns]
+    child = edges["child"]
+    for name in ids:
+        if edges[name].dtype == pl.String and edges[name].str.contains(r"^https?://").any():
+            found = edges[name].str.extract(_URL)
+            if found.null_count() == edges[name].null_count():
+                edges = edges.with_columns(found.alias(name))
+    edges = edges.with_columns(
+        without_none_words(edges[name], child).alias(name) for name in ids[1:]
+    )
+    # "007" is another id than "7", so such a column stays text.
+    whole = r"^(0|-?[1-9]\d{0,17})(\.0*)?$"
+    if all(
+        edges[name].dtype == pl.String and edges[name].drop_nulls().str.contains(whole).all()
+        for name in ids
+    ):
+        number = pl.col(*ids).str.replace(r"\.0*$", "").cast(pl.Int64)
+        return edges.with_columns(number)
+    return edges.with_columns(whole_numbers(edges[name]).alias(name) for name in ids)
+
+
+# -------------------------------------------------------------------- rows that are no taxa
+
+
+def _is_synonym(edges: pl.DataFrame) -> NDArray[np.bool_]:
+    """Rows of a checklist that are names of another taxon.
+
+    Their status says so, or they have an accepted taxon that is not themselves.
+    """
+    synonym = np.zeros(len(edges), np.bool_)
+    if "status" in edges.columns and edges["status"].dtype == pl.String:
+        synonym |= edges["status"].str.contains(_SYNONYM).fill_null(False).to_numpy()
+    if "accepted" in edges.columns:
+        other = edges["accepted"].cast(pl.String) != edges["child"].cast(pl.String)
+        synonym |= other.fill_null(False).to_numpy()
+    return synonym
+
+
+def _with_synonyms(tax: Taxonomy, rows: pl.DataFrame, path: str) -> Taxonomy:
+    """Give taxa the names of the rows that are their synonyms."""
+    if len(rows) == 0:
+        return tax
+    # Some checklists give the accepted taxon of a synonym as its parent.
+    accepted = rows["accepted"] if "accepted" in rows.columns else rows["parent"]
+    accepted = accepted.zip_with(accepted.is_not_null(), rows["parent"])
+    into = tax.rows_of_ids(accepted.fill_null(rows["child"]))
+    names = rows["name" if "name" in rows.columns else "child"].cast(pl.String)
+    kept = (into >= 0) & names.is_not_null().to_numpy()
+    if lost := int((~kept).sum()):
+        warnings.warn(
+            f"{path}: {lost} of {len(rows)} synonyms are left out, since they have no name or "
+            "their accepted taxon is not in the file",
+            stacklevel=3,
+        )
+    synonyms = pl.DataFrame({"name": names, "node": into}).filter(pl.Series(kept))
+    name_class = pl.lit("synonym").cast(pl.Categorical).alias("name_class")
+    return replace(tax, synonyms=synonyms.with_columns(name_class))

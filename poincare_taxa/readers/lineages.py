@@ -1,26 +1,20 @@
 """Lineage tables: one line per taxon (or genome) with the names of all its ancestors."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from poincare_taxa.readers.edges import headed_table
-from poincare_taxa.readers.text import Text, provenance
+from poincare_taxa.readers.headings import RANKS, headed_table
+from poincare_taxa.readers.text import Text, errors_of, provenance
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_lineages"]
 
-# Headings that are recognised as taxon ranks, from the root downwards.
-_RANK_HEADINGS = (
-    "domain superkingdom realm subrealm kingdom subkingdom superphylum phylum division subphylum"
-    " superclass class subclass infraclass cohort superorder order suborder infraorder parvorder"
-    " superfamily family subfamily supertribe tribe subtribe genus subgenus section species"
-    " subspecies strain"
-)
-RANKS: list[str] = [*_RANK_HEADINGS.split()]
-# Prefixes of names in GTDB, Greengenes, SILVA and QIIME: "d__Bacteria;p__Bacillota;…".
+# GTDB, Greengenes, SILVA and QIIME write "d__Bacteria;p__Bacillota;…".
 _PREFIXES = {
     "d": "domain",
     "r": "realm",
@@ -35,6 +29,11 @@ _PREFIXES = {
 }
 _HEADINGS = ["lineage", "taxonomy", "gtdb_taxonomy", "classification", "taxon"]
 PREFIXED = re.compile(r"^[a-z]{1,2}__")
+# What classifiers write beside a name: mothur "Bacteria(100)", BLCA "phylum:Bacillota;98.5".
+_CONFIDENCE = r"\s*\(\d+(\.\d+)?%?\)$"
+_SCORE = r"^\d+(\.\d+)?%?$"
+_RANK_PREFIX = r"^(" + "|".join(RANKS) + r"):"
+_MISSING = r"^[a-z]{1,2}__$|(?i)^(.*_)?unclassified$|^unassigned$"
 
 
 def read_lineages(
@@ -42,7 +41,7 @@ def read_lineages(
     *,
     ranks: Sequence[str] | Mapping[str, str] | None = None,
     column: str | int | None = None,
-    missing: Sequence[str] = ("", "NA"),
+    missing: Sequence[str] = ("", "NA", "nan", "None", "NULL"),
     root: str = "root",
 ) -> Taxonomy:
     """Read a table with a whole lineage on every line.
@@ -65,9 +64,11 @@ def read_lineages(
         Heading or position (from 0) of the column of lineage strings; by default the column with
         semicolons.
     missing
-        Texts that mean a missing name; a prefix alone (``s__``) means it always.
+        What stands for a missing name. A bare prefix (``s__``), ``unclassified`` and ``unassigned``
+        always do.
     root
-        Name of the root that is put above the topmost taxa where there are several.
+        Name of the root that is put above the topmost taxa where there are several; a lineage that
+        begins with ``root`` begins there.
 
     Returns
     -------
@@ -83,11 +84,15 @@ def read_lineages(
         If `ranks` or `column` names a column that does not exist.
     """
     text = Text.load(path)
-    levels, taxon_ranks = _names_by_level(text, ranks, column)
-    levels = [_blanked(level.str.strip_chars(), missing) for level in levels]
+    with errors_of(path):
+        levels, taxon_ranks = _names_by_level(text, ranks, column)
+        by_prefix = [_rank_by_prefix(level) for level in levels]
+        taxon_ranks = [given or found for given, found in zip(taxon_ranks, by_prefix, strict=True)]
+        levels = [_blanked(level.str.replace(_RANK_PREFIX, ""), missing) for level in levels]
     source = provenance(path, "lineages")
     try:
-        return Taxonomy.from_frame(_nodes(levels, taxon_ranks, root), source=source)
+        with errors_of(path):
+            return Taxonomy.from_frame(_nodes(levels, taxon_ranks, root), source=source)
     except TaxonomyError as error:
         raise text.error(str(error)) from error
 
@@ -96,41 +101,103 @@ def _names_by_level(
     text: Text, ranks: Sequence[str] | Mapping[str, str] | None, column: str | int | None
 ) -> tuple[list[pl.Series], list[str | None]]:
     """Return the names at each level, root first, and each level's taxon rank (None: by prefix)."""
-    # 1. A table with a column for each rank.
-    table, header = headed_table(text, [*(ranks or RANKS), column, *_HEADINGS], least=1)
-    headings = table.columns
-    if column is None and header:
-        known = [heading for heading in headings if heading.lower() in RANKS]
-        columns = list(ranks or sorted(known, key=lambda heading: RANKS.index(heading.lower())))
-        if columns and set(columns) <= set(headings):
-            named = ranks if isinstance(ranks, Mapping) else {h: h.lower() for h in columns}
-            return [table[h] for h in columns], [named[h] for h in columns]
-        if ranks and set(columns) & set(headings):
-            raise ValueError(
-                f"no column {sorted(set(columns) - set(headings))}; there are {headings}"
-            )
-    # 2. Otherwise one column of lineage strings.
+    table, header, _ = headed_table(text, [*(ranks or RANKS), column, *_HEADINGS], least=1)
+    if header and column is None and not _lineage_columns(table):
+        levels = _rank_columns(text, table, ranks)
+        if levels is not None:
+            return levels
     lineages = _lineage_column(text, table, column).str.split(";")
     depth = int(lineages.list.len().max() or 0)  # pyright: ignore
-    if ranks and len(ranks) != depth:
-        raise text.error(
-            f"lineages have up to {depth} names, but {len(ranks)} ranks were given; give one for "
-            "each place"
-        )
     levels = [lineages.list.get(place, null_on_oob=True) for place in range(depth)]
-    return levels, list(ranks) if ranks else [None] * depth
+    levels = [level.str.strip_chars() for level in levels]
+    # Scores between the names have places of their own, which are left out.
+    scores = [bool(level.drop_nulls().str.contains(_SCORE).all()) for level in levels]
+    levels = [level for level, score in zip(levels, scores, strict=True) if not score]
+    if ranks and len(ranks) != len(levels):
+        raise text.error(
+            f"lineages have up to {len(levels)} names, but {len(ranks)} ranks were given; give one "
+            "for each place"
+        )
+    return _from_the_root(levels), list(ranks) if ranks else [None] * len(levels)
+
+
+def _rank_columns(
+    text: Text, table: pl.DataFrame, ranks: Sequence[str] | Mapping[str, str] | None
+) -> tuple[list[pl.Series], list[str | None]] | None:
+    """Columns that are taxon ranks, from the top down; None where there are none.
+
+    Columns of unknown headings between those of known ranks are ranks too where the known ones
+    come in order; else they are left out with a warning.
+    """
+    headings = table.columns
+    if ranks:
+        if set(ranks) <= set(headings):
+            named = ranks if isinstance(ranks, Mapping) else {h: h.lower() for h in ranks}
+            return [table[h] for h in ranks], [named[h] for h in ranks]
+        if set(ranks) & set(headings):
+            lost = sorted(set(ranks) - set(headings))
+            raise ValueError(f"no column {lost}; there are {headings}")
+        return None
+    known = [place for place, heading in enumerate(headings) if heading.lower() in RANKS]
+    if not known:
+        return None
+    order = [RANKS.index(headings[place].lower()) for place in known]
+    between = [
+        place
+        for place in range(known[0], known[-1])
+        if place not in known and not table[headings[place]].drop_nulls().str.contains(_SCORE).all()
+    ]
+    if between and order == sorted(order):
+        known = sorted([*known, *between])
+    else:
+        known = [known[i] for i in np.argsort(order, kind="stable")]
+        if between:
+            warnings.warn(
+                f"{text.name}: the columns {[headings[place] for place in between]} are no taxon "
+                "ranks that are known here and are left out; name all rank columns with ranks=",
+                stacklevel=5,
+            )
+    chosen = [headings[place] for place in known]
+    return [table[heading] for heading in chosen], [heading.lower() for heading in chosen]
+
+
+def _from_the_root(levels: list[pl.Series]) -> list[pl.Series]:
+    """Let lineages that begin with "root" begin below it."""
+    if not levels:
+        return levels
+    at_root = levels[0].str.to_lowercase().str.contains(r"^(r__)?root(\(\d+(\.\d+)?\))?$")
+    at_root = at_root.fill_null(False)
+    if not at_root.any():
+        return levels
+    nothing = levels[0].clear().extend_constant(None, len(levels[0]))
+    return [
+        level.zip_with(~at_root, below)
+        for level, below in zip(levels, [*levels[1:], nothing], strict=True)
+    ]
+
+
+def _rank_by_prefix(level: pl.Series) -> str | None:
+    """Taxon rank of a level whose names all begin with it: ``phylum:Bacillota``."""
+    found = level.drop_nulls().str.extract(_RANK_PREFIX)
+    return found[0] if len(found) and found.n_unique() == 1 else None
 
 
 def _blanked(names: pl.Series, missing: Sequence[str]) -> pl.Series:
-    """Replace missing names, and prefixes without a name, by null."""
-    absent = names.is_in(list(missing)) | names.str.contains(r"^[a-z]{1,2}__$")
+    """Names without what classifiers add to them; null where one is missing."""
+    names = names.str.strip_chars().str.replace(_CONFIDENCE, "")
+    absent = names.is_in(list(missing)) | names.str.contains(_MISSING)
     return names.set(absent.fill_null(True), None)
+
+
+def _lineage_columns(table: pl.DataFrame) -> list[str]:
+    """Columns that hold lineages: names between semicolons, in more than half of the rows."""
+    return [heading for heading in table.columns if _share_of_lineages(table[heading]) > 0.5]
 
 
 def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -> pl.Series:
     """Return the column of lineage strings: the given one, or the only one with semicolons."""
     if column is None:
-        found = [h for h in table.columns if _share_of_lineages(table[h]) > 0.5]
+        found = _lineage_columns(table)
     elif isinstance(column, int):
         found = table.columns[column : column + 1]
     else:
@@ -139,9 +206,9 @@ def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -
         raise ValueError(f"column={column!r} is no column; there are {table.columns}")
     if len(found) != 1:
         raise text.error(
-            f"{len(found)} of the columns {table.columns} hold lineages (names between semicolons),"
-            " and no headings are taxon ranks; say which with column=, or name the rank columns"
-            " with ranks="
+            f"{len(found)} of the columns {table.columns} hold lineages (names between semicolons)"
+            f"{'' if found else ', and no headings are taxon ranks'}; say which with column=, or "
+            "name the rank columns with ranks="
         )
     lineages = table[found[0]]
     if ";" not in (lineages[0] or "") and _share_of_lineages(lineages[1:]) == 1:
@@ -161,7 +228,9 @@ def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) ->
     path = above = pl.Series([None], dtype=pl.String).new_from_index(0, len(levels[0]))
     tables = []
     for level, taxon_rank in zip(levels, taxon_ranks, strict=True):
-        path = pl.select(pl.concat_str(path, level.fill_null(""), separator=";", ignore_nulls=True))
+        # A semicolon in a name is marked, or two paths could be one text.
+        step = level.fill_null("").str.replace_all(";", "\\;", literal=True)
+        path = pl.select(pl.concat_str(path, step, separator=";", ignore_nulls=True))
         path = path.to_series()
         table = pl.DataFrame({"path": path, "above": above, "label": level})
         tables.append(

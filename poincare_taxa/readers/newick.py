@@ -1,8 +1,9 @@
-"""Newick trees: ``(cat:1.5,'wild dog':2)mammal;``.
+"""Newick trees: ``(cat:1.5,'wild dog':2)mammal;``, and the trees of NEXUS files.
 
-Grammar: Olsen's interpretation of the Newick format (1990). Labels in single quotes are used as
-written, with a doubled quote for one; in other labels an underscore means a space. Comments in
-brackets, which may be nested, are ignored, and with them annotations in NHX.
+Grammar: Olsen's interpretation of the Newick format (1990). Labels in single or double quotes are
+used as written, with a doubled quote for one; in other labels an underscore means a space. Comments
+in brackets, which may be nested, are ignored, and with them annotations in NHX. Of a NEXUS file
+[Maddison et al. 1997] the trees are read, with the labels that TRANSLATE gives.
 """
 
 import math
@@ -17,20 +18,28 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_newick"]
 
-_TOKEN = re.compile(r"\s*(?:([(),:;])|'((?:[^']|'')*)'|([^\s(),:;'][^(),:;]*)|(\S))")
-_OUTSIDE = re.compile(r"'(?:[^']|'')*'|[\[\]]")  # Outside of comments, brackets in quotes are text.
+_QUOTED = r"'[^']*+(?:''[^']*+)*+'|\"[^\"]*+(?:\"\"[^\"]*+)*+\""
+_TOKEN = re.compile(rf"\s*(?:([(),:;])|({_QUOTED})|([^\s(),:;'\"][^(),:;]*)|(\S))")
+# A quote hides brackets where it begins a label, but not inside a label or a comment.
+_OUTSIDE = re.compile(rf"(?<![^\s(),\]])(?:{_QUOTED})|[\[\]]")
 _INSIDE = re.compile(r"[\[\]]")
+_LENGTH = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NEXUS_TREE = re.compile(rf"(?i)\bU?TREE\s+\*?\s*({_QUOTED}|[^\s=]+)\s*=\s*")
+_TRANSLATE = re.compile(rf"(?is)\bTRANSLATE\b((?:{_QUOTED}|[^;'\"])*);")
+_TRANSLATION = re.compile(rf"\s*(\S+)\s+({_QUOTED}|[^\s,]+)\s*,?")
 # State of the current node: no token yet, children, a label, a branch length.
 _NEW, _CLOSED, _LABELLED, _MEASURED = range(4)
 
 
-def read_newick(path: str | Path) -> Taxonomy:
-    """Read one tree in Newick format, gzipped or not, of any depth.
+def read_newick(path: str | Path, *, tree: int | str | None = None) -> Taxonomy:
+    """Read one tree in Newick format or of a NEXUS file, gzipped or not, of any depth.
 
     Parameters
     ----------
     path
         The file.
+    tree
+        Which of several trees: its position (from 0), or its name in a NEXUS file.
 
     Returns
     -------
@@ -43,13 +52,19 @@ def read_newick(path: str | Path) -> Taxonomy:
     ------
     TaxonomyError
         If brackets do not match, a quote or comment is not closed, a length is no number, or there
-        are several trees; the message names file, line and column.
+        are several trees and `tree` is None; the message names file, line and column.
+    ValueError
+        If `tree` is none of the trees.
     """
     text = Text.load(path)
-    if text.data[:6].upper() == b"#NEXUS":
-        raise text.error("this is a NEXUS file; export the tree as Newick")
-    parser = _Parser(text)
+    string = _without_comments(text)
+    is_nexus = text.data[:6].upper() == b"#NEXUS"
+    trees = _nexus_trees(text, string) if is_nexus else _newick_trees(string)
+    start, stop = _chosen(text, string, trees, tree)
+    parser = _Parser(text, string[:stop], start)
     parser.parse()
+    if is_nexus:
+        parser.translate(_translation(string))
     lengths = np.array(parser.lengths)
     labels = pl.Series("id", parser.labels, dtype=pl.String)
     return Taxonomy.from_parents(
@@ -57,8 +72,58 @@ def read_newick(path: str | Path) -> Taxonomy:
         ids=_ids(labels),
         names=pl.Series(parser.names, dtype=pl.String),
         branch_lengths=None if np.isnan(lengths).all() else lengths,
-        source=provenance(path, "Newick"),
+        source=provenance(path, "NEXUS" if is_nexus else "Newick"),
     )
+
+
+_Place = tuple[str, int, int]  # Name of a tree, and where its text begins and ends.
+
+
+def _newick_trees(string: str) -> list[_Place]:
+    """Return the trees of a Newick file, each of which ends with a semicolon."""
+    if string.count(";") <= 1 and string.rstrip().endswith(";"):
+        return [("0", 0, len(string))]
+    ends = [token.end() for token in _TOKEN.finditer(string) if token[1] == ";"]
+    if not ends or string[ends[-1] :].strip():
+        ends.append(len(string))
+    starts = [0, *(len(string) - len(string[end:].lstrip()) for end in ends[:-1])]
+    return [(str(i), start, end) for i, (start, end) in enumerate(zip(starts, ends, strict=True))]
+
+
+def _nexus_trees(text: Text, string: str) -> list[_Place]:
+    """Return the trees of a NEXUS file: ``TREE name = (…);``."""
+    trees = []
+    for head in _NEXUS_TREE.finditer(string):
+        tokens = _TOKEN.finditer(string, head.end())
+        end = next((token.end() for token in tokens if token[1] == ";"), len(string))
+        trees.append((_label(head[1])[0], head.end(), end))
+    if not trees:
+        raise text.error("this NEXUS file holds no trees (BEGIN TREES; TREE name = (…);)")
+    return trees
+
+
+def _chosen(
+    text: Text, string: str, trees: list[_Place], tree: int | str | None
+) -> tuple[int, int]:
+    """Return where the text of the chosen tree begins and ends."""
+    names = [name for name, _, _ in trees]
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    if tree is None and len(trees) > 1:
+        raise text.error(
+            f"{len(trees)} trees ({shown}), of which a taxonomy is one; choose one with "
+            "read_newick(path, tree=0)",
+            line=1 + string.count("\n", 0, trees[1][1]),
+        )
+    place = names.index(tree) if isinstance(tree, str) and tree in names else tree or 0
+    if isinstance(place, str) or not 0 <= place < len(trees):
+        raise ValueError(f"tree={tree!r} is none of the {len(trees)} trees of {text.name}: {shown}")
+    return trees[place][1:]
+
+
+def _translation(string: str) -> dict[str, str]:
+    """Return the labels that a NEXUS file gives the tokens of its trees."""
+    found = _TRANSLATE.search(string)
+    return {} if found is None else dict(_TRANSLATION.findall(found[1]))
 
 
 def _ids(labels: pl.Series) -> pl.Series:
@@ -74,9 +139,10 @@ def _ids(labels: pl.Series) -> pl.Series:
 class _Parser:
     """Parser of one tree; nodes are in the order of their first character, which is preorder."""
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, string: str, start: int) -> None:
         self.text = text
-        self.string = _without_comments(text)
+        self.string = string
+        self.start = start
         self.parents: list[int] = []
         self.labels: list[str | None] = []
         self.names: list[str | None] = []
@@ -86,14 +152,9 @@ class _Parser:
         """Fill parents, labels, names and lengths; no recursion, so that any depth is possible."""
         open_nodes: list[tuple[int, int]] = []  # Nodes with an open bracket, and its position.
         node, state = self._new_node(-1), _NEW
-        tokens = _TOKEN.finditer(self.string)
-        end = None
+        tokens = _TOKEN.finditer(self.string, self.start)
         for token in tokens:
             mark, quoted, plain, bad = token.groups()
-            if end is not None:
-                raise self._error(
-                    token, "there is a second tree; this reads files with one, so split it"
-                )
             if mark == "(":
                 if state != _NEW:
                     raise self._error(token, "'(' behind a label or ')'; is a comma missing?")
@@ -112,20 +173,26 @@ class _Parser:
                     raise self._error(token, "a second length; a comma or ')' is missing before it")
                 self.lengths[node], state = self._length(next(tokens, token)), _MEASURED
             elif mark == ";":
-                end = token
+                break
             elif bad is not None:
                 raise self._error(token, f"{bad!r} opens a quote that is never closed")
             elif state in (_LABELLED, _MEASURED):
                 raise self._error(token, f"unexpected {(quoted or plain)!r}; is a comma missing?")
             else:
                 state = _LABELLED
-                self.labels[node], self.names[node] = _label(quoted, plain)
+                self.labels[node], self.names[node] = _label(quoted or plain)
         if open_nodes:
             raise self._error(
                 open_nodes[-1][1],
                 f"{len(open_nodes)} brackets are never closed, the last of them this one;"
                 " was the file cut short?",
             )
+
+    def translate(self, labels: dict[str, str]) -> None:
+        """Replace labels by those that a NEXUS file gives them."""
+        for node, label in enumerate(self.labels):
+            if label in labels:
+                self.labels[node], self.names[node] = _label(labels[label])
 
     def _new_node(self, parent: int) -> int:
         self.parents.append(parent)
@@ -135,13 +202,12 @@ class _Parser:
         return len(self.parents) - 1
 
     def _length(self, token: re.Match[str]) -> float:
-        try:
-            length = float(token[0])
-        except ValueError:
-            length = math.nan
+        # Python would read 1_000 and infinity too.
+        found = token[0].strip()
+        length = float(found) if _LENGTH.fullmatch(found) else math.nan
         if not math.isfinite(length):
             raise self._error(
-                token, f"{token[0].strip()!r} is not a branch length; quote a label that has a ':'"
+                token, f"{found!r} is not a branch length; quote a label that has a ':'"
             )
         return length
 
@@ -152,13 +218,12 @@ class _Parser:
         return self.text.error(f"column {column}: {message}", line=line)
 
 
-def _label(quoted: str | None, plain: str | None) -> tuple[str, str]:
-    """Label without quotes, and the name that it means."""
-    if quoted is not None:
-        label = quoted.replace("''", "'")
+def _label(written: str) -> tuple[str, str]:
+    """Label without its quotes, and the name that it stands for."""
+    if written[0] in "'\"":
+        label = written[1:-1].replace(2 * written[0], written[0])
         return label, label
-    assert plain is not None
-    return plain.rstrip(), plain.rstrip().replace("_", " ")
+    return written.rstrip(), written.rstrip().replace("_", " ")
 
 
 def _without_comments(text: Text) -> str:

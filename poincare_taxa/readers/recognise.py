@@ -1,13 +1,15 @@
 """Recognise the format of a file by its name and content, and read it."""
 
 import gzip
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from poincare_taxa.readers.edges import kind_of, read_edges, read_parents, separator_of
-from poincare_taxa.readers.lineages import PREFIXED, RANKS, read_lineages
+from poincare_taxa.readers.edges import read_edges, read_parents
+from poincare_taxa.readers.headings import RANKS, kind_of, separator_of
+from poincare_taxa.readers.lineages import PREFIXED, read_lineages
 from poincare_taxa.readers.ncbi import read_ncbi
 from poincare_taxa.readers.newick import read_newick
 from poincare_taxa.readers.text import Text
@@ -17,7 +19,9 @@ __all__ = ["read"]
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip", ".dmp")
 _NEWICK = (".nwk", ".newick", ".nw", ".tre", ".tree")
-_HEAD = 65_536  # Number of bytes by which a format is recognised.
+_DUMP_PART = (".dmp.gz", ".dmp.bz2", ".dmp.xz")
+_HEAD = 65_536  # bytes that are looked at
+_KREPORT = re.compile(r"\s*\d+\.\d+\t\d+\t\d+\t(\d+\t\d+\t)?[UDKPCOFGSR-]\d*\t\d+\t")
 
 
 def read(path: str | Path) -> Taxonomy:
@@ -57,6 +61,11 @@ def _reader(path: Path) -> Callable[[Path], Taxonomy]:
     name = path.name.lower()
     if path.is_dir() or name.endswith(_ARCHIVES):
         return read_ncbi
+    if name.endswith(_DUMP_PART):
+        raise TaxonomyError(
+            f"{path} is one compressed table of a taxdump; unpack nodes.dmp and names.dmp into one "
+            "folder and read that, or read the whole archive"
+        )
     head = _head(path)
     if zipfile.is_zipfile(path) or head[257:262] == b"ustar":
         return read_ncbi
@@ -68,22 +77,46 @@ def _reader(path: Path) -> Callable[[Path], Taxonomy]:
 
 
 def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
-    """Choose the reader of a text by its first two lines."""
+    if text.data[:6].upper() == b"#NEXUS":
+        return read_newick
     first, *further = text.first_lines(2)
     if first[0] in "([":
         return read_newick
-    cells = first.strip().split(separator_of(first))
+    separator = separator_of(text)
+    cells = [cell.strip(' "') for cell in first.strip().split(separator)]
+    _refuse_known_tables(text, cells)
     if {"child", "parent"} <= {kind_of(cell) for cell in cells}:
         return read_edges
     if len(cells) == 1 and first.strip().lstrip("-").isdigit():
         return read_parents
-    if sum(cell.strip().lower() in RANKS for cell in cells) >= 2:
+    if sum(cell.lower() in RANKS for cell in cells) >= 2:
         return read_lineages
-    # Lineage strings have prefixes, or more semicolons within a cell than an edge list has.
-    cells += further[0].strip().split(separator_of(further[0])) if further else []
+    # Lineage strings: prefixes, or more semicolons inside a cell than an edge list would have.
+    cells += further[0].strip().split(separator) if further else []
     if any(PREFIXED.match(cell) or cell.count(";") >= 2 for cell in cells):
         return read_lineages
     return read_edges
+
+
+def _refuse_known_tables(text: Text, cells: list[str]) -> None:
+    """Raise for tables that would be read as something else."""
+    if len(cells) in (6, 8) and _KREPORT.match("\t".join(cells)):
+        raise text.error(
+            "this is a Kraken report, which has counts and no parents; read the taxonomy of its "
+            "database (nodes.dmp and names.dmp) with read_ncbi"
+        )
+    if {"Taxid", "Tax name"} <= set(cells):
+        found = {cell: rank for cell in cells if (rank := _summary_rank(cell)) is not None}
+        raise text.error(
+            "this is a taxonomy summary of ncbi-datasets; read its rank columns with "
+            f"read_lineages(path, ranks={found})"
+        )
+
+
+def _summary_rank(heading: str) -> str | None:
+    """Taxon rank that a heading such as "Phylum name" gives the names of."""
+    rank = heading.removesuffix(" name").lower()
+    return rank if heading.endswith(" name") and rank in RANKS else None
 
 
 def _head(path: Path) -> bytes:

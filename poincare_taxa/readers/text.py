@@ -1,8 +1,13 @@
 """Text files, compressed or not, and error messages with the line at fault."""
 
+import csv
 import gzip
 import hashlib
+import io
+import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +27,19 @@ _OTHER = {
     b"PK\x03\x04": "a zip archive; unpack it, or read a taxdump with read_ncbi",
     b"PAR1": "a parquet file; give it the ending .parquet",
     b"{": "JSON; write its nodes as a table with columns id, parent_id, name, rank",
+    b"[Term]": "an OBO file; write its is_a lines as a table child, parent",
+    b"format-version:": "an OBO file; write its is_a lines as a table child, parent",
+    b"<": "XML (PhyloXML, NeXML, OWL?); export the tree as Newick, or its nodes as a table",
+    b"digraph": "a DOT graph; write its edges as a table child, parent",
     b"BZh": "compressed with bzip2; use gzip or unpack it",
     b"\xfd7zXZ": "compressed with xz; use gzip or unpack it",
     b"(\xb5/\xfd": "compressed with zstd; use gzip or unpack it",
 }
+
+_BLANK = b" \t,;|"  # A line of nothing but these is blank: spreadsheets write such rows.
+_MAYBE_BLANK = np.zeros(256, np.bool_)
+_MAYBE_BLANK[np.frombuffer(_BLANK, np.uint8)] = True
+_SEP_LINE = re.compile(rb"(?i)sep=([^\n])\n")
 
 
 def provenance(path: str | Path, form: str) -> dict[str, Any]:
@@ -33,6 +47,59 @@ def provenance(path: str | Path, form: str) -> dict[str, Any]:
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"format": form, "path": str(path), "sha256": digest}
+
+
+def unpacked_limit(path: Path) -> int:
+    """Bytes that are read at most of a compressed file: 100 times its size, and at least 64 MiB.
+
+    Taxonomies compress to between a quarter and a thirtieth; files made to fill a memory do to a
+    thousandth.
+    """
+    return max(100 * path.stat().st_size, 64 * 2**20)
+
+
+@contextmanager
+def errors_of(name: str | Path) -> Iterator[None]:
+    """Turn errors of polars into `TaxonomyError` that names the file."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OverflowError, UnicodeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TaxonomyError(f"{name}: this cannot be read as a table ({why})") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # polars' own faults are no Exception
+            raise
+        raise TaxonomyError(f"{name}: this cannot be read as a table; is it damaged?") from error
+
+
+def read_parquet(path: str | Path) -> pl.DataFrame:
+    """Read a parquet file.
+
+    Raises
+    ------
+    TaxonomyError
+        Where it is damaged, or something else.
+    """
+    with errors_of(path):
+        return pl.read_parquet(path, glob=False)  # a name with brackets is a name
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """Contents of a gzip file."""
+    limit = unpacked_limit(path)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            text = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TaxonomyError(
+            f"{path}: broken gzip ({error}); was it cut short on its way here?"
+        ) from error
+    if len(text) > limit:
+        raise TaxonomyError(
+            f"{path}: unpacks to more than {limit / 2**20:,.0f} MiB, the most that is read "
+            "of a compressed file of this size; unpack it yourself if that is meant"
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -60,12 +127,7 @@ class Text:
                 f"{path} cannot be read ({error.strerror}): is the path right?"
             ) from error
         if data.startswith(_GZIP):
-            try:
-                data = gzip.decompress(data)
-            except (OSError, EOFError, zlib.error) as error:
-                raise TaxonomyError(
-                    f"{path}: broken gzip ({error}); was it cut short on its way here?"
-                ) from error
+            data = _unpacked(Path(path), data)
         return cls.of(str(path), data)
 
     @classmethod
@@ -79,6 +141,12 @@ class Text:
             raise TaxonomyError(f"{name}: this is a tar archive; read_ncbi reads taxdumps in those")
         if not data[:10_000].strip() and not data.strip():
             raise TaxonomyError(f"{name}: the file is empty; was a download cut short?")
+        if re.match(rb"\[\s*[\[{\"\d]", data):
+            raise TaxonomyError(f"{name}: this is {_OTHER[b'{']}")
+        if b"\0" in data[:10_000]:
+            raise TaxonomyError(f"{name}: this is no text but binary data (a Kraken k2d database?)")
+        if b"\r" in data:  # Windows ends lines with CR LF, old Macintoshes with CR
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return cls(name, data)
 
     def decode(self) -> str:
@@ -104,11 +172,14 @@ class Text:
         place = self.name if line is None else f"{self.name}:{line}"
         return TaxonomyError(f"{place}: {message}")
 
-    def error_in_row(self, error: TaxonomyError, *, header: bool = False) -> TaxonomyError:
-        """Convert an error with a row of `table` to one with this file's name and the line."""
+    def error_in_row(self, error: TaxonomyError, *, above: int = 0) -> TaxonomyError:
+        """Make an error of a table name this file, and the line of its row.
+
+        `above` is the number of rows of the text above the first row of the table.
+        """
         if error.row is None:
             return self.error(str(error))
-        return self.error(str(error), line=self.line_of_row(error.row + header))
+        return self.error(str(error), line=self.line_of_row(error.row + above))
 
     def line_of_row(self, row: int) -> int:
         """Line, counted from 1, of a row of `table`."""
@@ -120,24 +191,57 @@ class Text:
         if len(lines) == 0:
             raise self.error("nothing but comments (lines with # in front) and blank lines")
         spans = zip(start[:count], end[:count], strict=True)
-        return [self.data[i:j].decode(errors="replace").rstrip("\r") for i, j in spans]
+        return [self.data[i:j].decode(errors="replace") for i, j in spans]
+
+    def comment_above(self) -> str | None:
+        """Text of the comment that stands directly above the first row, without its ``#``."""
+        lines = self._rows[0]
+        if len(lines) == 0 or lines[0] == 0:
+            return None
+        above = self.data[: self._rows[1][0]].splitlines()[-1].strip()
+        return above.decode(errors="replace").lstrip("# ") if above.startswith(b"#") else None
+
+    @property
+    def declared_separator(self) -> str | None:
+        """Separator that a first line ``sep=;`` declares, as Excel writes it."""
+        declared = _SEP_LINE.match(self.data)
+        return declared[1].decode() if declared else None
 
     def table(self, separator: str, *, quotes: bool = False) -> pl.DataFrame:
         """Split lines into columns of text, null where empty; blank and comment lines are left out.
+
+        Spaces around fields are removed. Where the first line lacks one field, either each other
+        line ends with a separator, which is removed, or the first line lacks the heading of row
+        names, and gets an empty one.
+
+        Parameters
+        ----------
+        separator
+            One character.
+        quotes
+            Whether a field may stand in double quotes; else quotes belong to the text, unless
+            whole fields of the first two lines stand in them.
 
         Raises
         ------
         TaxonomyError
             If lines differ in their number of fields, or are not UTF-8.
         """
-        quotes = quotes and b'"' in self.data
-        if not quotes:
+        top = self.first_lines(2)
+        data = self._content(separator)
+        quotes = b'"' in data and (quotes or any(_is_quoted(line, separator) for line in top))
+        if quotes:
+            data = data.replace(b'\\"', b'""')  # R escapes quotes with a backslash
+        else:
             self._refuse_ragged(separator)
-        data, (lines, start, end) = self.data, self._rows
-        if len(lines) != lines[-1] + 1:
-            data = b"\n".join(data[i:j] for i, j in zip(start, end, strict=True))
+        widths = [len(_fields(line, separator, quotes=quotes)) for line in top]
+        mark = separator.encode()
+        if widths[-1] == widths[0] + 1 and self._ends_with(separator):
+            data = data.replace(b"\n", mark + b"\n", 1)  # a separator ends every other line
+        elif widths[-1] == widths[0] + 1:
+            data = mark + data  # the heading of row names is missing
         try:
-            return pl.read_csv(
+            table = pl.read_csv(
                 data,
                 has_header=False,
                 separator=separator,
@@ -148,6 +252,39 @@ class Text:
             self.decode()
             why = str(error).splitlines()[0]
             raise self.error(f"not a table with {separator!r} between fields: {why}") from error
+        return self._tidied(table, separator, quotes)
+
+    def _content(self, separator: str) -> bytes:
+        """Lines that are neither blank nor comments; several spaces count as one separator."""
+        data, (lines, start, end) = self.data, self._rows
+        if len(lines) != self._num_lines:
+            data = b"\n".join(data[i:j] for i, j in zip(start, end, strict=True))
+        if separator == " " and b"  " in data:
+            data = re.sub(rb"(?m)^ +| +$", b"", re.sub(rb" +", b" ", data))
+        return data
+
+    def _tidied(self, table: pl.DataFrame, separator: str, quotes: bool) -> pl.DataFrame:
+        """Remove spaces around fields, and a last column that holds nothing."""
+        mark = separator.encode()
+        if separator != " " and any(
+            near in self.data for near in (b" " + mark, mark + b" ", b" \n", b"\n ")
+        ):
+            table = table.with_columns(pl.all().str.strip_chars(" "))
+        if quotes:
+            table = table.with_columns(
+                pl.when(pl.col(name) != "").then(pl.col(name)) for name in table.columns
+            )
+        last = table.to_series(-1)
+        return table[:, :-1] if table.width > 1 and last.null_count() == len(last) else table
+
+    def _ends_with(self, separator: str) -> bool:
+        """Whether every row but the first ends with a separator."""
+        text = np.frombuffer(self.data, np.uint8)
+        return bool((text[self._rows[2][1:] - 1] == ord(separator)).all())
+
+    @cached_property
+    def _num_lines(self) -> int:
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
 
     @cached_property
     def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -158,16 +295,26 @@ class Text:
             end = np.append(end, len(text))
         start = np.concatenate([[0], end[:-1] + 1])
         first = text[np.minimum(start, len(text) - 1)]
-        content = (start < end) & (first != ord("#")) & ~((first == ord("\r")) & (end == start + 1))
+        content = (start < end) & (first != ord("#"))
+        # A line that begins with a space or a separator may be blank, or an indented comment.
+        for i in np.flatnonzero(content & _MAYBE_BLANK[first]):
+            line = self.data[start[i] : end[i]]
+            content[i] = line.strip(_BLANK) != b"" and not line.lstrip(b" \t").startswith(b"#")
+        if self.declared_separator:
+            content[0] = False
         return np.flatnonzero(content), start[content], end[content]
 
     def _refuse_ragged(self, separator: str) -> None:
-        """Raise TaxonomyError if a line has another number of fields than most lines."""
+        """Raise where a line has not as many fields as most; the first may lack one."""
+        if separator == " " and b"  " in self.data:
+            return  # polars counts them
         lines, start, end = self._rows
         at = np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord(separator))
         fields = 1 + np.searchsorted(at, end) - np.searchsorted(at, start)
         usual = int(np.bincount(fields).argmax())
         odd = np.flatnonzero(fields != usual)
+        if len(odd) == 1 and odd[0] == 0 and fields[0] == usual - 1 and len(fields) > 1:
+            return
         if len(odd):
             found = int(fields[odd[0]])
             why = "was the line cut short?" if found < usual else "is there a separator in a name?"
@@ -175,3 +322,21 @@ class Text:
                 f"{found} fields between {separator!r}, where most lines have {usual}; {why}",
                 line=int(lines[odd[0]]) + 1,
             )
+
+
+def _is_quoted(line: str, separator: str) -> bool:
+    """Whether a line has fields in double quotes, and no quotes but those around whole fields."""
+    marked = [field for field in line.split(separator) if '"' in field]
+    if separator == " ":  # A quoted field may be split by the spaces that it holds.
+        return line.count('"') % 2 == 0 and any(field.startswith('"') for field in marked)
+    return bool(marked) and all(len(f) > 1 and f[0] == f[-1] == '"' for f in marked)
+
+
+def _fields(line: str, separator: str, *, quotes: bool) -> list[str]:
+    """Split one line into its fields."""
+    if not quotes:
+        return line.split(separator)
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error:  # a field without end: polars will name the fault
+        return [line]

@@ -9,6 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 NO_RANK = "no rank"
+# Words, in lower case, that stand for "there is none" where a table gives a parent.
+NO_PARENT = frozenset(["", "-", "\\n", "na", "n/a", "<na>", "nan", "null", "none", "nil"])
 Key = int | str
 
 
@@ -33,7 +35,7 @@ class TaxonomyError(ValueError):
 
 def id_column(ids: Any, dtype: pl.DataType | None = None) -> pl.Series:
     """Convert ids to Int64 where all are whole numbers, else to String; or to the given `dtype`."""
-    column = as_series(ids).alias("id")
+    column = whole_numbers(as_series(ids)).alias("id")
     if dtype is None:
         dtype = pl.Int64() if column.dtype.is_integer() else pl.String()
     cast = column.cast(dtype, strict=False)
@@ -43,23 +45,78 @@ def id_column(ids: Any, dtype: pl.DataType | None = None) -> pl.Series:
     return cast
 
 
-def parent_column(parents: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Convert ids of parents to a type; null where there is no value, or one that is no id."""
-    column = parents.cast(dtype, strict=False)
-    return column.set(column == "", None) if dtype == pl.String else column
+def parent_column(parents: pl.Series, ids: pl.Series) -> pl.Series:
+    """Convert ids of parents to the dtype of `ids`; null where there is none that could be an id."""
+    column = parents.cast(ids.dtype, strict=False)
+    return column.set(column == "", None) if ids.dtype == pl.String else column
+
+
+def without_none_words(parents: pl.Series, ids: pl.Series) -> pl.Series:
+    """Replace words for "none" that are no id by null, and whole decimals by integers."""
+    if parents.dtype.is_float():
+        return whole_numbers(parents.fill_nan(None))
+    if parents.dtype != pl.String:
+        return parents
+    words = parents.str.to_lowercase().is_in(list(NO_PARENT)).fill_null(False)
+    if words.any():
+        used = parents.filter(words).unique()
+        known = used.filter(used.is_in(ids.cast(pl.String).implode()))
+        parents = parents.set(words & ~parents.is_in(known.implode()).fill_null(False), None)
+    if ids.dtype.is_integer():  # pandas writes 1.0 for 1 in a column that has a gap
+        parents = parents.str.replace(r"^(-?\d+)\.0*$", "$1")
+    return parents
+
+
+def whole_numbers(column: pl.Series) -> pl.Series:
+    """Convert decimals to integers where all are whole; return other columns as they are."""
+    if column.dtype.is_float() and bool((column == column.floor()).all()):
+        return column.cast(pl.Int64, strict=False)
+    return column
+
+
+def as_frame(table: Any) -> pl.DataFrame:
+    """Convert a table of polars or pandas to one of polars.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if isinstance(table, pl.DataFrame):
+        return table
+    if isinstance(table, pl.LazyFrame):
+        return table.collect()
+    if type(table).__module__.partition(".")[0] != "pandas":
+        raise ValueError(f"a table is a polars or pandas frame; got {type(table).__name__}")
+    return pl.DataFrame({str(name): as_series(table[name]) for name in table.columns})
 
 
 def as_series(values: Any) -> pl.Series:
-    """Make a column of whole numbers if all values are whole numbers or null, else of text."""
+    """Make a column of whole numbers if all values are whole or missing, else of text.
+
+    Missing are None, nan and the NA of pandas.
+    """
     if isinstance(values, pl.Series):
         return values
-    if not isinstance(values, np.ndarray):
-        values = list(values)
-        whole = all(v is None or isinstance(v, int | np.integer) for v in values)
+    if type(values).__module__.partition(".")[0] == "pandas":
+        values = values.astype(object).where(values.notna(), None).tolist()
+    if not isinstance(values, np.ndarray) or values.dtype == object:
+        values = [None if isinstance(v, float) and np.isnan(v) else v for v in values]
+        whole = all(v is None or _is_whole(v) for v in values)
         if not whole:
             values = [None if v is None else str(v) for v in values]
-        return pl.Series(values, dtype=pl.Int64 if whole else pl.String)
-    return pl.Series(values)
+            return pl.Series(values, dtype=pl.String)
+        return pl.Series([None if v is None else int(v) for v in values], dtype=pl.Int64)
+    column = pl.Series(values)
+    return column.fill_nan(None) if column.dtype.is_float() else column
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | np.integer) or (
+        isinstance(value, float | np.floating) and float(value).is_integer()
+    )
 
 
 def string_column(name: str, values: Any, n: int) -> pl.Series:

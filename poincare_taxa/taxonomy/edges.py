@@ -14,6 +14,7 @@ from poincare_taxa.taxonomy.columns import (
     Key,
     TaxonomyError,
     and_more,
+    as_frame,
     as_id,
     as_series,
     find,
@@ -23,6 +24,8 @@ from poincare_taxa.taxonomy.columns import (
     label,
     parent_column,
     sort,
+    whole_numbers,
+    without_none_words,
 )
 
 __all__ = [
@@ -46,12 +49,12 @@ def edge_table(
     TaxonomyError
         If there are no edges, or they are no pairs; with the row at fault where there is one.
     """
-    if isinstance(edges, pl.DataFrame):
-        if missing := {"child", "parent"} - set(edges.columns):
+    if hasattr(edges, "columns"):
+        table = as_frame(edges)
+        if missing := {"child", "parent"} - set(table.columns):
             raise TaxonomyError(
-                f"no column {sorted(missing)}; the table has {edges.columns}: rename them"
+                f"no column {sorted(missing)}; the table has {table.columns}: rename them"
             )
-        table = edges
     elif isinstance(edges, np.ndarray):
         if edges.ndim != 2 or edges.shape[1] != 2:
             raise TaxonomyError(
@@ -67,10 +70,15 @@ def edge_table(
         table = pl.DataFrame({"child": as_series(child), "parent": as_series(parent)})
     if len(table) == 0:
         raise TaxonomyError("there are no edges; a taxonomy has at least one (child, parent)")
-    child, parent = table["child"], table["parent"]
+    child = whole_numbers(table["child"].alias("id"))
+    parent = without_none_words(table["parent"], child)
+    if child.dtype.is_integer():
+        numbers = parent.cast(pl.Int64, strict=False)
+        if numbers.null_count() == parent.null_count():
+            parent = numbers
     whole = child.dtype.is_integer() and (parent.dtype.is_integer() or parent.dtype == pl.Null)
-    dtype = pl.Int64() if whole else pl.String()
-    return table.with_columns(id_column(child, dtype).alias("child"), parent_column(parent, dtype))
+    ids = id_column(child, pl.Int64() if whole else pl.String())
+    return table.with_columns(ids.alias("child"), parent_column(parent, ids).alias("parent"))
 
 
 def nodes_of_edges(table: pl.DataFrame, multi_parent: Literal["error", "first"]) -> pl.DataFrame:
@@ -150,8 +158,19 @@ def unused_id(ids: pl.Series) -> Key:
     return int(gap[0]) if len(gap) else len(taken)
 
 
-def nodes_of_undirected_edges(table: pl.DataFrame, root: Key | None) -> pl.DataFrame:
+def nodes_of_undirected_edges(
+    table: pl.DataFrame, root: Key | None, nodes: Sequence[Any] | None = None
+) -> pl.DataFrame:
     """Direct the edges of an undirected tree away from its root.
+
+    Parameters
+    ----------
+    table
+        As `edge_table` makes it.
+    root
+        Id of the root.
+    nodes
+        All nodes, where some may have no edge.
 
     Returns
     -------
@@ -169,6 +188,8 @@ def nodes_of_undirected_edges(table: pl.DataFrame, root: Key | None) -> pl.DataF
     ends = table.select("child", "parent").drop_nulls()
     ids = pl.Series("id", np.column_stack(list(ends)).ravel()).unique(maintain_order=True)
     ids = ids.cast(table["child"].dtype)
+    if nodes is not None:
+        ids = ids.extend(id_column(nodes, ids.dtype)).unique(maintain_order=True)
     index, n = sort(ids), len(ids)
     at = as_id(root, ids.dtype)
     start = None if at is None else find_one(index, at)

@@ -30,6 +30,7 @@ from poincare_taxa.taxonomy.tree import Tree
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
 
 __all__ = ["MergedTaxonWarning", "Status", "Taxonomy", "TaxonomyError"]
 
@@ -158,7 +159,7 @@ class Taxonomy:
         )
 
     @classmethod
-    def from_frame(cls, frame: pl.DataFrame, **extra: Any) -> "Taxonomy":
+    def from_frame(cls, frame: "pl.DataFrame | pd.DataFrame", **extra: Any) -> "Taxonomy":
         """Build a taxonomy from a table with a row per node, in any order.
 
         Parameters
@@ -174,6 +175,7 @@ class Taxonomy:
         TaxonomyError
             As `from_parents`; its ``row`` is the row of `frame` at fault.
         """
+        frame = columns.as_frame(frame)
         missing = {"id", "parent"} - set(frame.columns)
         if missing:
             raise TaxonomyError(
@@ -181,14 +183,14 @@ class Taxonomy:
             )
         ids = columns.id_column(frame["id"])
         check_unique(ids)
-        parents = columns.parent_column(frame["parent"], ids.dtype)
-        above = columns.find(columns.sort(ids), parents)
-        orphans = np.flatnonzero((above < 0) & ~columns.is_blank(frame["parent"]))
+        given = columns.without_none_words(frame["parent"], ids)
+        above = columns.find(columns.sort(ids), columns.parent_column(given, ids))
+        orphans = np.flatnonzero((above < 0) & ~columns.is_blank(given))
         if len(orphans):
             row = int(orphans[0])
             name = frame["name"][row] if "name" in frame.columns else None
             raise TaxonomyError(
-                f"parent {frame['parent'][row]} of {columns.label(ids[row], name)} is no node here"
+                f"parent {given[row]} of {columns.label(ids[row], name)} is no node here"
                 f"{columns.and_more(len(orphans) - 1)} (is the table cut short?)",
                 row=row,
             )
@@ -209,7 +211,7 @@ class Taxonomy:
     @classmethod
     def from_edges(
         cls,
-        edges: pl.DataFrame | NDArray[Any] | Iterable[tuple[Key, Key | None]],
+        edges: "pl.DataFrame | pd.DataFrame | NDArray[Any] | Iterable[tuple[Key, Key | None]]",
         *,
         root: Key | None = None,
         undirected: bool = False,
@@ -266,16 +268,23 @@ class Taxonomy:
         return tax if key is None else tax.subtree(key)
 
     @classmethod
-    def from_networkx(cls, graph: "nx.Graph", *, root: Key | None = None) -> "Taxonomy":
+    def from_networkx(
+        cls,
+        graph: "nx.Graph",
+        *,
+        root: Key | None = None,
+        multi_parent: Literal["error", "first"] = "error",
+    ) -> "Taxonomy":
         """Build a taxonomy from a graph with an edge from each parent to its children.
 
         Parameters
         ----------
         graph
-            A directed tree, or an undirected one, whose edges are then directed away from `root`.
-            Ids are its nodes (as text, unless all are integers). Node attributes ``name`` and
-            ``taxon_rank`` and edge attribute ``length`` are read from a directed tree.
-        root
+            A directed tree, or an undirected one, whose edges are then directed away from `root`;
+            of several edges between two nodes the first counts. Ids are its nodes (as text, unless
+            all are integers). Node attributes ``name`` and ``taxon_rank`` and edge attribute
+            ``length`` are read; a value that is missing or nan is none.
+        root, multi_parent
             As in `from_edges`.
 
         Raises
@@ -283,13 +292,21 @@ class Taxonomy:
         TaxonomyError
             As `from_edges`.
         """
-        if not graph.is_directed():
-            return cls.from_edges(list(graph.edges), root=root, undirected=True)
-        nodes = graph.nodes(data=True)
+        directed: Any = graph if graph.is_directed() else None
+        above = None if directed is None else {node: list(directed.pred[node]) for node in graph}
+        if above is None:
+            edges = edge_table(list(graph.edges()))
+            nodes = nodes_of_undirected_edges(edges, root, list(graph))
+            node_of = {str(node): node for node in graph}
+            above = {
+                node_of[str(child)]: [] if parent is None else [node_of[str(parent)]]
+                for child, parent in nodes.rows()
+            }
+            root = None
         rows = [
-            (node, above, data.get("name"), data.get("taxon_rank"), edge.get("length"))
-            for node, data in nodes
-            for above, edge in (graph.pred[node] or {None: {}}).items()  # pyright: ignore
+            (child, parent, *_attributes(graph, child, parent))
+            for child, parents in above.items()
+            for parent in parents or [None]
         ]
         child, parent, names, taxon_ranks, lengths = zip(*rows, strict=True) if rows else [()] * 5
         table = pl.DataFrame(
@@ -301,7 +318,7 @@ class Taxonomy:
                 "branch_length": pl.Series(lengths, dtype=pl.Float64),
             }
         )
-        return cls.from_edges(table, root=root)
+        return cls.from_edges(table, root=root, multi_parent=multi_parent)
 
     def to_frame(self) -> pl.DataFrame:
         """Return a table in row order: ``id``, ``parent`` (an id), ``name``, ``taxon_rank``."""
@@ -458,7 +475,7 @@ class Taxonomy:
         if len(rows) > 1:
             raise TaxonomyError(self._lookup.homonyms(str(key), rows, self._place))
         suggestions = self._lookup.suggestions(str(key))
-        raise TaxonomyError(f"no taxon has the id or name {key!r}{suggestions}")
+        raise TaxonomyError(f"no taxon has the id or name {key!r}{suggestions}{self._note()}")
 
     def nodes(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
         """Rows of many ids, int64 [k].
@@ -486,7 +503,7 @@ class Taxonomy:
             shown = ", ".join(f"{key!r} is {status}" for key, status in lost[:5])
             raise TaxonomyError(
                 f"{len(lost)} of {len(wanted)} ids are not in the taxonomy: {shown}"
-                f"{columns.and_more(len(lost) - 5)}"
+                f"{columns.and_more(len(lost) - 5)}{self._note()}"
             )
         warnings.warn(
             f"{len(missing)} of {len(wanted)} ids were merged into others, which are used:"
@@ -497,6 +514,10 @@ class Taxonomy:
         rows[missing] = followed
         return rows
 
+    def rows_of_ids(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
+        """Rows of active ids, int64 [k]; -1 for all others: merged, deleted and unknown ones."""
+        return self._lookup.rows_of_ids(ids)
+
     def status(self, id: Key) -> Status:
         """Return the state of an id: active, merged, deleted or unknown."""
         return self._lookup.status(id)
@@ -504,6 +525,11 @@ class Taxonomy:
     @cached_property
     def _lookup(self) -> Lookup:
         return Lookup(self.ids, self.names, self.synonyms, self.merged, self.deleted)
+
+    def _note(self) -> str:
+        """Return what the source lacks, for errors about keys that are not found."""
+        note = self.source.get("note")
+        return f" ({note})" if note else ""
 
     def _place(self, row: int) -> str:
         """Taxon rank and shortened lineage of a row, which distinguish homonyms."""
@@ -563,3 +589,19 @@ def _in_preorder(parent: NDArray[Any], ids: pl.Series, names: pl.Series) -> preo
         reached[tree.order] = True
         raise cycle_error(parent, int(np.argmin(reached)), ids, names)
     return tree
+
+
+def _attributes(
+    graph: "nx.Graph", child: Any, parent: Any
+) -> tuple[str | None, str | None, float | None]:
+    """Name and taxon rank of a node of a graph, and the length of the edge to its parent."""
+    edge: Any = {} if parent is None else graph.get_edge_data(parent, child)
+    if graph.is_multigraph() and parent is not None:
+        edge = next(iter(edge.values()))
+    values = (*(graph.nodes[child].get(key) for key in ("name", "taxon_rank")), edge.get("length"))
+    name, rank, length = (None if value != value else value for value in values)  # nan is none
+    return (
+        None if name is None else str(name),
+        None if rank is None else str(rank),
+        None if length is None else float(length),
+    )

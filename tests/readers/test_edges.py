@@ -5,6 +5,7 @@ import gzip
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.trees import taxonomies
 
 from poincare_taxa.readers import read_edges, read_parents
@@ -198,3 +199,40 @@ def test_read_parents__names_file_line_and_cause(tmp_path, content, line, why):
     place = r"parents\.txt" + ("" if line is None else f":{line}")
     with pytest.raises(TaxonomyError, match=rf"{place}: .*{why}"):
         read_parents(write(tmp_path, content, "parents.txt"))
+
+
+ENDINGS = {"LF": "\n", "CRLF": "\r\n", "CR": "\r"}
+NOISE = ["", "# a comment", "  ", "\t", "   # indented", "#"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    taxonomies(min_size=2),
+    st.sampled_from(sorted(ENDINGS)),
+    st.sampled_from(["\t", ",", ";"]),
+    st.booleans(),
+    st.data(),
+)
+def test_readers__comments_and_blank_lines_change_nothing(
+    tmp_path, tax, ending, separator, headed, data
+):
+    frame = tax.to_frame()
+    lines = [separator.join("" if v is None else str(v) for v in row) for row in frame.rows()]
+    lines = lines[1:] if not headed else [separator.join(frame.columns), *lines]
+    clean = write(tmp_path, "\n".join(lines) + "\n")
+    noisy = []
+    for line in [*lines, None]:
+        noisy += data.draw(st.lists(st.sampled_from(NOISE), max_size=2))
+        # A comment directly above the rows would be their heading if it had their fields.
+        noisy += [] if line is None else [line]
+    end = ENDINGS[ending]
+    text = end.join(noisy) + data.draw(st.sampled_from(["", end]))
+    path = write(tmp_path, text.encode(), "noisy.tsv")
+    assert read_edges(path).to_frame().rows() == read_edges(clean).to_frame().rows()
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+def test_read_parents__comments_and_blank_lines_change_nothing(tmp_path, ending):
+    text = ending.join(["# top", "", "2", "2", " ", "-1", "0", "# end", ""])
+    tax = read_parents(write(tmp_path, text.encode(), "parents.txt"))
+    assert pairs(tax) == [(2, None), (0, 2), (3, 0), (1, 2)]

@@ -94,7 +94,8 @@ def test_read_lineages__is_the_tree_of_distinct_prefixes(tmp_path, form):
 def test_read_lineages__columns_in_any_order_chosen_and_renamed(tmp_path):
     text = "species\tgroup\tgenus\tnote\nF catus\tcats\tFelis\tx\nF lybica\tcats\tFelis\ty\n"
     path = write(tmp_path, text)
-    usual = read_lineages(path)  # group is no usual rank; genus stands above species
+    with pytest.warns(UserWarning, match="group"):
+        usual = read_lineages(path)  # group is no usual rank; genus stands above species
     assert usual.lineage(usual.node("F catus")) == "Felis; F catus"
     tax = read_lineages(path, ranks={"group": "clade", "genus": "genus", "species": "species"})
     assert tax.lineage(tax.node("F catus")) == "cats; Felis; F catus"
