@@ -46,7 +46,7 @@ def id_column(ids: Any, dtype: pl.DataType | None = None) -> pl.Series:
 
 
 def parent_column(parents: pl.Series, ids: pl.Series) -> pl.Series:
-    """Convert ids of parents to the dtype of `ids`; null where there is none that could be an id."""
+    """Convert ids of parents to the dtype of `ids`; null where there is none, or no id."""
     column = parents.cast(ids.dtype, strict=False)
     return column.set(column == "", None) if ids.dtype == pl.String else column
 
