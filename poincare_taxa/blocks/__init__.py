@@ -4,13 +4,13 @@
 |---|---|
 | `manifolds`, `embedding` | `PoincareBall`, `Polar` for geoopt; `PoincareEmbedding`, an nn.Module |
 | `optimizers`, `projection` | row-wise Riemannian Adam; keeping points inside after each step |
-| `pairs`, `closure_pairs` | what to train on: pairs and triplets of a tree; pairs of a DAG |
+| `pairs`, `closure_pairs` | samples: pairs and triplets of a tree; pairs of a DAG |
 | `negatives` | exact negatives, for each pair or shared by a batch |
-| `losses`, `cones`, `margins`, `regularizers` | what to minimise |
-| `curriculum`, `schedules` | what changes during training |
+| `losses`, `cones`, `margins`, `regularizers` | terms of the loss |
+| `curriculum`, `schedules` | settings that change during training |
 | `tree_index` | the tree as tensors |
 
-Losses take distances, samplers return rows: nothing here knows a training loop.
+Losses take distances, samplers return rows. Nothing here depends on a training loop.
 """
 
 import lazy_loader

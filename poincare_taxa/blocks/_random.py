@@ -1,4 +1,4 @@
-"""What samplers are made of: uniform integers, weights as integers, looking up, indices."""
+"""Parts of the samplers: uniform integers, integer weights, weighted orders, checked indices."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ one part in a million; and (number of nodes) · (sum of weights) fits in 63 bits
 def below(limit: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw a uniform integer in [0, limit) for each element of an int64 tensor; 0 where limit is 0.
 
-    The remainder of 63 random bits: off uniform by less than limit / 2^63, which for the pairs of
-    the largest taxonomies is 10^-11.
+    It is the remainder of 63 random bits. Probabilities differ by less than limit / 2^63, which
+    for the pairs of the largest taxonomies is 10^-11.
     """
     bits = torch.randint(2**63 - 1, limit.shape, generator=generator, device=limit.device)
     return bits % limit.clamp(min=1)
@@ -45,7 +45,7 @@ def integer_weights(weights: Tensor) -> Tensor:
 
 
 class Order(NamedTuple):
-    """Things in some order, with their cumulative weight, to be drawn by one uniform integer."""
+    """Rows in some order with their cumulative weight; one uniform integer draws a row."""
 
     rows: Tensor | None
     """The order, rows [n]; None for 0, 1, … n − 1."""
@@ -54,7 +54,7 @@ class Order(NamedTuple):
 
     @classmethod
     def weighted(cls, rows: Tensor | None, units: Tensor | None) -> "Order":
-        """Put weights, integers [n] by row or None, along an order."""
+        """Make an order with weights: integers [n], by row, or None for equal ones."""
         if units is None:
             return cls(rows, None)
         along = units if rows is None else units[rows]
@@ -67,7 +67,7 @@ class Order(NamedTuple):
         return self.cumulative[stop] - self.cumulative[start]
 
     def at(self, start: Tensor, m: Tensor) -> Tensor:
-        """Row at which the weight from place start on passes m; any row if it never does."""
+        """Row at which the weight from place start on exceeds m; any row if it never does."""
         place = start + m
         if self.cumulative is not None:
             beyond = self.cumulative[start] + m
@@ -80,7 +80,7 @@ class Order(NamedTuple):
 
 
 def index_tensor(index: object, size: int, device: torch.device) -> Tensor:
-    """Turn an index or a sequence of indices into int64, negative ones counted from the end.
+    """Convert an index or a sequence of indices to int64; negative ones count from the end.
 
     Raises
     ------
@@ -97,5 +97,5 @@ def index_tensor(index: object, size: int, device: torch.device) -> Tensor:
 
 
 def tensor_of(values: ArrayLike | Tensor) -> Tensor:
-    """Copy numbers into a tensor; a tensor is taken as it is."""
+    """Copy numbers into a tensor; a tensor is returned as it is."""
     return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))

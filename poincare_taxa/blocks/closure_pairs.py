@@ -24,19 +24,19 @@ __all__ = ["ClosurePairs"]
 class ClosurePairs(Dataset[Tensor]):
     """(ancestor, descendant) pairs of nodes 0 … num_nodes − 1, each listed once.
 
-    A torch ``Dataset`` in the order given, and a sampler of batches, like `AncestorPairs`. What is
-    not listed is not a pair: give the transitive closure if that is what is meant.
+    This is a torch ``Dataset`` in the order given, and a sampler of batches, like `AncestorPairs`.
+    Pairs that follow from others by transitivity must be listed too where they are meant.
 
     Parameters
     ----------
     pairs
         Rows [k, 2]: (ancestor, descendant).
     num_nodes
-        How many nodes there are; by default as many as there are names, else 1 + the largest row.
+        Number of nodes; by default the number of names, else 1 + the largest row.
     names
-        What the nodes are called [num_nodes].
+        Names of the nodes [num_nodes].
     weights
-        How often each pair is drawn, relative to the others [k], at least 0; all alike by default.
+        Relative frequency of each pair in a sample [k], at least 0; equal by default.
 
     Attributes
     ----------
@@ -45,15 +45,15 @@ class ClosurePairs(Dataset[Tensor]):
     num_nodes : int
         Number of nodes.
     names : pl.Series or None
-        What the nodes are called.
+        Names of the nodes.
 
     Raises
     ------
     ValueError
         If a weight is negative or not finite, or arguments differ in length.
     TaxonomyError
-        If there are no pairs, a row is no node, a node is its own ancestor, or a pair is listed
-        twice; ``row`` is the place of the pair at fault.
+        If there are no pairs, a row is not a node, a node is its own ancestor, or a pair is listed
+        twice; ``row`` is the index of the faulty pair.
 
     Examples
     --------
@@ -95,15 +95,16 @@ class ClosurePairs(Dataset[Tensor]):
 
     @classmethod
     def read_csv(cls, path: str | Path) -> Self:
-        r"""Read a text with a line per pair: columns ``id1``, ``id2`` and, if there, ``weight``.
+        r"""Read a text with a line per pair: columns ``id1``, ``id2``, perhaps ``weight``.
 
-        The form of the WordNet closures of Nickel & Kiela 2017: id1 is the descendant, id2 its
-        ancestor. Separated by comma, tab or semicolon, gzipped or not. Nodes are numbered by name.
+        This is the format of the WordNet closures of Nickel & Kiela 2017: id1 is the descendant,
+        id2 its ancestor. Columns are separated by comma, tab or semicolon; gzip is optional.
+        Nodes are numbered in order of their names.
 
         Raises
         ------
         TaxonomyError
-            Naming file, line and likely cause.
+            With the file, the line and the likely cause, if a line is faulty.
 
         Examples
         --------
@@ -167,8 +168,8 @@ class ClosurePairs(Dataset[Tensor]):
         outside = ((self.pairs < 0) | (self.pairs >= self.num_nodes)).any(1)
         if outside.any():
             raise self._error(
-                f"names no node; rows run from 0 to {self.num_nodes - 1} (num_nodes, or as many as "
-                "there are names)",
+                f"has a row that is no node; rows run from 0 to {self.num_nodes - 1} (num_nodes, "
+                "or the number of names)",
                 outside,
             )
         if (ancestor == descendant).any():

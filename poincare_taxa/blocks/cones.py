@@ -24,14 +24,14 @@ Anchor = Literal["ancestor", "descendant"]
 
 
 def cone_energy(x: Tensor, y: Tensor, *, aperture: float = 0.1) -> Tensor:
-    r"""How far ``y`` is outside the entailment cone of ``x``, in radians: [GBH18, eq. 33].
+    r"""Angle by which ``y`` is outside the entailment cone of ``x``, in radians: [GBH18, eq. 33].
 
     .. math:: E(x, y) = \max\Bigl(0,\ \Xi(x, y) - \arcsin\frac{K(1 - |x|^2)}{|x|}\Bigr)
 
-    Ξ is the angle at x between the ray outwards and the way to y [eq. 28], computed from the
+    Ξ is the angle at x between the outward ray and the geodesic to y [eq. 28], computed from the
     direction of (−x) ⊕ y instead of the arccos of the paper, which loses half of the digits of
-    small angles. Within the norm 2K / (1 + √(1 + 4K²)) there is no cone [eq. 25]; here it opens
-    to a half-space there, and to everything at the origin.
+    small angles. The paper defines no cone within the norm 2K / (1 + √(1 + 4K²)) [eq. 25]; here
+    it is a half-space there, and the whole ball at the origin.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ def cone_energy(x: Tensor, y: Tensor, *, aperture: float = 0.1) -> Tensor:
 
     Examples
     --------
-    Straight on is inside, straight back is outside by π − arcsin(0.1 · 0.75 / 0.5):
+    A point farther out on the ray is inside; one on the other side of the origin is outside by
+    π − arcsin(0.1 · 0.75 / 0.5):
 
     >>> x = torch.tensor([0.5, 0.0])
     >>> cone_energy(x, torch.tensor([[0.9, 0.0], [-0.9, 0.0]]))
@@ -81,12 +82,12 @@ def entailment_cone_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Descendants belong in the cones of their ancestors, negatives outside: [GBH18, eq. 32].
+    r"""Penalise descendants outside the cones of their ancestors, and negatives inside.
 
     .. math:: E(a, v) + \sum_k \max(0,\ \gamma - E_k)
 
-    with E_k = E(a, n_k) where the ancestor is the anchor, and E(n_k, v) where the descendant is: a
-    negative takes the place of the other one.
+    with E_k = E(a, n_k) if the ancestor is the anchor, and E(n_k, v) if the descendant is: a
+    negative takes the place of the other endpoint [GBH18, eq. 32].
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def entailment_cone_loss(
     negative
         Points [batch, num_negatives, dim], or [1, num_negatives, dim] shared by the batch.
     anchor
-        The endpoint that stays, as told to the sampler.
+        The endpoint that stays, as in the sampler.
     aperture
         K > 0, as in `cone_energy`.
     margin
@@ -112,7 +113,7 @@ def entailment_cone_loss(
 
     Examples
     --------
-    The descendant lies straight on, the negative straight back: both are as they should be.
+    The descendant is inside the cone and the negative is outside, so the loss is 0.
 
     >>> a, v, n = (torch.tensor([[x, 0.0]]) for x in (0.5, 0.9, -0.9))
     >>> entailment_cone_loss(a, v, n[:, None], anchor="ancestor")
@@ -154,5 +155,5 @@ class EntailmentConeLoss:
         *,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """As the function."""
+        """Return the loss of points; see `entailment_cone_loss`."""
         return entailment_cone_loss(ancestor, descendant, negative, mask=mask, **asdict(self))

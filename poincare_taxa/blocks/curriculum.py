@@ -67,8 +67,8 @@ class Curriculum:
     def progressive(cls, epochs: int, taxonomy: Taxonomy | TreeIndex) -> Self:
         """Near pairs before far ones: gaps 1, D/4, D/2 and all, for 20, 20, 20 and 40 % of epochs.
 
-        taxembed's automatic schedule, D the depth of the tree. Steps that would change nothing are
-        left out.
+        D is the depth of the tree. This is taxembed's automatic schedule, without the steps that
+        change nothing.
 
         Examples
         --------
@@ -98,10 +98,10 @@ class Curriculum:
 
 
 def balanced_depths(taxonomy: Taxonomy | TreeIndex) -> dict[int, float]:
-    """Equal shares for every depth: ``StratifiedPairs(tax, balanced_depths(tax), by="depth")``.
+    """Return equal shares of all depths, for ``StratifiedPairs(tax, shares, by="depth")``.
 
-    Among all pairs of a large tree nearly every descendant is a species; this draws a descendant of
-    each depth equally often.
+    Among all pairs of a large tree nearly every descendant is a species; with these shares, each
+    depth of the descendant is equally frequent.
 
     Examples
     --------
@@ -115,8 +115,8 @@ def balanced_depths(taxonomy: Taxonomy | TreeIndex) -> dict[int, float]:
 def lift(nodes: Tensor, tree: TreeIndex, max_depth: int) -> Tensor:
     """Replace nodes below a depth by their ancestors at that depth; −1 stays.
 
-    A negative that is not related to its anchor stays unrelated as long as the anchor itself is not
-    below that depth, so lifted negatives are as exact as they were.
+    A negative that is not related to its anchor remains unrelated if the anchor itself is not below
+    that depth, so that lifted negatives are exact too.
 
     Examples
     --------
@@ -137,30 +137,29 @@ def join_at_parent(
     step: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Put the nodes of a level beside their parents, in place: how children join.
+    """Put the nodes of a level near their parents, in place, when they enter the training.
 
-    Each gets its parent's point, moved by ``step`` in a random direction: coincident points have no
-    gradient towards each other.
+    Each gets its parent's point, moved by ``step`` in a random direction, because coincident points
+    have no gradient towards each other.
 
     Parameters
     ----------
     points
-        Table [n, coordinates]; row i is node i. In the coordinates of its ``manifold`` if it has
-        one with ``to_polar`` and ``from_polar``, as those of this library do; else of the unit
-        ball.
+        Table [n, coordinates]; row i is node i. Its coordinates are those of its ``manifold``,
+        which must have ``to_polar`` and ``from_polar``, or of the unit ball without a manifold.
     tree
         The tree.
     depth
-        Level that joins, 1 … max depth.
+        Depth of the nodes, 1 … max depth.
     step
-        How far from the parent, in units of distance, > 0.
+        Distance from the parent, > 0.
     generator
-        Randomness, on the device of the points; torch's global one by default.
+        Generator on the device of the points; torch's global one by default.
 
     Returns
     -------
     nodes
-        Rows that joined.
+        Rows of the nodes.
 
     Raises
     ------
@@ -202,19 +201,19 @@ def join_at_parent(
 
 
 def _stepped(r: Tensor, u: Tensor, step: float, way: Tensor) -> tuple[Tensor, Tensor]:
-    """Walk a step from (r, u) along unit vectors of the frame, whose radial axis is u."""
+    """Move by a step from (r, u) along unit vectors of the frame, whose radial axis is u."""
     along = (way * u).sum(-1)
     across = way - along[:, None] * u
     origin = r == 0
     stretch = torch.sinh(torch.where(origin, 1, r))[:, None]
     radius, direction = polar.expmap(r, u, step * along, step * across / stretch)
-    # at the origin the chart has no directions: there the way is the direction
+    # The chart has no directions at the origin; the new direction is that of the step.
     radius = torch.where(origin, torch.full_like(r, step), radius)
     return radius, torch.where(origin[:, None], way, direction)
 
 
 def _spread(values: Sequence[Any], starts: Sequence[int]) -> tuple[tuple[int, Any], ...]:
-    """Schedule in which later values win at one epoch, and repeated values stand once."""
+    """Make a schedule: the last of several values at one epoch, and repeated values once."""
     last = dict(zip(starts, values, strict=True))
     steps = list(last.items())
     return tuple(s for i, s in enumerate(steps) if i == 0 or s[1] != steps[i - 1][1])

@@ -1,6 +1,6 @@
 """One trainable point per node: an `nn.Module` around a geoopt parameter.
 
-The table is all there is: distances are the manifold's, training is anyone's loop.
+The module is a table only: its manifold computes distances, and any loop can train it.
 """
 
 from typing import Any, Self
@@ -35,9 +35,9 @@ class PoincareEmbedding(torch.nn.Module):
     dtype
         ``torch.float64`` or ``torch.float32``.
     device
-        Where the table lives.
+        Device of the table.
     generator
-        Randomness of the start; torch's global one by default.
+        Generator of the start; torch's global one by default.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class PoincareEmbedding(torch.nn.Module):
     Raises
     ------
     ValueError
-        If a number is out of its range, or the manifold is another one.
+        If a number is out of its range, or the manifold is none of these two.
 
     Examples
     --------
@@ -217,6 +217,6 @@ class PoincareEmbedding(torch.nn.Module):
         return self.manifold.ancestor_score(self(node), self(candidate))
 
     def extra_repr(self) -> str:
-        """Show sizes and manifold."""
+        """Text of the sizes and the manifold for ``repr``."""
         sparse = ", sparse=True" if self.sparse else ""
         return f"{self.num_embeddings}, {self.embedding_dim}, manifold={self.manifold}{sparse}"

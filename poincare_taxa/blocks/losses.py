@@ -1,8 +1,8 @@
-r"""Losses on distances, so that they work inside anyone's geometry.
+r"""Losses as functions of distances, in any geometry.
 
 Notation: ``d_pos`` [batch] distances from each anchor to its positive, ``d_neg`` [batch,
 num_negatives] to its negatives, ``mask`` [batch, num_negatives] which negatives are valid (all
-where absent; an anchor with none contributes nothing), t tree distances, m margins, w weights.
+by default; an anchor without one contributes nothing), t tree distances, m margins, w weights.
 Distances may be ancestor scores or distances of another space. Every loss is a function and,
 with its settings fixed, a frozen class; ``reduction`` is "mean" (over the pairs that count), "sum"
 or "none" ([batch]), as in torch.
@@ -70,7 +70,7 @@ def margin_ranking_loss(
     Raises
     ------
     ValueError
-        If shapes do not fit or `reduction` is another word.
+        If shapes do not fit or `reduction` is none of these.
 
     Examples
     --------
@@ -98,10 +98,10 @@ def softmax_ranking_loss(
 
     .. math:: -\log\frac{e^{-d_{pos}}}{e^{-d_{pos}} + \sum_k w_k e^{-d_{neg,k}}}
 
-    As in the authors' code, the positive stands in the denominator. With all nodes as negatives
+    The denominator includes the positive, as in the authors' code. With all nodes as negatives
     (`SharedNegatives` with None) this is the full softmax; with a sample and the sampler's
     ``log_weights``, log w_k = −log(K q_k), the sum is an unbiased estimate of the full one; without
-    them it is the published objective, which counts the sample only.
+    them it is the published objective, over the sample only.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def softmax_ranking_loss(
     Raises
     ------
     ValueError
-        If shapes do not fit or `reduction` is another word.
+        If shapes do not fit or `reduction` is none of these.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def softmax_ranking_loss(
     logits = -d_neg if log_weights is None else log_weights - d_neg
     counts = None
     if mask is not None:
-        # not −inf: where a whole row is masked, the gradient of logsumexp would pass through nan
+        # Not −inf: if a whole row is masked, the gradient of logsumexp would contain nan.
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min / 2)
         counts = mask.any(1)
     return reduced(
@@ -150,9 +150,8 @@ def stress_loss(
 
     .. math:: w\,\frac{(d - \tau t)^2}{(\tau t)^2}
 
-    Draw the pairs with `LCAPairs`, evenly over the depth of their LCA: among uniform pairs of a
-    large tree there is hardly one below a family. With pairs drawn otherwise, ``weight`` can
-    balance the depths.
+    `LCAPairs` draws suitable pairs, evenly over the depth of their LCA: hardly any uniform pair of
+    a large tree has its LCA below a family. For other pairs, ``weight`` can balance the depths.
 
     Parameters
     ----------
@@ -170,7 +169,7 @@ def stress_loss(
     Raises
     ------
     ValueError
-        If ``tau <= 0``, shapes do not fit, or `reduction` is another word.
+        If ``tau <= 0``, shapes do not fit, or `reduction` is none of these.
 
     Examples
     --------
@@ -198,8 +197,9 @@ def triplet_loss(
 ) -> Tensor:
     r"""Cross entropy of "anchor and near have the deepest common ancestor of the three".
 
-    The LCA of two points lies where the way between them comes nearest to the origin; its radius
-    is, up to a constant, the Gromov product g(x, y) = ½(r_x + r_y − d(x, y)), and the loss is
+    The LCA of two points is the point of the geodesic between them that is nearest to the origin.
+    Its radius is, up to a constant, the Gromov product g(x, y) = ½(r_x + r_y − d(x, y)). So the
+    loss is
 
     .. math:: -\log\frac{e^{g(a, n)/T}}{e^{g(a, n)/T} + e^{g(a, f)/T} + e^{g(n, f)/T}}
 
@@ -210,8 +210,7 @@ def triplet_loss(
     d
         Distances [batch, 3]: anchor–near, anchor–far, near–far.
     r
-        Radii [batch, 3] of anchor, near and far. Without them distances alone are compared, as if
-        all radii were equal.
+        Radii [batch, 3] of anchor, near and far; None for equal radii: only distances count.
     temperature
         T > 0, in units of distance; [CGCR20] use 0.05.
     reduction
@@ -220,7 +219,7 @@ def triplet_loss(
     Raises
     ------
     ValueError
-        If ``temperature <= 0``, shapes do not fit, or `reduction` is another word.
+        If ``temperature <= 0``, shapes do not fit, or `reduction` is none of these.
 
     Examples
     --------
@@ -274,14 +273,14 @@ class DepthMarginRankingLoss:
         *,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Loss of distances, given the tree distances of the same pairs (`TreeIndex.distance`)."""
+        """Return the loss of distances and the tree distances of the same pairs."""
         margin = self.margin(near.to(d_pos.dtype), far.to(d_pos.dtype))
         return margin_ranking_loss(d_pos, d_neg, margin, mask=mask, reduction=self.reduction)
 
 
 @dataclass(frozen=True)
 class SoftmaxRankingLoss:
-    """`softmax_ranking_loss` as an object."""
+    """`softmax_ranking_loss` with its settings."""
 
     reduction: Reduction = "mean"
 
@@ -293,7 +292,7 @@ class SoftmaxRankingLoss:
         mask: Tensor | None = None,
         log_weights: Tensor | None = None,
     ) -> Tensor:
-        """As the function."""
+        """Return the loss of distances; see `softmax_ranking_loss`."""
         return softmax_ranking_loss(
             d_pos, d_neg, mask=mask, log_weights=log_weights, reduction=self.reduction
         )
@@ -307,7 +306,7 @@ class StressLoss:
     reduction: Reduction = "mean"
 
     def __call__(self, d: Tensor, t: Tensor, *, weight: Tensor | None = None) -> Tensor:
-        """As the function."""
+        """Return the loss of distances; see `softmax_ranking_loss`."""
         return stress_loss(d, t, tau=self.tau, weight=weight, reduction=self.reduction)
 
 
@@ -319,7 +318,7 @@ class TripletLoss:
     reduction: Reduction = "mean"
 
     def __call__(self, d: Tensor, r: Tensor | None = None) -> Tensor:
-        """As the function."""
+        """Return the loss of distances; see `softmax_ranking_loss`."""
         return triplet_loss(d, r, temperature=self.temperature, reduction=self.reduction)
 
 

@@ -53,7 +53,7 @@ class PoincareBall(geoopt.PoincareBall):
 
     def __init__(self, c: float = 1.0) -> None:
         check_curvature(c)
-        # skip the constructors that make the curvature a parameter behind a softplus
+        # Without the constructors that make the curvature a parameter behind a softplus.
         torch.nn.Module.__init__(self)
         self._curvature = float(c)
 
@@ -63,7 +63,7 @@ class PoincareBall(geoopt.PoincareBall):
         return torch.tensor(self._curvature, dtype=torch.float64)
 
     def extra_repr(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Show the curvature."""
+        """Text of the curvature for ``repr``."""
         return f"c={self._curvature:g}"
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
@@ -101,18 +101,18 @@ class PoincareBall(geoopt.PoincareBall):
         return ball.project(x.movedim(dim, -1), c=self._curvature).movedim(-1, dim)
 
     def retr(self, x: Tensor, u: Tensor, *, dim: int = -1) -> Tensor:
-        """First-order walk: x + u, projected."""
+        """Retraction of first order: x + u, projected."""
         return self.projx(x + u, dim=dim)
 
     def expmap(self, x: Tensor, u: Tensor, *, project: bool = True, dim: int = -1) -> Tensor:
-        """Walk along the geodesic; see `geometry.ball.expmap`. ``project=False`` is refused."""
+        """Move along the geodesic; see `geometry.ball.expmap`. ``project=False`` is refused."""
         _refuse_unprojected(project)
         return ball.expmap(x.movedim(dim, -1), u.movedim(dim, -1), c=self._curvature).movedim(
             -1, dim
         )
 
     def expmap0(self, u: Tensor, *, dim: int = -1, project: bool = True) -> Tensor:
-        """Walk from the origin; see `geometry.ball.expmap0`. ``project=False`` is refused."""
+        """Move from the origin; see `geometry.ball.expmap0`. ``project=False`` is refused."""
         _refuse_unprojected(project)
         return ball.expmap0(u.movedim(dim, -1), c=self._curvature).movedim(-1, dim)
 
@@ -178,7 +178,7 @@ class PoincareBall(geoopt.PoincareBall):
         return gradient / self.lambda_x(x, keepdim=True)
 
     def frame_walk(self, x: Tensor, step: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """Move by a step given in the orthonormal frame, x + step/λ, and carry a vector along."""
+        """Move by a step given in the orthonormal frame, x + step/λ, and transport a vector."""
         y = self.retr(x, step / self.lambda_x(x, keepdim=True))
         stretch = self.lambda_x(y, keepdim=True) / self.lambda_x(x, keepdim=True)
         return y, stretch * self.transp(x, y, carried)
@@ -207,7 +207,7 @@ def _refuse_unprojected(project: bool) -> None:
 
 
 def _projected_here(name: str) -> Callable[..., Tensor]:
-    """Make a method of geoopt's ball project at this library's rim instead of geoopt's."""
+    """Wrap a method of geoopt's ball so that it projects at this library's rim."""
     method = getattr(geoopt.PoincareBall, name)
 
     def projected(
@@ -306,13 +306,13 @@ class Polar(geoopt.Manifold):
         return torch.cat((u[..., :1].expand(*across.shape[:-1], 1), across), dim=-1)
 
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
-        """First-order walk: r + dr and u + du; past the origin to the other side."""
+        """Retraction of first order: r + dr and u + du; past the origin, on the other side."""
         r, direction = self.split(x + u)
         past = (r < 0)[..., None]
         return self.join(r.abs(), renormalised(torch.where(past, -direction, direction)))
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
-        """Walk along the geodesic; see `geometry.polar.expmap`."""
+        """Move along the geodesic; see `geometry.polar.expmap`."""
         return self.join(*polar.expmap(*self.split(x), *self.split(u)))
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
@@ -382,11 +382,12 @@ class Polar(geoopt.Manifold):
         return torch.cat((tangent[..., :1], _divided(tangent[..., 1:], _sinh(x))), dim=-1)
 
     def frame_walk(self, x: Tensor, step: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        """Move by a step given in the orthonormal frame, and carry a vector along.
+        """Move by a step given in the orthonormal frame, and transport a vector.
 
-        The walk is `retr`: it turns by θ at radius r, then moves along the ray. Parallel transport
-        along such an arc turns the frame by θ cosh r, which is about the length of a short step at
-        large r, and θ near the origin, where the vector stands still in the flat space.
+        The path is that of `retr`: a turn by θ at radius r, then a way along the ray. Parallel
+        transport along such an arc turns the frame by θ cosh r, which is about the length of a
+        short step at large r, and θ near the origin, where the vector keeps its direction in flat
+        space.
         """
         r, u = x[..., :1], x[..., 1:]
         sideways, across = unit(step[..., 1:])
@@ -394,8 +395,10 @@ class Polar(geoopt.Manifold):
         slope = _divided(sideways, _sinh(x))
         y = self.retr(x, torch.cat((step[..., :1], slope * across), dim=-1))
 
+        # The turn of the direction, and that of the frame.
         turn = torch.atan(slope)
         frame_turn = _divided(sideways, torch.tanh(r)) * torch.where(slope > 0, turn / slope, 1)
+        # The transported vector: its part in the plane of the turn rotates, the rest stays.
         radial, angular = carried[..., :1], carried[..., 1:]
         along = (angular * across).sum(-1, keepdim=True)
         cos, sin = torch.cos(frame_turn), torch.sin(frame_turn)

@@ -1,9 +1,10 @@
-r"""How much nearer the positive must be than a negative, as a function of the tree.
+r"""Margins: how much nearer the positive must be than a negative, as a function of the tree.
 
-Seam: ``(near, far) -> margin``, with ``near`` [batch] and ``far`` [batch, num_negatives] the tree
-distances (numbers of edges) from the anchor to its positive and to its negatives; the margin
-broadcasts to [batch, num_negatives]. ``lambda near, far: 0.3 / near[:, None]`` fits. For an
-ancestor and its descendant, ``near`` is the difference of their depths.
+A margin is any callable ``(near, far) -> margin``, such as
+``lambda near, far: 0.3 / near[:, None]``. Here ``near`` [batch] and ``far`` [batch, num_negatives]
+are the tree distances (numbers of edges) from the anchor to its positive and to its negatives, and
+the result broadcasts to [batch, num_negatives]. For an ancestor and its descendant, ``near`` is the
+difference of their depths.
 
 | margin | formula |
 |---|---|
@@ -22,7 +23,7 @@ __all__ = ["ConstantMargin", "DepthMargin", "Margin", "TreeMargin"]
 
 @runtime_checkable
 class Margin(Protocol):
-    """What fits the seam; a lambda does."""
+    """Any callable from tree distances to margins, such as a lambda."""
 
     def __call__(self, near: Tensor, far: Tensor, /) -> Tensor | float:
         """Return margins that broadcast to [batch, num_negatives]."""
@@ -33,8 +34,8 @@ class Margin(Protocol):
 class ConstantMargin:
     """The same margin for every pair.
 
-    It asks a parent and a far ancestor for the same head start, so that no placement of a tree
-    satisfies it exactly while radii grow with depth; it is the case to compare others with.
+    A parent and a far ancestor get the same margin, so that no placement of a tree satisfies it
+    exactly while radii grow with depth. It is the baseline for the other margins.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class ConstantMargin:
             raise ValueError(f"margin must be at least 0; got {self.margin}")
 
     def __call__(self, near: Tensor | None = None, far: Tensor | None = None) -> float:
-        """Return the margin, whatever the tree says."""
+        """Return the margin, the same for all tree distances."""
         return self.margin
 
 
@@ -90,10 +91,9 @@ class DepthMargin:
 class TreeMargin:
     """The margin that the tree implies: the difference of tree distances, in units of τ.
 
-    With it the hinge is 0, everywhere at once, exactly where distance is τ times tree distance: no
-    other margin agrees with radii τ · depth. It is negative where the negative is nearer to the
-    anchor in the tree than the positive (a sibling against a distant ancestor): then the positive
-    may be that much farther.
+    The hinge of all pairs is 0 exactly if distance is τ times tree distance; no other margin agrees
+    with radii τ · depth. If the negative is nearer to the anchor in the tree than the positive (a
+    sibling and a distant ancestor), the margin is negative: the positive may be that much farther.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ Interval = tuple[int, int | None]
 
 @runtime_checkable
 class PairSampler(Protocol):
-    """Anything that draws positive pairs."""
+    """Any object that draws positive pairs."""
 
     def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Return pairs [batch_size, 2]: (ancestor, descendant)."""
@@ -66,11 +66,11 @@ class AncestorPairs(Dataset[Tensor]):
     Attributes
     ----------
     tree : TreeIndex
-        The tree's shape, to be shared with other blocks.
+        The tree as tensors, to be shared with other blocks.
     num_nodes : int
         Number of its nodes.
     shares : dict
-        Share of each stratum (least, most); here there is one.
+        Share of each stratum (least, most); only one here.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class AncestorPairs(Dataset[Tensor]):
     def _stratify(
         self, tree: TreeIndex, shares: Mapping[Interval, float], by: Literal["gap", "depth"]
     ) -> None:
-        """Lay out blocks of pairs: a stratum's descendants at one depth, with a run of gaps."""
+        """Divide each stratum into blocks: descendants at one depth, with a range of gaps."""
         depth = torch.arange(1, tree.max_depth + 1)
         blocks = []
         for stratum, interval in enumerate(shares):
@@ -135,12 +135,12 @@ class AncestorPairs(Dataset[Tensor]):
     def limit(self, *, max_gap: int | None = None, max_depth: int | None = None) -> Self:
         """Keep the pairs up to a gap and up to a depth of the descendant; shares of strata stay.
 
-        A stratum that this empties gives its share to the others, in proportion.
+        The share of a stratum without any pair left goes to the others, in proportion.
 
         Raises
         ------
         ValueError
-            If nothing is left.
+            If no pair is left.
         """
         stratum, depth, low, count = self._blocks.cpu().unbind(1)
         if max_gap is not None:
@@ -162,22 +162,22 @@ class AncestorPairs(Dataset[Tensor]):
         return self._length
 
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Tensor:
-        """Pair [2] at an index, or pairs [k, 2] at many, so that a DataLoader can ask for batches.
+        """Pair [2] at an index, or pairs [k, 2] at many.
 
-        ``DataLoader(pairs, sampler=BatchSampler(RandomSampler(pairs), 512, False),
-        batch_size=None)`` does.
+        So a DataLoader can load batches: ``DataLoader(pairs,
+        sampler=BatchSampler(RandomSampler(pairs), 512, False), batch_size=None)``.
         """
         return self._at(index_tensor(index, len(self), self.tree.device))
 
     def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw pairs with replacement, uniformly; in strata, a stratum by its share first.
+        """Draw pairs with replacement: a stratum by its share, and a pair of it uniformly.
 
         Parameters
         ----------
         batch_size
-            How many, at least 1.
+            Number of pairs, at least 1.
         generator
-            Randomness, on the device of the pairs; torch's global one by default.
+            Generator on the device of the pairs; torch's global one by default.
 
         Returns
         -------
@@ -192,6 +192,7 @@ class AncestorPairs(Dataset[Tensor]):
         return self._at(self._first[stratum] + below(self._total[stratum], generator))
 
     def _at(self, j: Tensor) -> Tensor:
+        # The block of each index, and the place of its descendant in level order.
         block = torch.searchsorted(self._end, j, right=True)
         _, depth, low, count = self._blocks[block].unbind(-1)
         within = j - (self._end - self._size)[block]
@@ -221,7 +222,7 @@ class ParentChildPairs(AncestorPairs):
 
 
 class StratifiedPairs(AncestorPairs):
-    """Ancestor pairs in strata, each drawn with a share of its own.
+    """Ancestor pairs in strata, each with its own share of a sample.
 
     Parameters
     ----------
@@ -230,8 +231,8 @@ class StratifiedPairs(AncestorPairs):
     shares
         Share of each stratum, positive, in any unit. A stratum is a number, or an interval (least,
         most) with None for no limit; by gap also "parent" (1), "grandparent" (2) and "deeper" (3
-        and more). As a dataset the strata follow each other and every pair occurs once: shares are
-        for `sample`.
+        and more). As a dataset the strata follow each other and every pair occurs once: shares
+        apply to `sample` only.
     by
         "gap", the number of edges, or "depth", the depth of the descendant.
 
@@ -278,7 +279,7 @@ class StratifiedPairs(AncestorPairs):
 
 
 class MixedPairs(Dataset[Tensor]):
-    """Pairs of several sources, each drawn with a share of its own.
+    """Pairs of several sources, each with its own share of a sample.
 
     ``MixedPairs([ParentChildPairs(tax), AncestorPairs(tax)], [0.5, 0.5])`` draws edges half of the
     time. As a dataset the sources follow each other, and a pair that two of them hold occurs twice.
@@ -286,7 +287,7 @@ class MixedPairs(Dataset[Tensor]):
     Parameters
     ----------
     sources
-        At least one `AncestorPairs` (or one of its kin), `ClosurePairs` or other mixture; all of
+        At least one of `AncestorPairs` (or a subclass), `ClosurePairs` and other mixtures; all of
         the same nodes.
     shares
         Share of each source, positive, in any unit.
@@ -326,7 +327,7 @@ class MixedPairs(Dataset[Tensor]):
         self._share = self._share.to(self.sources[0][0].device)
 
     def limit(self, *, max_gap: int | None = None, max_depth: int | None = None) -> Self:
-        """Limit every source; one that this empties gives its share to the others, in proportion.
+        """Limit every source; the share of one without pairs goes to the others, in proportion.
 
         Raises
         ------
@@ -337,8 +338,8 @@ class MixedPairs(Dataset[Tensor]):
         for source, share in zip(self.sources, self.shares, strict=True):
             if not hasattr(source, "limit"):
                 raise ValueError(
-                    f"{type(source).__name__} knows no depths: it has no limits, so leave it or "
-                    "the curriculum out"
+                    f"{type(source).__name__} has no depths and so no limits: leave it or the "
+                    "curriculum out"
                 )
             try:
                 left.append(source.limit(max_gap=max_gap, max_depth=max_depth))
@@ -368,7 +369,7 @@ class MixedPairs(Dataset[Tensor]):
         return found
 
     def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw pairs with replacement: a source by its share, then a pair as that source does.
+        """Draw pairs with replacement: a source by its share, then a pair of it by its ``sample``.
 
         Arguments and result are those of `AncestorPairs.sample`.
         """
@@ -450,7 +451,7 @@ class LCATriplets:
         u = _draw_at_or_below(self.tree, 2, batch_size, generator)
         depth = self.tree.depth[u]
         one, other = below(depth, generator), below(depth - 1, generator)
-        other = other + (other >= one)  # a uniform choice among the depths that are left
+        other = other + (other >= one)  # a uniform choice among the other depths
         near = _draw_by_lca(self.tree, u, torch.maximum(one, other), generator)
         far = _draw_by_lca(self.tree, u, torch.minimum(one, other), generator)
         return torch.stack((u, near, far), dim=-1)
@@ -482,7 +483,7 @@ def _draw_by_lca(
 
 
 class _EmptyError(ValueError):
-    """Nothing is left within limits."""
+    """No pair is within the limits."""
 
     def __init__(self, max_gap: int | None, max_depth: int | None) -> None:
         super().__init__(

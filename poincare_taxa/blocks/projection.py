@@ -1,9 +1,9 @@
-"""Keep points in their space after each step: the projection hook and its two companions.
+"""Projection of points that have left their space, and clipping of gradients.
 
-Three layers, each usable alone: `project_after_step` on the rows that the optimizer touched,
-`project_all` on the whole table (at the end of an epoch), and `clip_gradients` before the step.
-Where exact manifolds and a Riemannian optimizer are used, the first two find nothing to do; that
-they say so (`moved`) is the point.
+Three functions, each usable alone: `project_after_step` projects the rows that the optimizer
+changed, `project_all` the whole table (at the end of an epoch), and `clip_gradients` limits the
+gradients before the step. `ProjectionHandle.moved` counts corrections; with an exact manifold and a
+Riemannian optimizer it stays 0.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,12 +21,12 @@ Tables = torch.nn.Module | Tensor | Iterable[Tensor]
 
 
 class ProjectionHandle:
-    """What `project_after_step` returns: counts, and a way to stop.
+    """Result of `project_after_step`: counts, and `remove`, which ends the projection.
 
     Attributes
     ----------
     steps : int
-        Optimizer steps seen.
+        Number of optimizer steps so far.
     """
 
     def __init__(
@@ -35,23 +35,23 @@ class ProjectionHandle:
         self.steps = 0
         self._tables = tables
         self._project = project
-        # On the device: reading a count there would wait for it at every step.
+        # Tensors, because reading a number from a device at every step would wait for it.
         self._moved = torch.zeros((), dtype=torch.int64, device=tables[0].device)
         self._touched = torch.zeros_like(self._moved)
         self._hook = optimizer.register_step_post_hook(self._after_step)
 
     @property
     def moved(self) -> int:
-        """How many rows were moved so far; a row counts each time."""
+        """Number of corrections so far; a row counts each time."""
         return int(self._moved)
 
     @property
     def touched(self) -> int:
-        """How many rows were looked at so far."""
+        """Number of rows projected so far, whether or not that changed them."""
         return int(self._touched)
 
     def remove(self) -> None:
-        """Stop projecting; the counts stay."""
+        """End the projection; the counts remain."""
         self._hook.remove()
 
     @torch.no_grad()
@@ -69,17 +69,17 @@ class ProjectionHandle:
 def project_after_step(
     optimizer: torch.optim.Optimizer, tables: Tables, *, project: Project | None = None
 ) -> ProjectionHandle:
-    """Project the rows that an optimizer touched, after each of its steps.
+    """Project the rows that an optimizer changed, after each of its steps.
 
     These are the rows of a sparse gradient. With a dense one they are all rows, since momentum
-    moves rows that have no gradient; that is as cheap as the dense step itself.
+    changes rows that have no gradient; the cost is that of the dense step itself.
 
     Parameters
     ----------
     optimizer
         Any torch optimizer; this is a post-hook of its ``step``.
     tables
-        Parameters [rows, coordinates] that it steps, or a module, for example a
+        Parameters [rows, coordinates] of the optimizer, or a module, for example a
         `PoincareEmbedding`.
     project
         ``points [k, coordinates] -> points``. By default the ``projx`` of each parameter's
@@ -88,12 +88,13 @@ def project_after_step(
     Returns
     -------
     handle
-        ``handle.moved`` counts the rows that had left their space; ``handle.remove()`` ends it.
+        ``handle.moved`` counts the rows that had left their space; ``handle.remove()`` ends the
+        projection.
 
     Raises
     ------
     ValueError
-        If there is nothing to project, or the optimizer does not step it.
+        If there are no parameters, or some that are not the optimizer's.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def project_after_step(
     if not listed or strangers:
         shapes = [tuple(table.shape) for table in strangers]
         raise ValueError(
-            f"the optimizer does not step the parameters of shape {shapes}: make it with them"
+            f"the optimizer does not have the parameters of shape {shapes}: make it with them"
             if listed
             else "there are no parameters to project; give a module, a parameter, or a list of them"
         )
@@ -120,7 +121,7 @@ def project_after_step(
 
 @torch.no_grad()
 def project_all(tables: Tables, *, project: Project | None = None) -> int:
-    """Project every row now; returns how many moved. Arguments as of `project_after_step`.
+    """Project every row now and count the rows that changed; arguments as in `project_after_step`.
 
     Examples
     --------
@@ -134,12 +135,12 @@ def project_all(tables: Tables, *, project: Project | None = None) -> int:
 def clip_gradients(tables: Tables, max_norm: float) -> Tensor:
     """Scale gradients so that their joint norm is at most `max_norm`; returns the norm before.
 
-    As `torch.nn.utils.clip_grad_norm_`, which does not take sparse gradients.
+    `torch.nn.utils.clip_grad_norm_` does the same, but not for sparse gradients.
 
     Parameters
     ----------
     tables
-        As of `project_after_step`; those without a gradient are left out.
+        As in `project_after_step`; those without a gradient are left out.
     max_norm
         Greatest Euclidean norm of all gradients together, > 0; taxembed clips at 1.
 
@@ -188,11 +189,11 @@ def _listed(tables: Tables) -> list[Tensor]:
 def _project_rows(
     table: Tensor, rows: Tensor | None, project: Project | None
 ) -> tuple[Tensor, int]:
-    """Project some rows in place, or all; returns how many moved (a tensor), of how many."""
+    """Project some rows in place, or all; returns the number changed (a tensor) and projected."""
     default: Project = getattr(getattr(table, "manifold", None), "projx", ball.project)
     before = table.detach() if rows is None else table.detach()[rows]
     after = (project or default)(before)
-    stayed = (after == before) | before.isnan()  # a nan is no business of a projection
+    stayed = (after == before) | before.isnan()  # a projection does not mend nan
     if rows is None:
         table.copy_(after)
     else:

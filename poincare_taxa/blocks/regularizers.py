@@ -1,7 +1,7 @@
-r"""Penalties on where points sit.
+r"""Penalties on the radii of points.
 
-Seam: ``(radius [batch], depth [batch]) -> scalar``, for the rows of the batch; ``lambda radius,
-depth: radius.square().mean()`` fits.
+A regularizer is any callable ``(radius [batch], depth [batch]) -> scalar``, for the rows of the
+batch, such as ``lambda radius, depth: radius.square().mean()``.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ __all__ = ["LinearRadius", "NormRegularizer", "Regularizer"]
 
 @runtime_checkable
 class Regularizer(Protocol):
-    """What fits the seam; a lambda does."""
+    """Any callable from radii and depths to a scalar, such as a lambda."""
 
     def __call__(self, radius: Tensor, depth: Tensor, /) -> Tensor:
         """Return a scalar to add to the loss."""
@@ -26,7 +26,7 @@ class Regularizer(Protocol):
 
 @dataclass(frozen=True)
 class LinearRadius:
-    """Target radius τ · depth: what a tree metric implies for the distance to the root.
+    """Target radius τ · depth, the distance to the root in a tree metric with edges of length τ.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class LinearRadius:
 
 @dataclass(frozen=True)
 class NormRegularizer:
-    r"""Pulls radii towards a function of depth: :math:`\lambda\,\overline{(r - r^*(depth))^2}`.
+    r"""Penalty for radii off a function of depth: :math:`\lambda\,\overline{(r - r^*(depth))^2}`.
 
-    It acts on the rows it is given: the rows of the batch, not the whole table.
+    It applies to the rows of the batch, not to the whole table.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Schedules are data: sequences of (epoch, value), each value holding from its epoch on."""
+"""Schedules are data: sequences of (epoch, value), each value in effect from its epoch on."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def value_at(schedule: Schedule, epoch: int) -> Any:
     try:
         epochs = [start for start, _ in schedule]
     except (TypeError, ValueError):
-        epochs = []  # no pairs at all
+        epochs = []  # not a sequence of pairs
     if not epochs or epochs[0] != 0 or sorted(set(epochs)) != epochs:
         raise ValueError(
             f"a schedule is [(0, value), (epoch, value), …] with ascending epochs; got {schedule!r}"
@@ -36,14 +36,15 @@ def value_at(schedule: Schedule, epoch: int) -> Any:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Falls from 1 to ``last`` along half a cosine, every ``period`` epochs anew.
+    """Half a cosine from 1 to ``last``, repeated every ``period`` epochs.
 
-    For `fit`'s ``lr_schedule``, which is asked at every step: epoch 2.5 is the middle of the third.
+    As the ``lr_schedule`` of `fit` it is evaluated at every step: epoch 2.5 is the middle of the
+    third epoch.
 
     Attributes
     ----------
     period
-        Epochs from 1 to ``last``, > 0: the whole run, or a part after which it restarts.
+        Number of epochs from 1 to ``last``, > 0: the whole run, or a part after which it restarts.
     last
         Value at the end of a period.
 

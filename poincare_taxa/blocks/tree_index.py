@@ -1,12 +1,12 @@
-"""A taxonomy's shape as tensors: the questions that samplers ask, a batch at a time, on any device.
+"""A tree as tensors: ancestors, levels and distances for batches of nodes, on any device.
 
-Nodes are rows in preorder, so the subtree of v is the rows v ≤ w < end[v]. Two more orders make
-everything that a sampler draws from a stretch that can be indexed:
+Nodes are rows in preorder, so the subtree of v is the rows v ≤ w < end[v]. In this order or one of
+two others, every set of nodes that a sampler draws from is at most two ranges of indices:
 
-- *postorder*: what precedes the subtree of v are the v − depth[v] nodes to its left, ancestors left
-  out (in preorder these stand in between); v itself stands at place end[v] − 1 − depth[v].
+- *postorder*: the nodes before the subtree of v are the v − depth[v] nodes to its left, without its
+  ancestors (which are among them in preorder); v itself has the place end[v] − 1 − depth[v].
 - *level order*, by depth, then by row: the ancestor of v at depth d is the last node of level d
-  that is not behind v, and the members of a subtree at depth d stand side by side.
+  with a row ≤ v, and the members of a subtree at depth d are adjacent.
 
 Sources: Knuth, *The Art of Computer Programming* 1, §2.3.2 exercise 19 (places in the two orders);
 [BF00] Bender & Farach-Colton 2000, *The LCA problem revisited*, §3 (range minima by sparse table).
@@ -24,10 +24,9 @@ __all__ = ["TreeIndex"]
 
 
 class TreeIndex:
-    """The shape of a taxonomy, for queries on a device; O(n) memory (48 bytes a node).
+    """A tree as tensors on a device; O(n) memory (48 bytes a node).
 
-    The blocks that sample take a `Taxonomy` or one of these; several blocks share their memory by
-    sharing one.
+    Samplers take a `Taxonomy` or a `TreeIndex`. Several samplers save memory if they share one.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ class TreeIndex:
         self.postorder[self.end - 1 - self.depth] = row
         self.level_order = torch.argsort(self.depth, stable=True)
         self.level_start = torch.cat((row[:1], torch.bincount(self.depth).cumsum(0)))
-        # (depth, row) as one ascending number: a binary search finds the place in a level
+        # (depth, row) as one ascending number, in which a binary search finds a place of a level.
         self._key = self.depth[self.level_order] * len(taxonomy) + self.level_order
         self._minima: Tensor | None = None
 
@@ -83,7 +82,7 @@ class TreeIndex:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.parent.device
 
     def to(self, device: torch.device | str) -> Self:
@@ -118,13 +117,14 @@ class TreeIndex:
     def lca_depth(self, u: Tensor, v: Tensor) -> Tensor:
         """Depth of the lowest common ancestor. Rows; broadcasts; O(1) a pair.
 
-        For u < v it is the smallest depth among the rows u + 1 … v, less one: a walk through these
-        rows comes out of each subtree that holds only one of the two, and never leaves the LCA's.
-        The table of minima (log₂ n bytes a node, up to depth 127) is built at the first call.
+        For u < v it is the smallest depth among the rows u + 1 … v, less one: all of these rows are
+        below the LCA, and one of them is its child with v in its subtree. The table of minima
+        (log₂ n bytes a node, up to depth 127) is built at the first call.
         """
         if self._minima is None:
             self._minima = _range_minima(self.depth, self.max_depth)
         u, v = torch.broadcast_tensors(u, v)
+        # Two ranges of 2^power rows, which may overlap, cover the rows first … last.
         first, last = torch.minimum(u, v) + 1, torch.maximum(u, v)
         length = (last - first + 1).clamp(min=1)
         power = torch.frexp(length.to(torch.float64))[1].to(torch.int64) - 1
@@ -139,7 +139,7 @@ class TreeIndex:
 
 
 def moved(thing: Any, device: torch.device | str) -> Any:
-    """Copy of an object with all its attributes that can move to a device moved there."""
+    """Copy an object, with all attributes that have a method ``to`` on the device."""
     twin = copy.copy(thing)
     for name, value in vars(thing).items():
         if hasattr(value, "to"):
@@ -148,7 +148,7 @@ def moved(thing: Any, device: torch.device | str) -> Any:
 
 
 def _range_minima(depth: Tensor, max_depth: int) -> Tensor:
-    """Row k holds the minimum over 2^k rows from each on (less at the end) [BF00]."""
+    """Minima of 2^k consecutive rows from each row on (fewer at the end), for all k [BF00]."""
     dtype = next(
         t for t in (torch.int8, torch.int16, torch.int32) if max_depth <= torch.iinfo(t).max
     )

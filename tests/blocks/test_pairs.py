@@ -167,7 +167,7 @@ def test_mixed_pairs__limit_every_source_and_give_up_those_that_are_empty():
     assert max(TREE.depth[v] for _, v in drawn(mixed.limit(max_depth=1))) == 1
     with pytest.raises(ValueError, match="no pairs are left with max_gap=2"):
         MixedPairs([far], [1]).limit(max_gap=2)
-    with pytest.raises(ValueError, match="ClosurePairs knows no depths"):
+    with pytest.raises(ValueError, match="ClosurePairs has no depths and so no limits"):
         MixedPairs([near, mixture()], [1, 1]).limit(max_gap=2)
 
 

@@ -125,7 +125,7 @@ def test_hook__skips_parameters_without_a_gradient_and_leaves_nan_to_others():
 def test_hook__refuses_parameters_that_the_optimizer_does_not_step():
     points, other = table(), table()
     optimizer = torch.optim.SGD([points], lr=0.1)
-    with pytest.raises(ValueError, match=r"does not step the parameters of shape \[\(6, 3\)\]"):
+    with pytest.raises(ValueError, match=r"does not have the parameters of shape \[\(6, 3\)\]"):
         project_after_step(optimizer, [points, other])
     with pytest.raises(ValueError, match="no parameters to project"):
         project_after_step(optimizer, [])
