@@ -1,4 +1,4 @@
-"""What every room needs to write a record of its results.
+"""Files and records of results, for all rooms.
 
 | file | what it holds |
 |---|---|
@@ -6,5 +6,5 @@
 | `records` | values as JSON has them, names of dtypes, the version of this library |
 | `seeds` | one seed, and a stream of random numbers for each purpose |
 
-It knows nothing of taxonomies or tensors; every other room may import it.
+It does not depend on taxonomies or tensors; every other room may import it.
 """

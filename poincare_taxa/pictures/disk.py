@@ -150,7 +150,15 @@ def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
 
 
 def save_figure(ax: "Axes", path: str | Path) -> None:
-    """Write the figure of `ax` as a picture; the ending of `path` (.png, .svg, .pdf) says which."""
+    """Write the figure of `ax` as a picture in the format of the ending of `path`.
+
+    Parameters
+    ----------
+    ax
+        Axes of the figure, as `plot_disk` returns them.
+    path
+        The file, such as ``disk.png``, ``.svg`` or ``.pdf``; its folder is created if necessary.
+    """
     from matplotlib.figure import Figure
 
     figure = ax.get_figure(root=True)
