@@ -43,6 +43,7 @@ from scipy.sparse.csgraph import connected_components
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.layouts.tree import Layout
+from poincare_taxa.taxonomy.preorder import group_rows
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["LEAF_RADIUS", "closure_layout", "direct_parents", "nested_start"]
@@ -222,8 +223,7 @@ def _rows_by_longest_way(parents: Any) -> list[Rows]:
         longer = length.copy()
         np.maximum.at(longer, child, length[parent] + 1)
         if (longer == length).all():
-            order = np.argsort(length, kind="stable")
-            return np.split(order, np.cumsum(np.bincount(length))[:-1])
+            return group_rows(length)
         length = longer
 
 
@@ -244,8 +244,8 @@ class _Forest(NamedTuple):
         while (below_root := above >= 0).any():
             depth += below_root
             above = np.where(below_root, parent[above], -1)
-        order = np.lexsort((np.arange(len(parent)), parent, depth))
-        return cls(parent, depth, np.split(order, np.cumsum(np.bincount(depth))[:-1]))
+        by_parent = np.argsort(parent, kind="stable")
+        return cls(parent, depth, [by_parent[some] for some in group_rows(depth[by_parent])])
 
 
 # -------------------------------------------------------------------- intervals

@@ -1,7 +1,7 @@
 """`ClosureEmbedding`: the points of a DAG with the names of its nodes, to query and to save.
 
-What `TaxonEmbedding` is for a tree. Points are polar coordinates and leaves stand at radius 160, so
-there is no view of them in the ball.
+It is for a DAG what `TaxonEmbedding` is for a tree. Points are polar coordinates and leaves have
+radius 160, which the ball cannot hold.
 """
 
 from collections.abc import Hashable
@@ -28,16 +28,16 @@ class ClosureEmbedding:
     Parameters
     ----------
     names
-        What the nodes are called [n], each name once.
+        Names of the nodes [n], each name once.
     radius, direction
         Points in polar coordinates, [n] and [n, dim].
     meta
-        Settings and provenance; what JSON can hold.
+        Settings and provenance, in types that JSON can hold.
 
     Raises
     ------
     ValueError
-        If there are not as many points as names, or a name is there twice.
+        If there are not as many points as names, or two nodes have one name.
 
     Examples
     --------
@@ -64,8 +64,8 @@ class ClosureEmbedding:
             )
         if self.names.n_unique() < n:
             raise ValueError(
-                f"the name {self.names.filter(self.names.is_duplicated())[0]!r} twice: nodes are "
-                "asked for by name, so make them differ"
+                f"two nodes have the name {self.names.filter(self.names.is_duplicated())[0]!r}: "
+                "names identify nodes, so make them differ"
             )
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class ClosureEmbedding:
         found = (self.names == name).arg_max() if name in self.names else None
         if found is None:
             raise TaxonomyError(
-                f"no node is called {name!r}; there are {len(self):,}, such as {self.names[0]!r}"
+                f"no node has the name {name!r}; there are {len(self):,}, such as {self.names[0]!r}"
             )
         return found
 
@@ -93,12 +93,12 @@ class ClosureEmbedding:
         return polar.dist(points[0][i], points[1][i], points[0][j], points[1][j]).item()
 
     def nearest(self, name: Hashable, k: int = 10) -> pl.DataFrame:
-        """Nodes nearest to a node, nearest first: its ancestors, where the ranking succeeds.
+        """Nodes nearest to a node, nearest first; these are its ancestors if the ranking is right.
 
         Returns
         -------
         neighbours
-            Columns ``name`` and ``distance``, `k` rows or all other nodes.
+            Columns ``name`` and ``distance``; `k` rows, or fewer if there are fewer other nodes.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1; got {k}")
@@ -117,12 +117,12 @@ class ClosureEmbedding:
         )
 
     def save(self, path: str | Path) -> None:
-        """Save as a folder, whole or not at all: the points bit for bit, ``nodes.parquet``.
+        """Save the points, bit for bit, and the names as a folder, either completely or not at all.
 
         Raises
         ------
         FileExistsError
-            If something else than an embedding lies at `path`.
+            If `path` exists and is no embedding.
         """
         storage.write_folder(
             path,
@@ -133,14 +133,14 @@ class ClosureEmbedding:
 
     @classmethod
     def load(cls, path: str | Path) -> "ClosureEmbedding":
-        """Load what `save` wrote, bit for bit.
+        """Load a folder that `save` wrote, bit for bit.
 
         Raises
         ------
         FileNotFoundError
             If `path` is not the folder of an embedding.
         ValueError
-            If it is that of a taxonomy, or a file is missing or was changed since it was written.
+            If it is that of a taxonomy, or a file is missing or was changed after `save`.
         """
         meta = storage.read_meta(path)
         if problems := storage.file_problems(path, meta):

@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poincare_taxa.layouts.codes import Code, extent, sparse_code, tight_code
+from poincare_taxa.taxonomy.preorder import group_rows
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.taxonomy.tree import Tree
 
@@ -263,9 +264,7 @@ def _families_by_level(tree: Tree) -> Iterator[_Level]:
     """Group the children of a tree by the depth of their parents, from the root downwards."""
     depth, parent, size = tree.depth, tree.parent, tree.subtree_size
     # Rows of each depth from 1 on, in preorder, so that the children of one parent are adjacent.
-    by_depth = np.argsort(depth, kind="stable")
-    bounds = np.searchsorted(depth[by_depth], np.arange(tree.max_depth + 2))
-    rows = [by_depth[bounds[d] : bounds[d + 1]] for d in range(1, tree.max_depth + 1)]
+    rows = group_rows(depth)[1:]
     # From the leaves upwards: the deepest inner node of each subtree.
     bottom = np.where(size > 1, depth, 0).astype(np.int64)
     for nodes in reversed(rows):
@@ -394,7 +393,7 @@ def _offsets(
         axis=0,
         return_inverse=True,
     )
-    members = np.split(np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind))[:-1])
+    members = group_rows(kind)
     for (k, usable, sparse, centre, layers), family in zip(kinds.tolist(), members, strict=True):
         if k == 1 or (usable == 0 and layers == 1):
             continue

@@ -154,6 +154,19 @@ def lca(
     return np.minimum(u, v)
 
 
+def group_rows(number: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    """Group rows by a number of each, such as the depth: element k has the rows with number k.
+
+    Rows of a group are ascending.
+
+    Examples
+    --------
+    >>> [rows.tolist() for rows in group_rows(np.array([0, 1, 2, 1]))]
+    [[0], [1, 3], [2]]
+    """
+    return np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+
+
 def outside_branch(top: Any, branch: Any, stop: Any, step: Any) -> Any:
     """Row number `step` of the subtree of `top` without the rows ``branch <= row < stop``.
 

@@ -23,7 +23,7 @@ def test_model__finds_ancestors_by_name(model):
     assert len(frame) == 3
     assert frame["distance"].is_sorted()
     assert model.distance("dog", "animal") == pytest.approx(frame["distance"][0])
-    with pytest.raises(pt.TaxonomyError, match="no node is called 'cat'"):
+    with pytest.raises(pt.TaxonomyError, match="no node has the name 'cat'"):
         model.nearest("cat")
     with pytest.raises(ValueError, match="k must be at least 1"):
         model.nearest("dog", k=0)
@@ -57,5 +57,5 @@ def test_faults__are_named():
     one = torch.ones(1), torch.ones(1, 2)
     with pytest.raises(ValueError, match="2 names need a radius"):
         pt.ClosureEmbedding(pl.Series(["a", "b"]), *one)
-    with pytest.raises(ValueError, match="the name 'a' twice"):
+    with pytest.raises(ValueError, match="two nodes have the name 'a'"):
         pt.ClosureEmbedding(pl.Series(["a", "a"]), torch.ones(2), torch.ones(2, 2))
