@@ -21,7 +21,7 @@ from benchmarks.experiments.scores import MEASURES, mean_and_deviation, scores
 from benchmarks.experiments.why_it_failed import start
 from benchmarks.tables import Row
 from poincare_taxa.blocks.schedules import Cosine
-from poincare_taxa.training.objectives import LevelStress
+from poincare_taxa.training.level_stress import LevelStress
 
 CURVATURE = 1e-8
 STEPS = [0.1, 0.4, 0.8, 1.6, 3.2, 6.4]

@@ -16,7 +16,7 @@ from benchmarks.clades import ECHINODERMATA, MOLLUSCA, SPIRALIA, clade
 from benchmarks.experiments.scores import scores
 from benchmarks.measure import stopwatch
 from benchmarks.tables import Row
-from poincare_taxa.training.objectives import LevelStress
+from poincare_taxa.training.level_stress import LevelStress
 
 CLADES = [ECHINODERMATA, MOLLUSCA, SPIRALIA]
 GROUPS = ["phylum", "class", "order", "family"]

@@ -12,6 +12,7 @@ from .losses import SoftmaxRankingLoss as SoftmaxRankingLoss
 from .losses import StressLoss as StressLoss
 from .losses import TripletLoss as TripletLoss
 from .losses import margin_ranking_loss as margin_ranking_loss
+from .losses import needs as needs
 from .losses import softmax_ranking_loss as softmax_ranking_loss
 from .losses import stress_loss as stress_loss
 from .losses import triplet_loss as triplet_loss

@@ -1,5 +1,6 @@
 """Parts of the samplers: uniform integers, integer weights, weighted orders, checked indices."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["Order", "below", "index_tensor", "integer_weights", "tensor_of"]
+__all__ = ["Order", "below", "index_tensor", "integer_weights", "random_bits", "tensor_of"]
 
 _TOTAL = 2**40
 """Sum of weights once they are integers. A weight of the mean size, among a million, is rounded to
@@ -20,8 +21,14 @@ def below(limit: Tensor, generator: torch.Generator | None) -> Tensor:
     It is the remainder of 63 random bits. Probabilities differ by less than limit / 2^63, which
     for the pairs of the largest taxonomies is 10^-11.
     """
-    bits = torch.randint(2**63 - 1, limit.shape, generator=generator, device=limit.device)
-    return bits % limit.clamp(min=1)
+    return random_bits(limit.shape, generator, limit.device) % limit.clamp(min=1)
+
+
+def random_bits(
+    shape: Sequence[int], generator: torch.Generator | None, device: torch.device
+) -> Tensor:
+    """Draw 63 random bits for each element, int64."""
+    return torch.randint(2**63 - 1, tuple(shape), generator=generator, device=device)
 
 
 def integer_weights(weights: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ num_negatives] to its negatives, ``mask`` [batch, num_negatives] which negatives
 by default; an anchor without one contributes nothing), t tree distances, m margins, w weights.
 Distances may be ancestor scores or distances of another space. Every loss is a function and,
 with its settings fixed, a frozen class; ``reduction`` is "mean" (over the pairs that count), "sum"
-or "none" ([batch]), as in torch.
+or "none" ([batch]), as in torch. What a loss takes besides distances, it declares with `needs`.
 
 | loss | of a pair |
 |---|---|
@@ -19,8 +19,9 @@ stress). [CGCR20] Chami, Gu, Chatziafratis & Ré 2020, *From Trees to Continuous
 Back*, §4 (softmax over the three LCAs of a triplet).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ __all__ = [
     "TripletLoss",
     "check_negatives",
     "margin_ranking_loss",
+    "needs",
+    "needs_of",
     "reduced",
     "softmax_ranking_loss",
     "stress_loss",
@@ -44,6 +47,48 @@ __all__ = [
 Reduction = Literal["mean", "sum", "none"]
 
 
+_NEEDS = ("near", "far", "mask", "log_weights")
+
+
+def needs(*names: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Declare what a ranking loss takes, by keyword, besides the distances.
+
+    Parameters
+    ----------
+    names
+        Some of ``near`` [batch] and ``far`` [batch, num_negatives], tree distances from the anchor
+        to its positive and to its negatives; ``mask``, which negatives are valid; ``log_weights``
+        of the negatives. A loss without this declaration takes ``(d_pos, d_neg)`` alone.
+
+    Raises
+    ------
+    ValueError
+        If a name is another one.
+
+    Examples
+    --------
+    >>> @needs("near", "mask")
+    ... def loss(d_pos, d_neg, near, mask):
+    ...     return margin_ranking_loss(d_pos, d_neg, 0.1 * near[:, None], mask=mask)
+    >>> needs_of(loss), needs_of(SoftmaxRankingLoss()), needs_of(lambda d_pos, d_neg: d_pos.mean())
+    (('near', 'mask'), ('mask', 'log_weights'), ())
+    """
+    if unknown := set(names) - set(_NEEDS):
+        raise ValueError(f"a loss can need {', '.join(_NEEDS)}; got {sorted(unknown)}")
+
+    def declare(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        loss.needs = names  # pyright: ignore[reportFunctionMemberAccess]
+        return loss
+
+    return declare
+
+
+def needs_of(loss: Callable[..., Tensor]) -> tuple[str, ...]:
+    """Return what a loss declares to need: its attribute `needs`, or nothing."""
+    return tuple(getattr(loss, "needs", ()))
+
+
+@needs("mask")
 def margin_ranking_loss(
     d_pos: Tensor,
     d_neg: Tensor,
@@ -86,6 +131,7 @@ def margin_ranking_loss(
     return reduced(total / number.clamp(min=1), number > 0, reduction)
 
 
+@needs("mask", "log_weights")
 def softmax_ranking_loss(
     d_pos: Tensor,
     d_neg: Tensor,
@@ -263,6 +309,7 @@ class DepthMarginRankingLoss:
 
     margin: Margin = field(default_factory=ConstantMargin)
     reduction: Reduction = "mean"
+    needs: ClassVar[tuple[str, ...]] = ("near", "far", "mask")
 
     def __call__(
         self,
@@ -283,6 +330,7 @@ class SoftmaxRankingLoss:
     """`softmax_ranking_loss` with its settings."""
 
     reduction: Reduction = "mean"
+    needs: ClassVar[tuple[str, ...]] = ("mask", "log_weights")
 
     def __call__(
         self,

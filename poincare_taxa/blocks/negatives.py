@@ -42,11 +42,12 @@ from poincare_taxa.blocks._candidates import (
 )
 from poincare_taxa.blocks._random import Order, below, integer_weights, tensor_of
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
-from poincare_taxa.blocks.tree_index import TreeIndex, moved
+from poincare_taxa.blocks.tree_index import Movable, TreeIndex, moved
 from poincare_taxa.taxonomy import preorder
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = [
+    "Anchored",
     "CousinNegatives",
     "MixedNegatives",
     "NegativeSampler",
@@ -67,6 +68,13 @@ class NegativeSampler(Protocol):
     def __call__(self, pairs: Tensor, generator: torch.Generator | None = None, /) -> Tensor:
         """Return nodes [batch, num_negatives] for pairs [batch, 2]; −1 where there is none."""
         ...
+
+
+@runtime_checkable
+class Anchored(Protocol):
+    """A sampler that says which end of a pair its negatives are for; others: the descendant."""
+
+    anchor: Anchor
 
 
 class _Negatives:
@@ -390,7 +398,9 @@ class MixedNegatives:
             raise ValueError(
                 "MixedNegatives needs at least one sampler, such as UniformNegatives(tax, 50)"
             )
-        anchors = {s.anchor for s in samplers if hasattr(s, "anchor")}  # pyright: ignore
+        anchors: set[Anchor] = {
+            sampler.anchor for sampler in samplers if isinstance(sampler, Anchored)
+        }
         if len(anchors) > 1:
             raise ValueError("the samplers have different anchors; give all the same `anchor`")
         self.anchor: Anchor = anchors.pop() if anchors else "descendant"
@@ -399,7 +409,7 @@ class MixedNegatives:
     def to(self, device: torch.device | str) -> "MixedNegatives":
         """Copy to a device; a sampler without a ``to`` is taken as it is."""
         return MixedNegatives(
-            [s.to(device) if hasattr(s, "to") else s for s in self.samplers]  # pyright: ignore
+            [s.to(device) if isinstance(s, Movable) else s for s in self.samplers]
         )
 
     def __call__(self, pairs: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -34,6 +34,7 @@ __all__ = [
     "AncestorPairs",
     "LCAPairs",
     "LCATriplets",
+    "LimitedPairs",
     "MixedPairs",
     "PairSampler",
     "ParentChildPairs",
@@ -50,6 +51,15 @@ class PairSampler(Protocol):
 
     def sample(self, batch_size: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Return pairs [batch_size, 2]: (ancestor, descendant)."""
+        ...
+
+
+@runtime_checkable
+class LimitedPairs(Protocol):
+    """Pairs of which a curriculum can hold some back."""
+
+    def limit(self, *, max_gap: int | None = None, max_depth: int | None = None) -> Any:
+        """Keep the pairs up to a gap and up to a depth of the descendant."""
         ...
 
 
@@ -336,7 +346,7 @@ class MixedPairs(Dataset[Tensor]):
         """
         left, shares = [], []
         for source, share in zip(self.sources, self.shares, strict=True):
-            if not hasattr(source, "limit"):
+            if not isinstance(source, LimitedPairs):
                 raise ValueError(
                     f"{type(source).__name__} has no depths and so no limits: leave it or the "
                     "curriculum out"

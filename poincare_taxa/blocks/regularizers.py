@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poincare_taxa.blocks.schedules import Schedule, value_at
 
-__all__ = ["LinearRadius", "NormRegularizer", "Regularizer"]
+__all__ = ["LinearRadius", "NormRegularizer", "Regularizer", "ScheduledRegularizer"]
 
 
 @runtime_checkable
@@ -21,6 +21,15 @@ class Regularizer(Protocol):
 
     def __call__(self, radius: Tensor, depth: Tensor, /) -> Tensor:
         """Return a scalar to add to the loss."""
+        ...
+
+
+@runtime_checkable
+class ScheduledRegularizer(Protocol):
+    """A regularizer that changes during training."""
+
+    def at(self, epoch: int, /) -> Regularizer:
+        """Return the regularizer of an epoch."""
         ...
 
 

@@ -13,14 +13,14 @@ Sources: Knuth, *The Art of Computer Programming* 1, §2.3.2 exercise 19 (places
 """
 
 import copy
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["TreeIndex"]
+__all__ = ["Movable", "TreeIndex", "moved"]
 
 
 class TreeIndex:
@@ -138,11 +138,20 @@ class TreeIndex:
         return self.depth[u] + self.depth[v] - 2 * self.lca_depth(u, v)
 
 
+@runtime_checkable
+class Movable(Protocol):
+    """What can be copied to a device."""
+
+    def to(self, device: Any, /) -> Any:
+        """Copy to a device."""
+        ...
+
+
 def moved(thing: Any, device: torch.device | str) -> Any:
     """Copy an object, with all attributes that have a method ``to`` on the device."""
     twin = copy.copy(thing)
     for name, value in vars(thing).items():
-        if hasattr(value, "to"):
+        if isinstance(value, Movable):
             setattr(twin, name, value.to(device))
     return twin
 

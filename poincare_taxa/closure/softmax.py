@@ -96,6 +96,8 @@ class ClosureSoftmax:
     (1.0, 1.0)
     """
 
+    open_depth: int | None = None
+
     def __init__(
         self,
         pairs: ClosurePairs,

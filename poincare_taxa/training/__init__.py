@@ -4,7 +4,8 @@
 |---|---|
 | `run` | `fit` and the `Run` that it returns |
 | `defaults` | the recommended recipes: which blocks where none are given |
-| `objectives` | losses of a batch, from rows to a number with gradients |
+| `objectives` | what is minimised: losses of a batch, from rows to a number with gradients |
+| `level_stress` | the objective of the recommended recipe, one level after the other |
 | `loop` | the steps themselves |
 | `monitor`, `progress`, `early_stopping` | what is measured, shown and decided after each epoch |
 | `checkpoint`, `provenance` | resuming with the same bits; the description of a run |

@@ -2,7 +2,7 @@ from .checkpoint import Checkpoint as Checkpoint
 from .config import Config as Config
 from .config import read_config as read_config
 from .early_stopping import EarlyStopping as EarlyStopping
-from .objectives import LevelStress as LevelStress
+from .level_stress import LevelStress as LevelStress
 from .objectives import Objective as Objective
 from .objectives import Ranking as Ranking
 from .objectives import Stress as Stress

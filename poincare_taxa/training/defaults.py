@@ -19,12 +19,13 @@ from poincare_taxa.blocks.losses import (
 from poincare_taxa.blocks.margins import TreeMargin
 from poincare_taxa.blocks.negatives import SharedNegatives, UniformNegatives
 from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
-from poincare_taxa.blocks.pairs import AncestorPairs, LCAPairs, LCATriplets
+from poincare_taxa.blocks.pairs import AncestorPairs, LCAPairs, LCATriplets, MixedPairs
 from poincare_taxa.blocks.schedules import Cosine, Schedule, value_at
-from poincare_taxa.blocks.tree_index import TreeIndex
+from poincare_taxa.blocks.tree_index import Movable, TreeIndex
 from poincare_taxa.closure.softmax import AngularAdam, ClosureSoftmax
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
-from poincare_taxa.training.objectives import LevelStress, Objective, Ranking, Stress, Triplets
+from poincare_taxa.training.level_stress import LevelStress
+from poincare_taxa.training.objectives import Objective, Ranking, Stress, Triplets
 
 __all__ = ["MakeOptimizer", "Recipe", "recipe"]
 
@@ -48,7 +49,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1; got {self.epochs}")
-        stages = getattr(self.objective, "epochs", None)
+        stages = self.objective.epochs
         if stages is not None and self.epochs > stages:
             raise ValueError(
                 f"{self.epochs} epochs, but there are {stages} stages to train (levels of the tree,"
@@ -68,7 +69,7 @@ class Recipe:
 def recipe(
     source: Taxonomy | ClosurePairs,
     embedding: PoincareEmbedding,
-    objective: Objective | None,
+    objective: Any,
     blocks: dict[str, Any],
     sizes: dict[str, int | None],
     optimizer: MakeOptimizer | None,
@@ -94,6 +95,11 @@ def recipe(
             "lr is that of the default optimizer; give yours its own step size, for example "
             "optimizer=partial(torch.optim.Adam, lr=0.01)"
         )
+    if objective is not None and not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective is a {type(objective).__name__}, which fit cannot call by epochs: make it "
+            "a class that inherits from training.Objective and has steps_per_epoch and __call__"
+        )
     if lr is not None and not lr > 0:
         raise ValueError(f"lr must be positive; got {lr}")
     sized = {name: size for name, size in sizes.items() if size is not None}
@@ -109,14 +115,14 @@ def recipe(
         schedule = Cosine(period=objective.epochs, last=0.0)
         return Recipe(objective, optimizer or adam, objective.epochs, schedule)
     if objective is not None:
-        return Recipe(objective, optimizer or adam, getattr(objective, "epochs", _EPOCHS))
+        return Recipe(objective, optimizer or adam, objective.epochs or _EPOCHS)
     device = embedding.weight.device
     if isinstance(source, Taxonomy) and not set(given) - {"batch_size"}:
         tree = TreeIndex(source).to(device)
         level = LevelStress(tree, tau=_tau(source, embedding), **sized)
         # short memory: partners stand still or settle within tens of steps
         adam = partial(RowwiseRiemannianAdam, lr=lr or _LEVEL_LR, betas=(0.9, 0.95))
-        return Recipe(level, optimizer or adam, level.epochs, Cosine(period=1, last=0.05))
+        return Recipe(level, optimizer or adam, tree.max_depth, Cosine(period=1, last=0.05))
     sparse = optimizer is None or embedding.sparse
     options = {**sized, "sparse": sparse, "regularizer": blocks["regularizer"]}
     options["curriculum"] = blocks["curriculum"]
@@ -124,7 +130,9 @@ def recipe(
     if isinstance(source, ClosurePairs):
         made = _over_closure(source.to(device), pairs, negatives, blocks["loss"], options)
     else:
-        if getattr(pairs, "num_nodes", len(source)) != len(source):
+        if isinstance(pairs, AncestorPairs | ClosurePairs | MixedPairs) and pairs.num_nodes != len(
+            source
+        ):
             raise ValueError(
                 f"the pairs are of {pairs.num_nodes:,} nodes, the taxonomy has {len(source):,}; "
                 "make them from the same taxonomy"
@@ -178,4 +186,4 @@ def _over_closure(
 
 
 def _moved(block: Any, device: torch.device) -> Any:
-    return block.to(device) if hasattr(block, "to") else block
+    return block.to(device) if isinstance(block, Movable) else block

@@ -107,8 +107,7 @@ class Loop:
     def _epoch(self, epoch: int) -> Row:
         began = time.perf_counter()
         objective, watch = self.recipe.objective, self._projection
-        if hasattr(objective, "begin"):
-            objective.begin(epoch, self.points, self.generator)
+        objective.begin(epoch, self.points, self.generator)
         moved, touched = (watch.moved, watch.touched) if watch else (0, 0)
         sums: dict[str, Tensor] = {}
         norms = []

@@ -1,63 +1,80 @@
 r"""What `fit` minimises: blocks put together into named terms of a loss.
 
-Seam: ``(points, generator) -> {name: scalar}``, with ``points`` the table that is trained (a
-`geoopt.ManifoldParameter` [n, coordinates]) and ``steps_per_epoch`` how often an epoch calls it;
-the loop adds the terms up and reports each. An objective with stages has ``begin(epoch, points,
-generator)`` too, called before each epoch; what it does may depend on the epoch, the points and the
-generator only, so that a run can be resumed after any epoch.
+Seam: `Objective`. ``(points, generator) -> {name: scalar}`` is called ``steps_per_epoch`` times an
+epoch, with ``points`` the table that is trained (a `geoopt.ManifoldParameter` [n, coordinates]);
+the loop adds the terms up and reports each. ``begin(epoch, points, generator)`` is called before
+each epoch; what it does may depend on the epoch, the points and the generator only, so that a run
+can be resumed after any epoch.
 
 | objective | terms | of |
 |---|---|---|
 | `Ranking` | ranking, regularizer | pairs, negatives, a loss on distances (or on points: cones) |
 | `Stress` | stress, regularizer | pairs, a loss on distances and tree distances |
 | `Triplets` | triplet, regularizer | triplets, a loss on three distances and radii |
-| `LevelStress` | stress, root | the recommended recipe: one level of the tree after the other |
-
-Sources: [SGR18] Sala, De Sa, Gu & Ré 2018, *Representation Tradeoffs for Hyperbolic Embeddings*.
+| `level_stress.LevelStress` | stress, root | the recommended recipe: level after level |
 """
 
-import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from poincare_taxa.blocks._random import below
 from poincare_taxa.blocks.cones import EntailmentConeLoss
 from poincare_taxa.blocks.curriculum import Curriculum, join_at_parent, lift
-from poincare_taxa.blocks.losses import DepthMarginRankingLoss, SoftmaxRankingLoss
+from poincare_taxa.blocks.losses import DepthMarginRankingLoss, SoftmaxRankingLoss, needs_of
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.blocks.margins import ConstantMargin, DepthMargin
-from poincare_taxa.blocks.negatives import NegativeSampler, SharedNegatives, Tile, column_of
-from poincare_taxa.blocks.pairs import PairSampler
-from poincare_taxa.blocks.regularizers import Regularizer
+from poincare_taxa.blocks.negatives import (
+    Anchored,
+    NegativeSampler,
+    SharedNegatives,
+    Tile,
+    column_of,
+)
+from poincare_taxa.blocks.pairs import LimitedPairs, PairSampler
+from poincare_taxa.blocks.regularizers import Regularizer, ScheduledRegularizer
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.geometry import convert
-from poincare_taxa.kernels import ranking_loss
+from poincare_taxa.kernels.distance import pair_distance
+from poincare_taxa.kernels.ranking import ranking_loss
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["LevelStress", "Objective", "Ranking", "Stress", "Triplets"]
+__all__ = ["JOIN_STEP", "Objective", "Ranking", "Stress", "Terms", "Triplets"]
 
 Terms = dict[str, Tensor]
 
+JOIN_STEP = 0.3
+"""How far from its parent a node joins, as a distance."""
+
 _BATCH = 512
-"""Pairs of a step, unless said."""
+"""Pairs of a step by default."""
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What fits the seam."""
+    """What fits the seam.
+
+    An objective of your own inherits from this class, has ``steps_per_epoch`` and ``__call__``, and
+    overrides what else it needs.
+    """
 
     steps_per_epoch: int
+    epochs: int | None = None
+    """Number of stages, where it has them: a run has at most as many epochs."""
+    open_depth: int | None = None
+    """Depth of the deepest nodes that have their place; None where all have."""
+
+    def begin(self, epoch: int, points: Any, generator: torch.Generator, /) -> None:
+        """Prepare an epoch, counted from 0."""
 
     def __call__(self, points: Any, generator: torch.Generator, /) -> Terms:
         """Return scalar terms, to be added up."""
         ...
 
 
-class _Batches:
+class _Batches(Objective):
     """Common to the objectives that draw batches: how many, and which rows of the table."""
 
     def __init__(
@@ -83,12 +100,12 @@ class _Batches:
                 "a regularizer and a curriculum ask for depths, and a DAG has none: give a "
                 "taxonomy, or leave them out"
             )
-        if curriculum and not hasattr(pairs, "limit"):
+        if curriculum and not isinstance(pairs, LimitedPairs):
             raise ValueError(
                 f"{type(pairs).__name__} has no limits for a curriculum to set; AncestorPairs and "
                 "its kin have"
             )
-        size = len(pairs) if hasattr(pairs, "__len__") else None
+        size = len(pairs) if isinstance(pairs, Sized) else None
         if batch_size is None:
             batch_size = _BATCH if size is None else min(_BATCH, size)
         if batch_size < 1:
@@ -104,20 +121,21 @@ class _Batches:
         if steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch must be at least 1; got {steps_per_epoch}")
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
-        self._here, self._regularizer = pairs, regularizer
-        self.open_depth: int | None = None
+        self._regularizer = regularizer
+        self._here: Any = pairs
+        self.open_depth = None
 
     def begin(self, epoch: int, points: Any, generator: torch.Generator) -> None:
         """Enter the stage of an epoch; nodes of levels that open join at their parents' places."""
-        if self.regularizer is not None and hasattr(self.regularizer, "at"):
-            self._regularizer = self.regularizer.at(epoch)  # pyright: ignore
+        if isinstance(self.regularizer, ScheduledRegularizer):
+            self._regularizer = self.regularizer.at(epoch)
         if self.curriculum is None or self.tree is None:
             return
         now, deepest = self.curriculum.at(epoch), self.tree.max_depth
         before = self.curriculum.at(epoch - 1).max_depth if epoch else 0
         if before is not None and (epoch or now.max_depth is not None):
             for level in range(before + 1, min(now.max_depth or deepest, deepest) + 1):
-                join_at_parent(points, self.tree, level, step=_JOIN, generator=generator)
+                join_at_parent(points, self.tree, level, step=JOIN_STEP, generator=generator)
         self._here, self.open_depth = self.pairs.limit(**now._asdict()), now.max_depth
 
     def _sample(self, generator: torch.Generator) -> Tensor:
@@ -126,11 +144,18 @@ class _Batches:
     def _rows(self, points: Tensor, rows: Tensor) -> Tensor:
         return torch.nn.functional.embedding(rows, points, sparse=self.sparse)
 
-    def _penalty(self, points: Any, x: Tensor, rows: Tensor) -> Terms:
+    def _distance(self, points: Any, a: Tensor, b: Tensor) -> Tensor:
+        """Distance of rows a and b of the table, by a fused kernel where the manifold has one."""
+        about = _kernel_manifold(points.manifold)
+        if about is None:
+            return points.manifold.dist(self._rows(points, a), self._rows(points, b))
+        return pair_distance(points, a, b, sparse=self.sparse, **about)
+
+    def _penalty(self, points: Any, rows: Tensor) -> Terms:
         """Term of the regularizer, over the nodes of the batch."""
         if self._regularizer is None or self.tree is None:
             return {}
-        radius = points.manifold.dist0(x)
+        radius = points.manifold.dist0(self._rows(points, rows))
         return {"regularizer": self._regularizer(radius, self.tree.depth[rows])}
 
 
@@ -147,10 +172,11 @@ class Ranking(_Batches):
         What draws negatives. Its ``anchor``, "descendant" where it does not say, is the endpoint
         that stays. The tile of a `SharedNegatives` is gathered once for the whole batch.
     loss
-        Called with the distances ``(d_pos, d_neg)`` and, of ``near``, ``far`` (tree distances),
-        ``mask`` (which negatives are valid) and ``log_weights`` (those of the tile; 0 for negatives
-        drawn for each pair), those that its signature names; without the mask, a negative that is
-        none is at distance inf. An `EntailmentConeLoss` is called with points.
+        Called with the distances ``(d_pos, d_neg)`` and what it `needs`: of ``near``, ``far`` (tree
+        distances), ``mask`` (which negatives are valid) and ``log_weights`` (those of the tile; 0
+        for negatives drawn for each pair). A function without the decorator `losses.needs` gets the
+        distances alone. A loss that does not need the mask finds what is no negative at distance
+        inf. An `EntailmentConeLoss` is called with points.
     regularizer
         Acts on the two ends of the pairs of the batch.
     curriculum
@@ -195,12 +221,14 @@ class Ranking(_Batches):
     ) -> None:
         super().__init__(tree, pairs, loss, **options)
         self.negatives = negatives
-        self._anchor = column_of(getattr(negatives, "anchor", "descendant"))
-        self._asked = set(inspect.signature(loss).parameters)
-        if self.tree is None and self._asked & {"near", "far"}:
+        self._anchor = column_of(
+            negatives.anchor if isinstance(negatives, Anchored) else "descendant"
+        )
+        self._needs = needs_of(loss)
+        if self.tree is None and {"near", "far"} & set(self._needs):
             raise ValueError(
-                "this loss asks for tree distances, and a DAG has none: take SoftmaxRankingLoss, "
-                "or a ConstantMargin"
+                "this loss needs tree distances, and a DAG has none: use SoftmaxRankingLoss, or a "
+                "loss of your own"
             )
         if isinstance(loss, EntailmentConeLoss) and column_of(loss.anchor) != self._anchor:
             raise ValueError("negatives and loss have different anchors; give both the same")
@@ -210,22 +238,13 @@ class Ranking(_Batches):
         pairs = self._sample(generator)
         anchor, positive = pairs[:, self._anchor], pairs[:, 1 - self._anchor]
         negatives = self._negatives(pairs, generator)
-        settings = self._fused(points.manifold, anchor, positive)
-        if settings is not None:
-            ranking = self._by_kernel(points, anchor, positive, negatives, settings)
-            rows = torch.cat((anchor, positive))
-            ends = points[:0] if self._regularizer is None else self._rows(points, rows)
-            return {"ranking": ranking, **self._penalty(points, ends, rows)}
-        nodes = negatives.nodes
-        rows = torch.cat((anchor, positive, nodes.flatten()))
-        x = self._rows(points, rows)
-        a, p, n = x.tensor_split([len(pairs), 2 * len(pairs)])
-        n, ends = n.view(*nodes.shape, -1), 2 * len(pairs)
         if isinstance(self.loss, EntailmentConeLoss):
-            ranking = self._cones(points.manifold, a, p, n, negatives.mask)
+            ranking = self._cones(points, anchor, positive, negatives)
+        elif (settings := self._fused(points.manifold, anchor, positive, negatives)) is not None:
+            ranking = self._by_kernel(points, anchor, positive, negatives, settings)
         else:
-            ranking = self._distances(points.manifold, anchor, positive, negatives, (a, p, n))
-        return {"ranking": ranking, **self._penalty(points, x[:ends], rows[:ends])}
+            ranking = self._distances(points, anchor, positive, negatives)
+        return {"ranking": ranking, **self._penalty(points, torch.cat((anchor, positive)))}
 
     def _negatives(self, pairs: Tensor, generator: torch.Generator) -> Tile:
         """Rows [k] of a tile, or [batch, k] drawn for each pair, with weight 1."""
@@ -238,14 +257,14 @@ class Ranking(_Batches):
             drawn = drawn._replace(nodes=lift(drawn.nodes, self.tree, self.open_depth))
         return drawn
 
-    def _fused(self, manifold: Any, anchor: Tensor, positive: Tensor) -> dict[str, Any] | None:
+    def _fused(
+        self, manifold: Any, anchor: Tensor, positive: Tensor, negatives: Tile
+    ) -> dict[str, Any] | None:
         """Find settings with which `kernels.ranking_loss` is this loss; None if it is another."""
-        settings: dict[str, Any] = {"manifold": "polar"}
-        if isinstance(manifold, PoincareBall):
-            settings = {"manifold": "ball", "c": float(manifold.c)}
-        elif not isinstance(manifold, Polar):
-            return None
+        settings = _kernel_manifold(manifold)
         loss: Any = self.loss
+        if settings is None:
+            return None
         if loss == SoftmaxRankingLoss():
             return settings | {"loss": "softmax"}
         if type(loss) is not DepthMarginRankingLoss or loss.reduction != "mean":
@@ -275,32 +294,33 @@ class Ranking(_Batches):
         )
         return losses.sum() / mask.any(1).sum().clamp(min=1)
 
-    def _distances(
-        self,
-        manifold: Any,
-        anchor: Tensor,
-        positive: Tensor,
-        negatives: Tile,
-        points: tuple[Tensor, Tensor, Tensor],
-    ) -> Tensor:
-        (a, p, n), (nodes, mask, log_weights) = points, negatives
-        d_neg = manifold.cdist(a, n) if nodes.ndim == 1 else manifold.dist(a[:, None], n)
-        offer = {"mask": mask, "log_weights": log_weights.to(d_neg.dtype)}
-        if "mask" not in self._asked:
+    def _distances(self, points: Any, anchor: Tensor, positive: Tensor, negatives: Tile) -> Tensor:
+        """Compute the loss of distances, with what else it needs."""
+        nodes, mask, log_weights = negatives
+        d_pos = self._distance(points, anchor, positive)
+        if nodes.ndim == 1:
+            d_neg = points.manifold.cdist(self._rows(points, anchor), self._rows(points, nodes))
+        else:
+            every = anchor.repeat_interleave(nodes.shape[1])
+            d_neg = self._distance(points, every, nodes.flatten()).view(nodes.shape)
+        if "mask" not in self._needs:
             d_neg = d_neg.masked_fill(~mask, torch.inf)
-        if self.tree is not None:
-            if "near" in self._asked:
-                offer["near"] = self.tree.distance(anchor, positive)
-            if "far" in self._asked:
-                offer["far"] = self.tree.distance(anchor[:, None], nodes)
-        asked = {name: value for name, value in offer.items() if name in self._asked}
-        return self.loss(manifold.dist(a, p), d_neg, **asked)
+        offered = {"mask": mask, "log_weights": log_weights.to(d_neg.dtype)}
+        if self.tree is not None and {"near", "far"} & set(self._needs):
+            offered["near"] = self.tree.distance(anchor, positive)
+            offered["far"] = self.tree.distance(anchor[:, None], nodes)
+        return self.loss(d_pos, d_neg, **{name: offered[name] for name in self._needs})
 
-    def _cones(self, manifold: Any, a: Tensor, p: Tensor, n: Tensor, mask: Tensor) -> Tensor:
-        n = n if n.ndim == 3 else n.expand(len(a), -1, -1)
-        a, p, n = (convert.polar_to_ball(*manifold.to_polar(x)) for x in (a, p, n))
-        ancestor, descendant = (a, p) if self._anchor == 0 else (p, a)
-        return self.loss(ancestor, descendant, n, mask=mask)
+    def _cones(self, points: Any, anchor: Tensor, positive: Tensor, negatives: Tile) -> Tensor:
+        """Energies of cones, of points in the ball."""
+
+        def at(rows: Tensor) -> Tensor:
+            return convert.polar_to_ball(*points.manifold.to_polar(self._rows(points, rows)))
+
+        nodes = negatives.nodes
+        ancestor, descendant = (anchor, positive) if self._anchor == 0 else (positive, anchor)
+        drawn = at(nodes.expand(len(anchor), -1) if nodes.ndim == 1 else nodes)
+        return self.loss(at(ancestor), at(descendant), drawn, mask=negatives.mask)
 
 
 class Stress(_Batches):
@@ -327,10 +347,9 @@ class Stress(_Batches):
         """Return the terms of one batch."""
         assert self.tree is not None
         rows = self._sample(generator).T.flatten()
-        x = self._rows(points, rows)
-        (a, b), (u, v) = x.chunk(2), rows.chunk(2)
-        stress = self.loss(points.manifold.dist(a, b), self.tree.distance(u, v))
-        return {"stress": stress, **self._penalty(points, x, rows)}
+        u, v = rows.chunk(2)
+        stress = self.loss(self._distance(points, u, v), self.tree.distance(u, v))
+        return {"stress": stress, **self._penalty(points, rows)}
 
 
 class Triplets(_Batches):
@@ -356,146 +375,15 @@ class Triplets(_Batches):
     def __call__(self, points: Any, generator: torch.Generator) -> Terms:
         """Return the terms of one batch."""
         rows = self._sample(generator).T.flatten()
-        x = self._rows(points, rows)
-        dist, three = points.manifold.dist, x.chunk(3)
-        anchor, near, far = three
-        d = torch.stack((dist(anchor, near), dist(anchor, far), dist(near, far)), dim=1)
-        r = torch.stack([points.manifold.dist0(part) for part in three], dim=1)
-        return {"triplet": self.loss(d, r), **self._penalty(points, x, rows)}
+        anchor, near, far = rows.chunk(3)
+        firsts, seconds = torch.cat((anchor, anchor, near)), torch.cat((near, far, far))
+        d = self._distance(points, firsts, seconds).view(3, -1).T
+        r = points.manifold.dist0(self._rows(points, rows)).view(3, -1).T
+        return {"triplet": self.loss(d, r), **self._penalty(points, rows)}
 
 
-_JOIN = 0.3
-"""How far from its parent a node joins."""
-
-_DEEPEST = {torch.float64: 34.0, torch.float32: 14.0}
-"""Radius beyond which directions do not tell siblings apart: -ln of the dtype's spacing, less a
-tenth of the angle between siblings."""
-
-
-class LevelStress:
-    r"""The recommended recipe from a random start: one level of the tree after the other.
-
-    Trained all at once from random points, neighbourhoods are learned and the globe is not: by the
-    time that a genus has found its shape, it is too heavy to travel to its family. Here an epoch is
-    a level: it joins at its parents' places when all above it is done, and then only it moves. The
-    loss of a node u, over the partners v that a step draws for it, at tree distance t, is
-
-    .. math:: \sum_v w_v \left(\frac{d(u, v)}{\tau} - t(u, v)\right)^2,
-              \qquad w_v = t^{-2},\ \text{and } w_{root} = w
-
-    the relative stress of [SGR18, §4] over its ancestors, siblings and cousins, and the absolute
-    one of its distance to the root. Without the second term, edges bend: a child stands beside its
-    parent rather than behind it, near pairs are right and far pairs too short by a tenth.
-
-    No coordinate is given a target. But the root stays where its random start put it, about 0.01
-    from the origin, so its term fixes a radius of about τL all the same; its share of the loss is
-    in the history. ``root_weight=0`` trains without.
-
-    Parameters
-    ----------
-    tree
-        The tree, at least one level deep.
-    tau
-        Distance per edge, > 0.
-    root_weight
-        Weight of the distance to the root, at least 0.
-    passes
-        How often every node of a level moves, at least 1.
-    batch_size
-        Nodes that move in one step, neighbours of each other; a level has as many steps for each
-        pass as it has batches.
-
-    Attributes
-    ----------
-    steps_per_epoch : int
-        Of the level that is open.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of its range.
-    """
-
-    def __init__(
-        self,
-        tree: Taxonomy | TreeIndex,
-        *,
-        tau: float,
-        root_weight: float = 8.0,
-        passes: int = 50,
-        batch_size: int = 1 << 14,
-    ) -> None:
-        self.tree = TreeIndex.of(tree)
-        if not tau > 0 or not root_weight >= 0 or passes < 1 or batch_size < 1:
-            raise ValueError(
-                "tau must be positive, root_weight at least 0, passes and batch_size at least 1; "
-                f"got {tau}, {root_weight}, {passes} and {batch_size}"
-            )
-        if self.tree.max_depth < 1:
-            raise ValueError(
-                "a taxonomy of one taxon has no levels to learn; is it the clade that you mean?"
-            )
-        self.tau, self.root_weight = tau, root_weight
-        self.passes, self.batch_size = passes, batch_size
-        self.epochs = self.tree.max_depth
-        self.open_depth: int | None = None
-        self._open_level(1)
-
-    @staticmethod
-    def deepest(dtype: torch.dtype) -> float:
-        """Largest radius at which directions of this dtype still tell siblings apart."""
-        return _DEEPEST[dtype]
-
-    def begin(self, epoch: int, points: Any, generator: torch.Generator) -> None:
-        """Let the next level join."""
-        self.open_depth = epoch + 1
-        self._open_level(epoch + 1)
-        join_at_parent(points, self.tree, self._level, step=_JOIN, generator=generator)
-
-    def _open_level(self, level: int) -> None:
-        start, stop = self.tree.level_start[level : level + 2].tolist()
-        self._level = level
-        self._batches = self.tree.level_order[start:stop].split(self.batch_size)
-        self.steps_per_epoch = self.passes * len(self._batches)
-        self._step = 0
-
-    def __call__(self, points: Any, generator: torch.Generator) -> Terms:
-        """Return the terms of the next batch of the level, per node."""
-        u = self._batches[self._step % len(self._batches)]
-        self._step += 1
-        v = self._partners(u, generator)
-        x = torch.nn.functional.embedding(u, points, sparse=True)
-        fixed, manifold = points.detach(), points.manifold
-        t = self.tree.distance(u[:, None], v)
-        # one's own sibling may be oneself: such a pair weighs nothing
-        weight = torch.where(t == 0, 0.0, t.clamp(min=1).to(x.dtype) ** -2)
-        error = manifold.dist(x[:, None], fixed[v]) / self.tau - t
-        to_root = manifold.dist(x, fixed[0]) / self.tau - self._level
-        return {
-            "stress": (weight * error.square()).sum() / len(u),
-            "root": self.root_weight * to_root.square().mean(),
-        }
-
-    def _partners(self, u: Tensor, generator: torch.Generator) -> Tensor:
-        """Partners [len(u), 17] of nodes of the level, none below it.
-
-        The three nearest ancestors (the root more than once on the first levels); six nodes of the
-        level under the same parent; four under one of the three nearest ancestors, and four under
-        any ancestor, each at any depth between that ancestor and the level.
-        """
-        tree, level = self.tree, self._level
-
-        def under(gap: Tensor, depth: Tensor) -> Tensor:
-            ancestor = tree.ancestor(u[:, None], level - gap)
-            first, end = tree.stretch(ancestor, depth)
-            return tree.level_order[first + below(end - first, generator)]
-
-        def full(columns: int, value: int) -> Tensor:
-            return torch.full((len(u), columns), value, device=u.device)
-
-        gap = torch.arange(1, 4, device=u.device).clamp(max=level).expand(len(u), -1)
-        ancestors = tree.ancestor(u[:, None], level - gap)
-        siblings = under(full(6, 1), full(6, level))
-        highest = torch.cat((full(4, min(3, level)), full(4, level)), dim=1)
-        gap = 1 + below(highest, generator)
-        return torch.cat((ancestors, siblings, under(gap, level - below(gap, generator))), dim=1)
+def _kernel_manifold(manifold: Any) -> dict[str, Any] | None:
+    """Return a manifold as arguments of `kernels`; None where they have no such one."""
+    if isinstance(manifold, PoincareBall):
+        return {"manifold": "ball", "c": float(manifold.c)}
+    return {"manifold": "polar"} if isinstance(manifold, Polar) else None

@@ -318,7 +318,7 @@ def _settings(
 
 
 def _measures(monitor: Monitor, objective: Any, points: Any) -> dict[str, float]:
-    found = monitor.measure(points, getattr(objective, "open_depth", None))
+    found = monitor.measure(points, objective.open_depth)
     return found | {"at_clip": _at_clip(points)}
 
 

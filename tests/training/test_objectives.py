@@ -6,7 +6,7 @@ from support.sampling import TREE, generator
 
 import poincare_taxa as pt
 from poincare_taxa.geometry import polar
-from poincare_taxa.training.objectives import LevelStress, Objective, Ranking, Stress, Triplets
+from poincare_taxa.training.objectives import Objective, Ranking, Stress, Triplets
 
 
 def points(manifold=None):
@@ -48,6 +48,7 @@ def ranking(loss, anchor="descendant", **options):
 def test_ranking__gives_the_loss_the_distances_of_its_pairs(anchor):
     x, seen = points(), {}
 
+    @pt.blocks.needs("near", "far", "mask")
     def loss(d_pos, d_neg, near, far, mask):
         seen.update(d_pos=d_pos, d_neg=d_neg, near=near, far=far, mask=mask)
         return d_pos.sum()
@@ -64,6 +65,45 @@ def test_ranking__gives_the_loss_the_distances_of_its_pairs(anchor):
                 assert seen["d_neg"][i, k].item() == pytest.approx(d(x, a, node))
                 assert seen["far"][i, k] == TREE.tree_distance(a, node)
     assert terms["ranking"].item() == pytest.approx(sum(d(x, *pair) for pair in PAIRS))
+
+
+def test_ranking__gives_a_loss_that_declares_nothing_the_distances_alone():
+    given = []
+
+    def loss(*distances, **others):
+        given.append((len(distances), others))
+        return distances[0].mean()
+
+    ranking(loss)(points(), generator())
+    assert given == [(2, {})]
+
+
+@pytest.mark.parametrize("manifold", [pt.Polar(), pt.PoincareBall(c=0.5)], ids=["polar", "ball"])
+def test_stress_and_triplets__have_the_gradients_of_geometry(manifold):
+    rows = pt.blocks.LCATriplets(TREE)
+
+    def plain(x):
+        a, b, c = x[rows.sample(40, generator=generator(2)).T]
+        r = [x.manifold.dist0(part) for part in (a, b, c)]
+        d = [x.manifold.dist(*two) for two in ((a, b), (a, c), (b, c))]
+        return pt.TripletLoss()(torch.stack(d, 1), torch.stack(r, 1))
+
+    x, y = points(manifold), points(manifold)
+    Triplets(TREE, rows, pt.TripletLoss(), batch_size=40, steps_per_epoch=1)(x, generator(2))[
+        "triplet"
+    ].backward()
+    plain(y).backward()
+    torch.testing.assert_close(x.grad.to_dense(), y.grad, rtol=1e-9, atol=1e-12)
+
+    pairs = pt.blocks.LCAPairs(TREE)
+    x, y = points(manifold), points(manifold)
+    Stress(TREE, pairs, pt.StressLoss(), batch_size=40, steps_per_epoch=1)(x, generator(2))[
+        "stress"
+    ].backward()
+    u, v = pairs.sample(40, generator=generator(2)).T
+    t = torch.from_numpy(TREE.tree_distance(u, v))
+    pt.StressLoss()(y.manifold.dist(y[u], y[v]), t).backward()
+    torch.testing.assert_close(x.grad.to_dense(), y.grad, rtol=1e-9, atol=1e-12)
 
 
 def test_ranking__puts_what_is_no_negative_at_infinity_for_a_loss_without_mask():
@@ -137,7 +177,7 @@ def test_ranking__fused_loss_is_the_loss_of_the_distances(manifold, shared, marg
             regularizer=regularizer,
             batch_size=9,
         )
-        assert (objective._fused(manifold, *torch.zeros(2, 1).long()) is not None) == (
+        assert (objective._fused(manifold, *torch.zeros(2, 1).long(), None) is not None) == (
             type(loss) in (pt.SoftmaxRankingLoss, pt.DepthMarginRankingLoss)
         )
         terms = objective(x, generator(3))
@@ -175,6 +215,7 @@ def test_ranking__a_softmax_over_a_tile_estimates_the_full_one():
 def test_ranking__negatives_of_each_pair_have_no_weights():
     seen = []
 
+    @pt.blocks.needs("log_weights")
     def loss(d_pos, d_neg, log_weights):
         seen.append(log_weights)
         return d_pos.mean()
@@ -213,6 +254,7 @@ def test_curriculum__opens_levels_at_their_parents_and_lifts_negatives():
     x, deepest = points(), int(TREE.max_depth)
     seen = []
 
+    @pt.blocks.needs("far")
     def loss(d_pos, d_neg, far):
         seen.append(far.max().item())
         return d_pos.mean()
@@ -237,63 +279,15 @@ def test_curriculum__opens_levels_at_their_parents_and_lifts_negatives():
     assert deepest > 1
 
 
-def test_level_stress__is_the_sum_of_its_equation(monkeypatch):
-    x = points()
-    objective = LevelStress(TREE, tau=1.2, root_weight=3.0)
-    objective.begin(2, x, generator())
-    level = [v for v in range(len(TREE)) if TREE.depth[v] == 3]
-    partners = torch.tensor([[0, 5, level[0]]] * len(level))
-    monkeypatch.setattr(objective, "_partners", lambda u, generator: partners)
-    terms = objective(x, generator())
-    stress = root = 0.0
-    for u, row in zip(level, partners.tolist(), strict=True):
-        for v in row:
-            t = int(TREE.tree_distance(u, v))
-            stress += (d(x, u, v) / 1.2 - t) ** 2 / t**2 if t else 0.0
-        root += 3.0 * (d(x, u, 0) / 1.2 - 3) ** 2
-    assert terms["stress"].item() == pytest.approx(stress / len(level))
-    assert terms["root"].item() == pytest.approx(root / len(level))
-
-
-def test_level_stress__moves_its_level_only():
-    x = points()
-    objective = LevelStress(TREE, tau=1.2, passes=3, batch_size=2)
-    for epoch in range(TREE.max_depth):
-        objective.begin(epoch, x, generator())
-        level = {v for v in range(len(TREE)) if TREE.depth[v] == epoch + 1}
-        moved = set()
-        assert objective.steps_per_epoch == 3 * -(-len(level) // 2)
-        for _ in range(objective.steps_per_epoch):
-            x.grad = None
-            sum(objective(x, generator()).values()).backward()
-            moved |= set(x.grad.coalesce().indices()[0].tolist())
-        assert moved == level
-
-
-def test_partners__are_ancestors_siblings_and_cousins_none_below_the_level():
-    objective = LevelStress(TREE, tau=1.0)
-    for level in range(1, TREE.max_depth + 1):
-        objective.begin(level - 1, points(), generator())
-        u = torch.tensor([v for v in range(len(TREE)) if TREE.depth[v] == level])
-        v = objective._partners(u, generator(2)).numpy()
-        assert v.shape == (len(u), 17)
-        assert (TREE.depth[v] <= level).all()
-        assert TREE.is_ancestor(v[:, :3], u.numpy()[:, None]).all()
-        assert (v[:, 0] == TREE.parent[u]).all()
-        assert (TREE.parent[v[:, 3:9]] == TREE.parent[u][:, None]).all()
-
-
 def test_objectives__fit_their_seam():
     assert isinstance(ranking(pt.SoftmaxRankingLoss()), Objective)
-    assert isinstance(LevelStress(TREE, tau=1.0), Objective)
+    assert isinstance(pt.closure.ClosureSoftmax(pt.ClosurePairs([[0, 1]])), Objective)
+    assert not isinstance(lambda points, generator: {}, Objective)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LevelStress(TREE, tau=0.0), "tau must be positive"),
-        (lambda: LevelStress(TREE, tau=1.0, root_weight=-1.0), "root_weight at least 0"),
-        (lambda: LevelStress(TREE, tau=1.0, passes=0), "passes"),
         (lambda: ranking(pt.EntailmentConeLoss(), "ancestor"), "different anchors"),
         (
             lambda: Ranking(

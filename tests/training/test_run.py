@@ -22,7 +22,8 @@ from poincare_taxa.blocks.manifolds import PoincareBall
 from poincare_taxa.blocks.schedules import Cosine
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 from poincare_taxa.training import checkpoint
-from poincare_taxa.training.objectives import LevelStress
+from poincare_taxa.training.level_stress import LevelStress
+from poincare_taxa.training.objectives import Objective
 from poincare_taxa.training.progress import TensorBoard
 from poincare_taxa.training.provenance import described, translated
 
@@ -165,13 +166,15 @@ def test_history__share_of_the_regularizer_is_its_part_of_the_loss():
 
 
 def test_history__counts_rows_that_left_the_ball_and_rows_at_the_rim():
-    def outwards(points, generator):
-        return {"radius": -points[:10].square().sum()}
+    class Outwards(Objective):
+        steps_per_epoch = 20
 
-    outwards.steps_per_epoch = 20
+        def __call__(self, points, generator):
+            return {"radius": -points[:10].square().sum()}
+
     start = pt.PoincareEmbedding(len(SMALL), 3, manifold=PoincareBall(), generator=generator())
     adam = partial(torch.optim.Adam, lr=0.1)
-    run = quiet_fit(SMALL, start, objective=outwards, optimizer=adam, epochs=2)
+    run = quiet_fit(SMALL, start, objective=Outwards(), optimizer=adam, epochs=2)
     assert run.history["at_clip"].to_list() == [0.0, 0.25, 0.25]
     assert 0 < run.history["projected"][1] < run.history["projected"][2] <= 0.25
 
@@ -510,13 +513,15 @@ def test_fit__names_the_rows_of_a_start_that_is_not_finite():
 
 
 def test_fit__names_the_rows_whose_gradient_is_not_finite(tmp_path):
-    def objective(points, generator):
-        rows = torch.tensor([3, 5])
-        return {"bad": (points[rows, 0] * torch.tensor([1.0, math.inf])).sum()}
+    class Bad(Objective):
+        steps_per_epoch = 1
 
-    objective.steps_per_epoch = 1
+        def __call__(self, points, generator):
+            rows = torch.tensor([3, 5])
+            return {"bad": (points[rows, 0] * torch.tensor([1.0, math.inf])).sum()}
+
     with pytest.raises(FloatingPointError, match=r"epoch 1, step 1: .* in 1 row: 5 \(id 15\)"):
-        pt.fit(SMALL, objective=objective, optimizer=partial(torch.optim.SGD, lr=0.1))
+        pt.fit(SMALL, objective=Bad(), optimizer=partial(torch.optim.SGD, lr=0.1))
 
 
 @pytest.mark.parametrize(

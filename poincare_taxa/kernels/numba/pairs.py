@@ -158,7 +158,7 @@ def pairs_loop(
                 out[begin + m] = 2 * log1p(math.sqrt(t) + t / (1 + math.sqrt(1 + t)))
             for m in range(n):
                 if max(of_x[m], of_y[m]) > LARGEST:
-                    out[begin + m] = _far_distance(of_x[m], of_y[m], apart[m])
+                    out[begin + m] = far_distance(of_x[m], of_y[m], apart[m])
         else:
             for m in range(n):
                 gaps = _gap(of_x[m], c, rim) * _gap(of_y[m], c, rim)
@@ -234,7 +234,7 @@ def _polar_partials(
     for m in range(n):
         r1, r2 = of_x[m], of_y[m]
         if max(r1, r2) > LARGEST:
-            by_r1, by_r2, by_u = _far_partials(r1, r2, apart[m])
+            by_r1, by_r2, by_u = far_partials(r1, r2, apart[m])
             of_x[m], of_y[m], turn[m] = grad[m] * by_r1, grad[m] * by_r2, grad[m] * by_u
             apart[m] = -1
     for m in range(n):
@@ -258,7 +258,7 @@ def _polar_partials(
 
 
 @inline
-def _far_distance(r1: float, r2: float, apart: float) -> float:
+def far_distance(r1: float, r2: float, apart: float) -> float:
     """Distance where radii are past 350: e^{−|r₁−r₂|} and lo + log s carry all that matters.
 
     `geometry.polar_distance` derives it. Points that part near the origin: d = r₁ + r₂ + 2 log s.
@@ -279,9 +279,9 @@ def _far_distance(r1: float, r2: float, apart: float) -> float:
 
 
 @inline
-def _far_partials(r1: float, r2: float, apart: float) -> tuple[float, float, float]:
+def far_partials(r1: float, r2: float, apart: float) -> tuple[float, float, float]:
     """`_polar_partials` with exponents collected: 2 sinh r₁ sinh r₂ / sinh d = e^{2g} f₁f₂/f."""
-    d = _far_distance(r1, r2, apart)
+    d = far_distance(r1, r2, apart)
     if d == 0:
         return 0.0, 0.0, 0.0
     f1, f2, f = -math.expm1(-2 * r1), -math.expm1(-2 * r2), -math.expm1(-2 * d)
