@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poincare_taxa.geometry.polar_distance import largest_exponent
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array
-from poincare_taxa.kernels.numba.compile import WORTH, in_threads, kernel
+from poincare_taxa.kernels.numba.compile import in_threads, kernel
 
 __all__ = ["adam_step"]
 
@@ -33,7 +33,7 @@ def adam_step(
     def part(start: int, stop: int) -> None:
         loop(arrays[0], at, by, *arrays[1:], start, stop, *settings, *limits)
 
-    in_threads(part, len(rows), WORTH // 10)
+    in_threads(part, len(rows), 50 + 5 * table.shape[1])
     table.detach()[:0].zero_()  # tells autograd that the table has changed
 
 

@@ -14,20 +14,18 @@ import torch
 from numba import njit, types
 
 __all__ = [
-    "PIECES",
     "STATE",
-    "WORTH",
     "fusing",
     "helper",
     "in_threads",
     "inline",
     "kernel",
+    "pieces_of",
     "record",
     "summing",
 ]
 
-WORTH = 20_000  # Pairs below which another thread costs more than it saves.
-PIECES = 16  # Parts of a sum: a fixed number, so that no sum depends on the number of threads.
+_SHARE = 5e4  # Nanoseconds of work below which another thread costs more than it saves.
 
 # Python's error model would put a branch on every division, and no loop with one into vectors.
 # Fast mathematics that is not turned off would be inherited from whichever caller compiles first.
@@ -112,10 +110,14 @@ if hasattr(os, "register_at_fork"):  # a child process has none of the threads
     os.register_at_fork(after_in_child=_team.cache_clear)
 
 
-def in_threads(part: Callable[[int, int], None], total: int, worth: int, *, step: int = 1) -> None:
+def pieces_of(pairs: int) -> int:
+    """Into how many parts a sum over pairs is cut: so many with any number of threads."""
+    return min(16, max(1, pairs // 20_000))
+
+
+def in_threads(part: Callable[[int, int], None], total: int, cost: float, *, step: int = 1) -> None:
     """Call part(start, stop) on stretches that cover the total: one a thread, if that pays.
 
-    They start at multiples of a step, so that tiles of so many are the same with any threads.
     Threads are this module's own, as many as ``torch.get_num_threads()``, not numba's: compiled
     loops release the GIL, and numba's default team aborts when two Python threads use it at once.
 
@@ -124,13 +126,13 @@ def in_threads(part: Callable[[int, int], None], total: int, worth: int, *, step
     part
         The loop over a stretch.
     total
-        Of what: pairs, rows.
-    worth
-        How many of them a thread should have at least.
+        Number of items: pairs, rows.
+    cost
+        Of an item, roughly, in nanoseconds.
     step
-        Where stretches may start.
+        Stretches start at multiples of it, so that tiles of so many are the same with any threads.
     """
-    threads = max(1, min(torch.get_num_threads(), total // max(1, worth)))
+    threads = max(1, min(torch.get_num_threads(), int(total * cost / _SHARE), total))
     if threads == 1:
         part(0, total)
         return

@@ -5,11 +5,10 @@ library for each exp and log. These are branch-free and made of nothing else.
 
 log(1+y): with u = 1 + y = 2^e m, m in [√½, √2), and s = f / (2 + f), f = m − 1,
 
-.. math:: \log(1+y) = e \log 2 + 2\Bigl(s + \tfrac{s^3}{3} + \tfrac{s^5}{5} + \dots\Bigr)
-                      + \frac{y - (u - 1)}{u},
+.. math:: \log(1+y) = e \log 2 + 2\Bigl(s + \tfrac{s^3}{3} + \tfrac{s^5}{5} + \dots\Bigr),
 
-where |s| < 0.172, so that 11 terms of the series are enough for float64 and 5 for float32. The last
-term is what rounding took from u: it keeps the relative precision of small y.
+where |s| < 0.172, so that 11 terms of the series are enough for float64 and 5 for float32. To f is
+added 2^{−e} (y − (u − 1)), what rounding took from u: it keeps the relative precision of small y.
 
 exp(x): with k the integer next to x / log 2, 2^k times the Taylor series of x − k log 2, which is
 at most 0.347: 14 terms and 8.
@@ -70,7 +69,7 @@ def _compiled_exp(x: Any) -> Any:
 def _log1p_of(real: type[np.floating]) -> Any:
     wide = real is np.float64
     whole: Any = np.int64 if wide else np.int32
-    shift = whole(52 if wide else 23)
+    shift, bias = whole(52 if wide else 23), whole(1023 if wide else 127)
     root = np.sqrt(real(0.5)).view(whole)
     one, two = real(1), real(2)
     high, low = _log2(real)
@@ -81,7 +80,7 @@ def _log1p_of(real: type[np.floating]) -> Any:
         bits = _bits(u)
         e = whole(whole(bits - root) >> shift)
         m = _bits(whole(bits - whole(e << shift)))
-        f = m - one
+        f = (m - one) + (y - (u - one)) * _bits(whole(whole(bias - e) << shift))
         s = f / (two + f)
         z = s * s
         total = c4
@@ -90,7 +89,7 @@ def _log1p_of(real: type[np.floating]) -> Any:
             total = c4 + z * total
         total = c0 + z * (c1 + z * (c2 + z * (c3 + z * total)))
         k = real(e)
-        return ((y - (u - one)) / u + k * low + s * total) + k * high + (y - y)
+        return (k * low + s * total) + k * high + (y - y)
 
     return log1p
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from poincare_taxa.kernels.arguments import LARGEST
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array, rim_of, rows_of
-from poincare_taxa.kernels.numba.compile import WORTH, helper, in_threads, inline, kernel, summing
+from poincare_taxa.kernels.numba.compile import helper, in_threads, inline, kernel, summing
 from poincare_taxa.kernels.numba.elementary import exp, log1p
 from poincare_taxa.kernels.numba.tiles import TILE, sinh
 
@@ -39,7 +39,7 @@ def pairs_forward(
     def part(start: int, stop: int) -> None:
         loop(*sides, polar, c, rim_of(x), start, stop, d)
 
-    in_threads(part, len(d), WORTH, step=TILE)
+    in_threads(part, len(d), 10 + x.shape[1], step=TILE)
     return torch.from_numpy(d)
 
 
@@ -61,7 +61,7 @@ def pairs_backward(
     def part(start: int, stop: int) -> None:
         loop(*sides, polar, c, rim_of(x), start, stop, g, out_x, out_y)
 
-    in_threads(part, len(g), WORTH, step=TILE)
+    in_threads(part, len(g), 20 + 2 * x.shape[1], step=TILE)
     return torch.from_numpy(out_x), torch.from_numpy(out_y)
 
 
@@ -73,7 +73,7 @@ def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
     def part(start: int, stop: int) -> None:
         loop(where, what, start, stop, into)
 
-    in_threads(part, len(out), len(out) if len(rows) < WORTH else 1)
+    in_threads(part, len(out), len(rows) * (2 + out.shape[1] / 2) / max(1, len(out)))
 
 
 # -------------------------------------------------------------------- loops
@@ -81,9 +81,9 @@ def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
 
 @inline
 def _gap(square: float, c: float, rim: float) -> float:
-    """Compute 1 − c|x|², at least half an eps of the stored dtype."""
-    n = math.sqrt(c * square)
-    return max(1 - n, rim) * (1 + n)
+    """Compute 1 − c|x|²; √c|x| counts as at most 1 − rim, half an eps of the stored dtype."""
+    s = c * square
+    return max(1 - s, rim * (1 + s))
 
 
 @inline

@@ -30,11 +30,10 @@ from torch import Tensor
 from poincare_taxa.kernels.arguments import LARGEST, Comparison
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array, points_of, rim_of, sides_of
 from poincare_taxa.kernels.numba.compile import (
-    PIECES,
-    WORTH,
     helper,
     in_threads,
     kernel,
+    pieces_of,
     record,
     summing,
 )
@@ -101,7 +100,7 @@ def ranking_forward(
     def part(start: int, stop: int) -> None:
         loop(*points, batch, start, stop, into, out)
 
-    in_threads(part, len(anchor), WORTH // max(1, negatives.shape[-1]))
+    in_threads(part, len(anchor), negatives.shape[-1] * (5 + table.shape[1] / 3))
     return loss, (level,)
 
 
@@ -127,7 +126,7 @@ def ranking_backward(
     level, given = saved[0].numpy(), array(grad)
     # Either the batch or the list is cut into pieces, and what all of them add to has a copy each.
     over_batch = b >= k or not shared
-    pieces = min(PIECES, max(1, b * k // WORTH))
+    pieces = pieces_of(b * k)
     to_ends = np.zeros((1 if over_batch else pieces, 2, b, width))
     to_list = np.zeros((pieces if over_batch else 1, k if shared else 0, width))
 
@@ -138,7 +137,7 @@ def ranking_backward(
             sums = *to_ends[0 if over_batch else piece], own, to_list[piece if over_batch else 0]
             loop(*points, batch, level, given, *bounds, *sums)
 
-    in_threads(part, pieces, 1)
+    in_threads(part, pieces, b * k * (10 + width) / pieces)
     ends[:] = to_ends.sum(0)
     if shared:
         lists[:] = to_list.sum(0)

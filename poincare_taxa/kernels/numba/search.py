@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poincare_taxa.kernels.arguments import Points
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array, rim_of, rows_of, sides_of
-from poincare_taxa.kernels.numba.compile import WORTH, fusing, in_threads, kernel
+from poincare_taxa.kernels.numba.compile import fusing, helper, in_threads, kernel
 from poincare_taxa.kernels.numba.tiles import FACTS, TILE, fill_tile
 
 __all__ = ["count_nearer", "nearest"]
@@ -39,7 +39,7 @@ def nearest(
         loop(*arrays, some, start, stop, *about, best, at)
         found.append((best, at))
 
-    in_threads(part, total, WORTH // max(1, len(queries)))
+    in_threads(part, total, len(queries) * (2 + points.dim / 4))
     if len(found) == 1:
         return torch.from_numpy(found[0][1])
     best, at = (np.concatenate(lists, axis=1) for lists in zip(*found, strict=True))
@@ -61,7 +61,7 @@ def count_nearer(
     def rank(start: int, stop: int) -> None:
         loop(*arrays, sought, *about, start, stop, ancestor, keys)
 
-    in_threads(rank, len(queries), max(1, WORTH // max(1, sought.shape[1])))
+    in_threads(rank, len(queries), sought.shape[1] * (5 + 2 * points.dim))
     order = np.argsort(keys, axis=1, kind="stable")
     levels = np.take_along_axis(keys, order, axis=1)
     last = (levels < np.inf).sum(axis=1)
@@ -73,7 +73,7 @@ def count_nearer(
         counting(*arrays, start, stop, *about, without, ancestor, levels, last, below, equal)
         counted.append((below, equal))
 
-    in_threads(part, len(points), WORTH // max(1, len(queries)))
+    in_threads(part, len(points), len(queries) * (2 + points.dim / 4))
     below, equal = (sum(parts) for parts in zip(*counted, strict=True))
     # Rows at a level were counted at the first of the targets that share it.
     upto = np.cumsum(below + equal, axis=1)
@@ -114,6 +114,22 @@ def columns_loop(radius: Array, coordinates: Array, c: float, rim: float, out: A
     """Write all points to the columns of out [dim + facts, n]."""
     everyone = np.empty(0, np.int64)
     fill_tile(radius, coordinates, everyone, 0, len(coordinates), c, rim, out)
+
+
+@helper
+def _fill_whole(
+    radius: Array,
+    coordinates: Array,
+    rows: Rows,
+    begin: int,
+    stop: int,
+    c: float,
+    rim: float,
+    tile: Array,
+) -> None:
+    """Fill a tile from `begin`; past the last point with nan, for which comparisons are false."""
+    fill_tile(radius, coordinates, rows, begin, min(begin + TILE, stop), c, rim, tile)
+    tile[:, stop - begin :] = np.nan
 
 
 @fusing
@@ -170,7 +186,7 @@ def search_loop(
     tile = np.empty((queries.shape[0], TILE))
     keys = np.empty(TILE)
     for begin in range(start, stop, TILE):
-        fill_tile(radius, coordinates, rows, begin, min(begin + TILE, stop), c, rim, tile)
+        _fill_whole(radius, coordinates, rows, begin, stop, c, rim, tile)
         for q in range(len(best)):
             _keys(tile, queries, q, ancestor, keys)
             edge = best[q, k - 1]
@@ -214,7 +230,7 @@ def keys_loop(
         for begin in range(0, targets.shape[1], TILE):
             end = min(begin + TILE, targets.shape[1])
             some = np.maximum(targets[q, begin:end], 0)
-            fill_tile(radius, coordinates, some, 0, end - begin, c, rim, tile)
+            _fill_whole(radius, coordinates, some, 0, end - begin, c, rim, tile)
             _keys(tile, queries, q, ancestor, keys)
             for m in range(end - begin):
                 out[q, begin + m] = keys[m] if targets[q, begin + m] >= 0 else np.inf
@@ -248,7 +264,7 @@ def count_loop(
     keys = np.empty(TILE)
     everyone = np.empty(0, np.int64)
     for begin in range(start, stop, TILE):
-        fill_tile(radius, coordinates, everyone, begin, min(begin + TILE, stop), c, rim, tile)
+        _fill_whole(radius, coordinates, everyone, begin, stop, c, rim, tile)
         for q in range(len(levels)):
             if last[q] == 0:
                 continue

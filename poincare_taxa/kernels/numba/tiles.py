@@ -12,21 +12,23 @@ ball (times 1/√c): h = 0, w = c / (g(x) g(y)), g(x) = 1 − c|x|². No term ca
 
 import math
 
-import numpy as np
-
 from poincare_taxa.kernels.numba.arrays import Array, Rows
-from poincare_taxa.kernels.numba.compile import helper, inline, summing
+from poincare_taxa.kernels.numba.compile import fusing, helper, inline, summing
 from poincare_taxa.kernels.numba.elementary import exp
 
 __all__ = [
     "FACTS",
     "TILE",
     "copy_column",
+    "fill_t",
     "fill_tile",
+    "fill_turn",
     "pull",
+    "pull_two",
     "scatter_gradients",
     "separations",
     "sinh",
+    "squares_of_two",
 ]
 
 TILE = 256  # Points transposed at once: 10 coordinates and 4 facts of them fill 28 KiB of cache.
@@ -43,19 +45,18 @@ def sinh(x: float, grown: float, shrunk: float) -> float:
 
 @helper
 def fill_tile(
-    radius: Array,
-    coordinates: Array,
+    radius: Array,  # [n]; empty in the ball
+    coordinates: Array,  # [n, dim]
     rows: Rows,
     start: int,
     stop: int,
     c: float,
-    rim: float,
+    rim: float,  # least 1 − √c|x|
     out: Array,
 ) -> None:
     """Write points start to stop of a list of rows to out [dim + facts, TILE], one per column.
 
-    Without a list (it is empty), rows are taken as they come; so are, in the ball, radii. Columns
-    past the last point are nan, which no comparison lets through.
+    Without a list (it is empty), these are rows start to stop. Columns past the last point stay.
     """
     dim = coordinates.shape[1]
     padded = out.shape[0] - FACTS
@@ -86,20 +87,45 @@ def fill_tile(
             out[padded, m] = out[padded + 1, m] = 0
             out[padded + 2, m] = math.sqrt(c) / (inside * (1 + n))
             out[padded + 3, m] = math.sqrt((1 + n) / inside)
-    out[:, number:] = np.nan
 
 
 @helper
 def separations(tile: Array, asked: Array, q: int, n: int, apart: Array, t: Array) -> None:
     """|x−y|² and t of column q of asked and the first n columns of a tile; 0 where they agree."""
-    dim = len(tile) - FACTS
+    _squares(tile, asked, q, n, apart)
+    fill_t(tile, asked, q, n, apart, t)
+
+
+@fusing
+def _squares(tile: Array, asked: Array, q: int, n: int, apart: Array) -> None:
     for m in range(n):
         apart[m] = 0
-    for k in range(0, dim, 2):
+    for k in range(0, len(tile) - FACTS, 2):
         a, b = asked[k, q], asked[k + 1, q]
         for m in range(n):
             first, second = a - tile[k, m], b - tile[k + 1, m]
-            apart[m] += first * first + second * second
+            apart[m] = (apart[m] + first * first) + second * second
+
+
+@fusing
+def squares_of_two(
+    tile: Array, asked: Array, q: int, r: int, n: int, apart1: Array, apart2: Array
+) -> None:
+    """|x−y|² of columns q and r of asked: a tile, larger than the first cache, is read once."""
+    for m in range(n):
+        apart1[m], apart2[m] = 0, 0
+    for k in range(0, len(tile) - FACTS, 2):
+        a, b, c, d = asked[k, q], asked[k + 1, q], asked[k, r], asked[k + 1, r]
+        for m in range(n):
+            x, y = tile[k, m], tile[k + 1, m]
+            apart1[m] = (apart1[m] + (a - x) * (a - x)) + (b - y) * (b - y)
+            apart2[m] = (apart2[m] + (c - x) * (c - x)) + (d - y) * (d - y)
+
+
+@helper
+def fill_t(tile: Array, asked: Array, q: int, n: int, apart: Array, t: Array) -> None:
+    """Compute t of (1) from |x−y|²: products that are not fused, so that equal points have 0."""
+    dim = len(tile) - FACTS
     grown, shrunk, weight = asked[dim, q], asked[dim + 1, q], asked[dim + 2, q]
     for m in range(n):
         h = 0.5 * (grown * tile[dim + 1, m] - shrunk * tile[dim, m])
@@ -120,19 +146,73 @@ def pull(
     q: int,
     n: int,
     polar: bool,
+    unit: float,  # 1/√c
+    c: float,
+    apart: Array,  # |x−y|² and t, of `separations`
+    t: Array,
+    by_d: Array,  # gradient of the distances
+    turn: Array,  # room for n numbers
+    to_asked: Array,  # [dim + 1], added to
+    to_tile: Array,  # [dim + 1, TILE], added to
+) -> None:
+    """Add gradients of the distances of column q of asked from a tile.
+
+    The last of dim + 1 is that of the radius; in the ball, what multiplies the point itself.
+    """
+    fill_turn(tile, asked, q, n, polar, unit, c, apart, t, by_d, turn, to_asked, to_tile)
+    for k in range(len(tile) - FACTS):
+        a = asked[k, q]
+        total = 0.0
+        for m in range(n):
+            step = turn[m] * (a - tile[k, m])
+            total += step
+            to_tile[k, m] -= step
+        to_asked[k] += total
+
+
+@summing
+def pull_two(
+    tile: Array,
+    asked: Array,
+    q: int,
+    r: int,
+    n: int,
+    turn1: Array,
+    turn2: Array,
+    to_asked: Array,  # [dim + 1, 2], added to
+    to_tile: Array,  # [dim + 1, TILE], added to
+) -> None:
+    """Do the sums of `pull` over coordinates for columns q and r of asked, of which r is q + 1."""
+    for k in range(len(tile) - FACTS):
+        a, b = asked[k, q], asked[k, r]
+        total1, total2 = 0.0, 0.0
+        for m in range(n):
+            x = tile[k, m]
+            step1, step2 = turn1[m] * (a - x), turn2[m] * (b - x)
+            total1 += step1
+            total2 += step2
+            to_tile[k, m] -= step1 + step2
+        to_asked[k, 0] += total1
+        to_asked[k, 1] += total2
+
+
+@summing
+def fill_turn(
+    tile: Array,
+    asked: Array,
+    q: int,
+    n: int,
+    polar: bool,
     unit: float,
     c: float,
     apart: Array,
     t: Array,
     by_d: Array,
-    turn: Array,
+    turn: Array,  # out [n]: what multiplies x − y
     to_asked: Array,
     to_tile: Array,
 ) -> None:
-    """Add gradients of distances times by_d: [dim + 1] of column q, [dim + 1, TILE] of the tile.
-
-    The last is that of the radius; in the ball, what multiplies the point itself.
-    """
+    """Add the part of `pull` that belongs to radii, or multiplies a point of the ball itself."""
     dim = len(tile) - FACTS
     grown, shrunk, weight = asked[dim, q], asked[dim + 1, q], asked[dim + 2, q]
     own = 0.0
@@ -156,14 +236,6 @@ def pull(
             own += scale * weight * (s * t[m])
             to_tile[dim, m] += scale * tile[dim + 2, m] * (s * t[m])
     to_asked[dim] += own
-    for k in range(dim):
-        a = asked[k, q]
-        total = 0.0
-        for m in range(n):
-            pull = turn[m] * (a - tile[k, m])
-            total += pull
-            to_tile[k, m] -= pull
-        to_asked[k] += total
 
 
 @helper
