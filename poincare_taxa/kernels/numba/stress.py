@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poincare_taxa.kernels.arguments import LARGEST
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array
-from poincare_taxa.kernels.numba.compile import WORTH, helper, in_threads, inline, kernel, summing
+from poincare_taxa.kernels.numba.compile import helper, in_threads, inline, kernel, summing
 from poincare_taxa.kernels.numba.elementary import exp, log1p
 from poincare_taxa.kernels.numba.pairs import far_distance, far_partials
 from poincare_taxa.kernels.numba.tiles import sinh
@@ -38,7 +38,7 @@ def level_partners(
     given = [array(x) for x in (nodes, *tree, highest, *bits)]
     out = partners.numpy(), edges.numpy()
     loop = level_partners_loop(np.float64)
-    in_threads(lambda start, stop: loop(*given, level, start, stop, *out), len(nodes), WORTH // 8)
+    in_threads(lambda start, stop: loop(*given, level, start, stop, *out), len(nodes), 50 * columns)
     return partners, edges
 
 
@@ -57,7 +57,7 @@ def level_stress(
     def part(start: int, stop: int) -> None:
         loop(*given, tau, root_weight, start, stop, loss, gradient)
 
-    in_threads(part, len(nodes), WORTH // partners.shape[1])
+    in_threads(part, len(nodes), partners.shape[1] * (20 + 2 * table.shape[1]))
     return torch.from_numpy(loss.sum(1)), torch.from_numpy(gradient)
 
 
