@@ -90,7 +90,7 @@ def fit(
     epochs: int | None = None,
     steps_per_epoch: int | None = None,
     batch_size: int | None = None,
-    callback: Callback | Sequence[Callback] = (),
+    callback: Callback | Sequence[Callback] | None = None,
     early_stopping: EarlyStopping | None = None,
     checkpoint: str | Path | None = None,
     keep_last: int = 2,
@@ -324,11 +324,11 @@ def _measures(monitor: Monitor, objective: Any, points: Any) -> dict[str, float]
 
 @torch.no_grad()
 def _called_back(
-    callback: Callback | Sequence[Callback], row: Row, embedding: PoincareEmbedding
+    callback: Callback | Sequence[Callback] | None, row: Row, embedding: PoincareEmbedding
 ) -> Row:
     """Columns that the callbacks add to a row."""
     added: Row = {}
-    for one in (callback,) if callable(callback) else callback:
+    for one in (callback,) if callable(callback) else callback or ():
         columns = one(row | added, embedding) or {}
         added |= {name: float(value) for name, value in columns.items()}
     return added

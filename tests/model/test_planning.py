@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+import poincare_taxa as pt
 from poincare_taxa import cli
 from poincare_taxa.model import planning
-from poincare_taxa.model.planning import STEPS, plan
+from poincare_taxa.model.planning import STEPS, plan, queries_asked
+from poincare_taxa.testing import synthetic_taxonomy
 
 ALIKE = dict.fromkeys(STEPS, 1.0)
 
@@ -23,6 +25,13 @@ def test_plan__grows_with_the_taxa():
     for small, large in zip(plan(10**4, speed=ALIKE), plan(10**7, speed=ALIKE), strict=True):
         assert large.seconds > small.seconds
         assert large.memory > small.memory
+
+
+def test_plan__counts_the_queries_that_evaluate_takes():
+    for taxa in (300, 5001):
+        tax = synthetic_taxonomy(taxa)
+        report = pt.evaluate(pt.embed(tax, 3), tax, queries=7, only="purity", progress=False)
+        assert report.meta["queries"] == queries_asked(taxa, 7)
 
 
 @pytest.mark.parametrize(("taxa", "queries"), [(0, 10), (10, 0)])
