@@ -376,7 +376,7 @@ def test_resume__after_sigkill_gives_the_same_bits(tmp_path):
 
     whole = start("whole")
     killed = start("killed")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # two processes import torch, on a machine that may be busy
     while len(list((tmp_path / "killed").glob("epoch-*"))) < 2:
         assert time.monotonic() < deadline
         assert killed.poll() is None
