@@ -20,6 +20,7 @@ import polars as pl
 import torch
 
 import poincare_taxa as pt
+from benchmarks.experiments.predecessor_separation import predecessor_separations
 from benchmarks.experiments.scores import MEASURES, mean_and_deviation, scores
 from benchmarks.measure import stopwatch
 from benchmarks.tables import Row
@@ -279,6 +280,7 @@ def one_run(
     radius = run.embedding.radius
     return {
         **value,
+        **predecessor_separations(run.embedding, tax),
         **accuracy(run.embedding, tax),
         "regularizer's share": round(last.get("share/regularizer") or 0.0, 4),
         "loss": round(last["loss"], 4),

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 import poincare_taxa as pt
-from poincare_taxa.evaluation import metrics
-from poincare_taxa.evaluation import rows as _sections
-from poincare_taxa.evaluation._scan import Points
-from poincare_taxa.evaluation.rank_counts import scan_all
+from poincare_taxa.evaluation import rows as report_rows
+from poincare_taxa.evaluation.clock import Clock
+from poincare_taxa.evaluation.groups import taxon_groups
+from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
 from poincare_taxa.evaluation.report import _resamples  # pyright: ignore[reportPrivateUsage]
-from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, Tree, scan
+from poincare_taxa.evaluation.subjects import Subject, TreeSubject, polar_subject
 from poincare_taxa.files.seeds import stream
 
 __all__ = ["Comparison"]
@@ -34,42 +34,36 @@ class Comparison:
     def __init__(self, tax: pt.Taxonomy, queries: int, ranks: list[str], seed: int = 0) -> None:
         self.tax, self.seed = tax, seed
         self.asked = stream(seed, "queries").permutation(len(tax))[:queries]
-        self.groups = metrics.taxon_groups(tax, ranks)
-        self.query_taxa = QueryTaxa(
-            tax, self.groups, 10, {"precision", "purity", "ancestor", "neighbour"}
-        )
-        self.tree = self._scanned(Tree(tax), self.asked)
+        self.groups = taxon_groups(tax, ranks)
+        self.parts = {"precision", "purity", "ancestor", "neighbour"}
+        self.query_taxa = QueryTaxa(tax.tree, self.groups, 10, self.parts)
+        self.tree = self._measured(TreeSubject(tax.tree), self.asked)
 
     def __call__(self, before: pt.layouts.Layout, after: pt.layouts.Layout) -> list[Row]:
         """Return a row for each measure: its values, gain, and the standard error of the gain."""
         rng = torch.Generator().manual_seed(self.seed)
         random = torch.randn(before.direction.shape, generator=rng, dtype=torch.float64)
         random /= torch.linalg.vector_norm(random, dim=1, keepdim=True)
-        subjects: dict[str, Embedding | Tree] = {
-            "value": Embedding(Points(before.radius, before.direction)),
-            "after": Embedding(Points(after.radius, after.direction)),
-            "floor": Embedding(Points(before.radius.double(), random)),
-            "ceiling": Tree(self.tax),
+        subjects: dict[str, Subject] = {
+            "value": polar_subject(before.radius, before.direction),
+            "after": polar_subject(after.radius, after.direction),
+            "floor": polar_subject(before.radius, random),
+            "ceiling": TreeSubject(self.tax.tree),
         }
-        scanned = {"ceiling": self.tree}
+        measured = {"ceiling": self.tree}
         for name in ("value", "after", "floor"):
             few = max(1, len(self.asked) // 30) if name == "floor" else None
-            scanned[name] = self._scanned(subjects[name], self.asked[:few])
-        rest = subjects, self.asked, self.seed
-        paired = {"_row": _paired_row, "_beside": _plain_row, "_SEPARATION_SAMPLE": 2}
-        with patch.multiple(_sections, **paired):
-            rows: Any = _sections.scanned_rows(self.query_taxa, scanned)
-            rows += _sections.pair_rows(self.tax, *rest, {"correlation", "distortion"})
-            rows += _sections.separation_rows(
-                self.tax, subjects, self.groups, self.asked, self.seed
+            measured[name] = self._measured(subjects[name], self.asked[:few])
+        with patch.multiple(report_rows, _row=_paired_row, _beside=_plain_row):
+            rows: Any = report_rows.query_rows(measured, 10, self.parts, self.groups)
+            rows += report_rows.pair_rows(
+                self.tax.tree, subjects, self.asked, self.seed, {"correlation", "distortion"}
             )
+            rows += report_rows.separation_rows(subjects, self.groups, self.asked, self.seed)
         return rows
 
-    def _scanned(self, subject: Embedding | Tree, asked: NDArray[np.int64]) -> dict[str, Floats]:
-        rest = self.query_taxa, asked, Clock(), lambda done, total: None
-        if isinstance(subject, Tree):
-            return scan(subject, *rest)
-        return scan_all(subject.points, *rest, torch.device("cpu"))
+    def _measured(self, subject: Subject, asked: NDArray[np.int64]) -> dict[str, Floats]:
+        return query_statistics(subject, self.query_taxa, asked, Clock(), lambda done, total: None)
 
 
 def _paired_row(

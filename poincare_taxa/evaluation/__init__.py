@@ -5,10 +5,13 @@
 | `measure` | `evaluate`: which taxa are measured, and what stands beside them |
 | `report` | `Report`, its rows and their intervals |
 | `rows` | the sections of a report: what each row is computed from |
-| `subjects` | embedding, floor and ceiling; all taxa from each query |
-| `rank_counts` | statistics of many queries from exact neighbours and rank counts |
-| `ranks` | places in a sorted list, and what ties do to them |
-| `metrics` | what each measure is, as functions of arrays |
+| `rank_counts` | statistics of many queries: what their targets are, and which measures follow |
+| `subjects` | embedding, floor and ceiling as providers of neighbours and counts |
+| `points` | points as a caller gives them; rows that are no points |
+| `groups`, `samples` | groups of taxa to judge by; others drawn for each query |
+| `ranks` | what counts of nearer and tied candidates are worth |
+| `metrics` | correlations and distortion, as functions of arrays |
+| `clock` | seconds spent on each part |
 
 `layouts.refine` and `training.monitor` measure with it; `model` and the command line report it.
 """

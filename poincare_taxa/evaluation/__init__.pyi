@@ -1,7 +1,10 @@
+from . import groups as groups
 from . import metrics as metrics
+from . import samples as samples
 from .measure import evaluate as evaluate
-from .ranks import Nearest as Nearest
-from .ranks import Ranks as Ranks
+from .ranks import Places as Places
+from .ranks import RankStatistics as RankStatistics
+from .ranks import rank_statistics as rank_statistics
 from .report import Estimate as Estimate
 from .report import Report as Report
 from .report import Row as Row

@@ -1,6 +1,6 @@
 """The sections of a report: which sums a measure is a function of, for every subject alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,24 +9,24 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from poincare_taxa.evaluation import metrics
-from poincare_taxa.evaluation._scan import Points
+from poincare_taxa.evaluation import metrics, samples
+from poincare_taxa.evaluation.groups import purity_of_chance
+from poincare_taxa.evaluation.points import GivenPoints
 from poincare_taxa.evaluation.report import Estimate, Row
-from poincare_taxa.evaluation.subjects import Embedding, QueryTaxa, Tree
+from poincare_taxa.evaluation.subjects import Subject
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import ball
-from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
-__all__ = ["ball_rows", "pair_rows", "radius_rows", "scanned_rows", "separation_rows"]
+__all__ = ["ball_rows", "pair_rows", "query_rows", "radius_rows", "separation_rows"]
 
-Subjects = dict[str, Embedding | Tree]
+Subjects = Mapping[str, Subject]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer]
 
 _OTHERS = 100  # Others sampled for each query, of each kind.
 _PARTNERS = 20  # Taxa sampled within, and as many outside, the group of each query.
-_SEPARATION_SAMPLE = 2000  # [TE]'s number.
 
 
 def _row(
@@ -68,12 +68,18 @@ def _mean(column: Floats) -> float:
     return float(told.mean()) if len(told) else np.nan
 
 
-def scanned_rows(query_taxa: QueryTaxa, scanned: dict[str, dict[str, Floats]]) -> list[Row]:
-    k, parts, found = query_taxa.k, query_taxa.parts, scanned["value"]
+def query_rows(
+    measured: dict[str, dict[str, Floats]],
+    k: int,
+    parts: set[str],
+    groups: dict[str, NDArray[np.int32]],
+) -> list[Row]:
+    """Measures that compare each query with all taxa, from the statistics of each subject."""
+    found = measured["value"]
     rows = []
 
     def add(group: str, metric: str, column: str, *, at: str = "", note: str = "") -> None:
-        statistics = {subject: _told(columns[column]) for subject, columns in scanned.items()}
+        statistics = {subject: _told(columns[column]) for subject, columns in measured.items()}
         rows.append(_row(group, metric, statistics, _ratio, at=at, note=note))
 
     if "precision" in parts:
@@ -83,9 +89,9 @@ def scanned_rows(query_taxa: QueryTaxa, scanned: dict[str, dict[str, Floats]]) -
         add(group, f"drawn by lot@{k}", "by lot", note="places that ties compete for")
     if "purity" in parts:
         group = f"share of the {k} nearest that are of the same group"
-        for name, labels in query_taxa.groups.items():
+        for name, labels in groups.items():
             column = f"purity {name}"
-            chance = metrics.purity_of_chance(labels)
+            chance = purity_of_chance(labels)
             lift = _mean(found[column]) / chance if chance else np.nan
             add(group, f"purity@{k}", column, at=name, note=f"chance {chance:.2g}, lift {lift:.3g}")
     for part, group in (
@@ -106,7 +112,7 @@ def scanned_rows(query_taxa: QueryTaxa, scanned: dict[str, dict[str, Floats]]) -
                 subject: np.nan_to_num(
                     np.stack([columns[f"{part} ranks"], columns[f"{part} count"]], axis=1)
                 )
-                for subject, columns in scanned.items()
+                for subject, columns in measured.items()
             }
             rows.append(_row(group, f"{part} mean rank", sums, _ratio))
     return rows
@@ -115,8 +121,9 @@ def scanned_rows(query_taxa: QueryTaxa, scanned: dict[str, dict[str, Floats]]) -
 # -------------------------------------------------------------------- radius and ball
 
 
-def radius_rows(taxonomy: Taxonomy, points: Points) -> list[Row]:
-    radius, depth = points.radius[points.valid], taxonomy.depth[points.valid]
+def radius_rows(tree: Tree, points: Subject) -> list[Row]:
+    """How well the radius follows the depth, over the taxa that are not lost."""
+    radius, depth = points.height[points.valid], tree.depth[points.valid]
     # Pearson with 1 − norm, which float64 resolves where the norm itself is 1 for all deep taxa.
     rim = 2 * expit(-radius)
     explained = metrics.radius_explained_by_depth(radius, depth)
@@ -138,18 +145,17 @@ def radius_rows(taxonomy: Taxonomy, points: Points) -> list[Row]:
     ]
 
 
-def ball_rows(points: Points, facts: dict[str, Any]) -> list[Row]:
-    rim = facts["rim"][torch.isfinite(facts["rim"])]
+def ball_rows(points: GivenPoints) -> list[Row]:
+    """Describe what the points become in Cartesian coordinates."""
+    rim = points.rim[torch.isfinite(points.rim)]
     least = float(rim.min()) if len(rim) else np.nan
-    n = len(points)
 
     def row(metric: str, value: float, note: str = "") -> Row:
-        return Row("the ball", metric, Estimate(value, count=n), note=note)
+        return Row("the ball", metric, Estimate(value, count=len(points.rim)), note=note)
 
     rows = [
         row("max norm", 1 - least, f"1 − {least:.2g}"),
-        row("rows outside", facts["outside"]),
-        row("rows not finite", facts["not_finite"]),
+        row("lost rows", points.lost, "not finite, or a negative radius"),
     ]
     for dtype in (torch.float32, torch.float64):
         name = dtype_name(dtype)
@@ -157,15 +163,11 @@ def ball_rows(points: Points, facts: dict[str, Any]) -> list[Row]:
         clip = 1 - ball.max_norm(dtype) + 4 * torch.finfo(dtype).eps
         clipped = int((rim <= clip).sum())
         rows.append(
-            row(
-                f"rows at the clip of a {name} ball",
-                clipped,
-                "polar radii are not clipped",
-            )
+            row(f"rows at the clip of a {name} ball", clipped, "polar radii are not clipped")
         )
-    if "direction_error" in facts:
-        error = facts["direction_error"]
-        rows.append(row("direction norm error", float(error.max()), "largest | |u| − 1 |"))
+    if points.direction_error is not None:
+        error = points.direction_error
+        rows.append(row("direction norm error", error, "largest | |u| − 1 |"))
     return rows
 
 
@@ -173,25 +175,26 @@ def ball_rows(points: Points, facts: dict[str, Any]) -> list[Row]:
 
 
 def pair_rows(
-    taxonomy: Taxonomy,
+    tree: Tree,
     subjects: Subjects,
     asked: Rows,
     seed: int,
     parts: set[str],
 ) -> list[Row]:
+    """Distance against tree distance, of sampled pairs."""
     q = asked[:, None]
-    uniform = metrics.uniform_others(len(taxonomy), asked, _OTHERS, stream(seed, "uniform others"))
-    balanced, lca_depth = metrics.lca_balanced_others(
-        taxonomy, asked, _OTHERS, stream(seed, "balanced others")
+    uniform = samples.uniform_others(len(tree), asked, _OTHERS, stream(seed, "uniform others"))
+    balanced, lca_depth = samples.lca_balanced_others(
+        tree, asked, _OTHERS, stream(seed, "balanced others")
     )
-    tree = {
-        "": taxonomy.tree_distance(q, uniform),
-        "LCA-balanced": taxonomy.depth[q] + taxonomy.depth[balanced] - 2 * lca_depth,
+    edges = {
+        "": tree.distance(q, uniform),
+        "LCA-balanced": tree.depth[q] + tree.depth[balanced] - 2 * lca_depth,
     }
     others = {"": uniform, "LCA-balanced": balanced}
     distance = {
         kind: {
-            name: tree[kind] if name == "ceiling" else subject.pairs(q, others[kind])
+            name: edges[kind] if name == "ceiling" else subject.pairs(q, others[kind])
             for name, subject in subjects.items()
         }
         for kind in others
@@ -199,11 +202,11 @@ def pair_rows(
     rows = []
     if "correlation" in parts:
         for kind in others:
-            rows += _correlation_rows(distance[kind], tree[kind], kind)
-        rows += _stratified_rows(distance["LCA-balanced"], tree["LCA-balanced"], lca_depth)
+            rows += _correlation_rows(distance[kind], edges[kind], kind)
+        rows += _stratified_rows(distance["LCA-balanced"], edges["LCA-balanced"], lca_depth)
     if "distortion" in parts:
         for kind in others:
-            rows += _distortion_rows(distance[kind], tree[kind], kind)
+            rows += _distortion_rows(distance[kind], edges[kind], kind)
     return rows
 
 
@@ -258,9 +261,11 @@ def _rank_moments(distance: NDArray[np.number], tree: Rows, chosen: NDArray[np.b
     A bootstrap over them resamples queries but keeps the ranks of the whole sample.
     """
     x, y = np.zeros(tree.shape), np.zeros(tree.shape)
-    for out, values in ((x, distance), (y, tree)):
-        ranks = rankdata(values[chosen])
-        out[chosen] = 2 * ranks / (len(ranks) + 1) - 1  # In (−1, 1), with mean 0.
+    lost = chosen & np.isinf(distance)
+    for out, values, some in ((x, distance, chosen & ~lost), (y, tree, chosen)):
+        ranks = rankdata(values[some])
+        out[some] = 2 * ranks / (len(ranks) + 1) - 1  # In (−1, 1), with mean 0.
+    x[lost] = -y[lost]  # A lost taxon gets the worst place, wherever the tree has it.
     terms = (chosen, x, y, x * x, y * y, x * y)
     return np.stack([term.sum(axis=1) for term in terms], axis=1).astype(np.float64)
 
@@ -300,54 +305,23 @@ def _distortion_rows(distance: dict[str, Any], tree: Rows, kind: str) -> list[Ro
 
 
 def separation_rows(
-    taxonomy: Taxonomy,
     subjects: Subjects,
     groups: dict[str, NDArray[np.int32]],
     asked: Rows,
     seed: int,
 ) -> list[Row]:
+    """Mean distance between groups over mean distance within, of sampled pairs."""
     group = "separation: mean distance between groups / within"
-    group_log = f"{group}, as in the predecessor's training log"
-    group_script = f"{group}, as in the predecessor's analysis script"
-    order = taxonomy.ids.arg_sort().to_numpy()
-    plain, log, script = [], [], []
+    rows = []
     for name, labels in groups.items():
         rng = stream(seed, f"separation {name}")
-        q, within, between = metrics.separation_partners(labels, asked, _PARTNERS, rng)
+        q, within, between = samples.separation_partners(labels, asked, _PARTNERS, rng)
         sums = {subject: _partner_sums(s, q, within, between) for subject, s in subjects.items()}
-        plain.append(_row(group, "separation", sums, _ratio_of_ratios, at=name))
-
-        sample = np.sort(_sample(np.flatnonzero(labels >= 0), _SEPARATION_SAMPLE, rng))
-        values = {
-            subject: Estimate(
-                metrics.separation(s.square(sample), labels[sample]), count=len(sample)
-            )
-            for subject, s in subjects.items()
-        }
-        log.append(_beside(group_log, "separation (training log)", values, at=name))
-
-        pairs = metrics.pooled_separation_pairs(labels, order, rng)
-        sums = {subject: _pooled_sums(s, pairs) for subject, s in subjects.items()}
-        script.append(
-            _row(group_script, "separation (analysis script)", sums, _ratio_of_ratios, at=name)
-        )
-    return [*plain, *log, *script]
+        rows.append(_row(group, "separation", sums, _ratio_of_ratios, at=name))
+    return rows
 
 
-def _sample(rows: Rows, size: int, rng: np.random.Generator) -> Rows:
-    return rows if len(rows) <= size else rng.choice(rows, size, replace=False)
-
-
-def _partner_sums(subject: Embedding | Tree, q: Rows, within: Rows, between: Rows) -> Floats:
+def _partner_sums(subject: Subject, q: Rows, within: Rows, between: Rows) -> Floats:
     far, near = subject.pairs(q[:, None], between), subject.pairs(q[:, None], within)
     count = np.full(len(q), within.shape[1])
     return np.stack([far.sum(1), count, near.sum(1), count], axis=1).astype(np.float64)
-
-
-def _pooled_sums(subject: Embedding | Tree, pairs: metrics.PairSample) -> Floats:
-    distance = subject.pairs(pairs.first, pairs.second)
-    columns = []
-    for kind in (~pairs.within, pairs.within):
-        for weight in (distance, np.ones(len(distance))):
-            columns.append(np.bincount(pairs.group, np.where(kind, weight, 0.0)))
-    return np.stack(columns, axis=1)

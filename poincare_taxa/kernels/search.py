@@ -134,7 +134,8 @@ def count_nearer(
     -------
     counts
         A target counts for the others, and never for itself. Rows that are no points (nan) are
-        nowhere nearer.
+        nowhere nearer; as a target such a row is last with every tie against it: all others are
+        nearer and none is tied. So is every target of a query that is no point.
 
     Raises
     ------
@@ -164,7 +165,19 @@ def count_nearer(
         counts = module.count_nearer(table, asked, targets, ancestor, skip)
     if counts is None:
         counts = _blocks.count_nearer(table, asked, targets, ancestor, skip)
-    return Counts(*counts)
+    nearer, tied = counts
+    lost = _lost(asked)[:, None] | _lost(table.at(targets.clamp(min=0)))
+    if bool(lost.any()):
+        lost &= targets >= 0
+        others = len(table) - 1 - ((skip >= 0)[:, None] & (skip[:, None] != targets)).long()
+        nearer, tied = torch.where(lost, others, nearer), tied.masked_fill(lost, 0)
+    return Counts(nearer, tied)
+
+
+def _lost(points: Points) -> Tensor:
+    """Which rows are no points."""
+    lost = ~torch.isfinite(points.coordinates).all(dim=-1)
+    return lost if points.radius is None else lost | ~torch.isfinite(points.radius)
 
 
 def _checked(

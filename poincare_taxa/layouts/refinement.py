@@ -26,10 +26,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.evaluation import metrics
-from poincare_taxa.evaluation._scan import Points
-from poincare_taxa.evaluation.rank_counts import scan_all, suits
-from poincare_taxa.evaluation.subjects import Clock, Embedding, QueryTaxa, scan
+from poincare_taxa.evaluation import metrics, samples
+from poincare_taxa.evaluation.clock import Clock
+from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
+from poincare_taxa.evaluation.subjects import polar_subject
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.layouts.tree import Layout, largest_tau, layout_in_layers
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -163,24 +163,22 @@ class _Yardstick:
     def __init__(self, taxonomy: Taxonomy, queries: int, seed: int) -> None:
         rng = stream(seed, "refinement")
         self.queries = rng.permutation(len(taxonomy))[:queries]
-        self.asked = QueryTaxa(taxonomy, {}, 10, {"precision", "ancestor", "neighbour"})
+        self.taxonomy = taxonomy
+        self.asked = QueryTaxa(taxonomy.tree, {}, 10, {"precision", "ancestor", "neighbour"})
         q = self.queries[:, None]
-        uniform = metrics.uniform_others(len(taxonomy), self.queries, _OTHERS, rng)
-        balanced, _ = metrics.lca_balanced_others(taxonomy, self.queries, _OTHERS, rng)
+        uniform = samples.uniform_others(len(taxonomy), self.queries, _OTHERS, rng)
+        balanced, _ = samples.lca_balanced_others(taxonomy.tree, self.queries, _OTHERS, rng)
         self.others = {
             kind: (others, np.maximum(taxonomy.tree_distance(q, others), 1))
             for kind, others in (("uniform", uniform), ("balanced", balanced))
         }
 
     def __call__(self, points: Layout) -> Measures:
-        at = Points(points.radius, points.direction)
-        subject, nobody = Embedding(at), lambda done, total: None
-        taxonomy = self.asked.taxonomy
+        taxonomy, subject = self.taxonomy, polar_subject(points.radius, points.direction)
         coincident = count_coincident(taxonomy.tree.parent, points.direction)
-        if suits(at):
-            found = scan_all(at, self.asked, self.queries, Clock(), nobody, torch.device("cpu"))
-        else:
-            found = scan(subject, self.asked, self.queries, Clock(), nobody)
+        found = query_statistics(
+            subject, self.asked, self.queries, Clock(), lambda done, total: None
+        )
         measures = {
             "apart": np.array([-max(0.0, coincident - _TOLERATED * len(taxonomy))]),
             "precision": _each(found["precision"]),

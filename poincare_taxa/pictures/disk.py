@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.evaluation import metrics
+from poincare_taxa.evaluation.groups import taxon_groups
 from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.geometry import ball, convert
 from poincare_taxa.model.model import TaxonEmbedding
@@ -212,7 +212,7 @@ def _clades(
     largest
         Rows of the largest clades, largest first.
     """
-    groups = metrics.taxon_groups(model.taxonomy, None if color_by is None else [color_by])
+    groups = taxon_groups(model.taxonomy, None if color_by is None else [color_by])
     if not groups:
         return "", np.full(len(model), -1, np.int32), np.empty(0, np.int64)
     # By default the rank nearest to the root with five clades or more.

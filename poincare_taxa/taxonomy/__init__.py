@@ -7,6 +7,7 @@
 | `lookup` | keys → rows: ids, old ids, names, synonyms, suggestions |
 | `edges` | tables of edges converted to tables of nodes; errors of tables that are no tree |
 | `columns` | columns of ids, names and ranks, and binary search in them |
+| `levels` | members of subtrees counted by depth, and lineages of many nodes |
 | `preorder` | preorder, heavy paths and nearest marked ancestors, from arrays of parents |
 
 `readers` build a `Taxonomy`. Public functions take a `Taxonomy`; computations take its `tree`.

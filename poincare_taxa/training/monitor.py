@@ -18,7 +18,8 @@ from poincare_taxa.blocks.curriculum import lift
 from poincare_taxa.blocks.negatives import UniformNegatives
 from poincare_taxa.blocks.pairs import AncestorPairs
 from poincare_taxa.blocks.tree_index import TreeIndex
-from poincare_taxa.evaluation import metrics
+from poincare_taxa.evaluation import metrics, samples
+from poincare_taxa.evaluation.groups import taxon_groups
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["Monitor"]
@@ -58,14 +59,14 @@ class Monitor:
 
     def _sample_tree(self, tax: Taxonomy) -> None:
         self._rows = np.sort(self._rng.permutation(len(tax))[:_SAMPLE])
-        self._others = metrics.uniform_others(len(tax), self._rows, _PARTNERS, self._rng)
+        self._others = samples.uniform_others(len(tax), self._rows, _PARTNERS, self._rng)
         self._depth = tax.depth[self._rows]
         self._edges = tax.tree_distance(self._rows[:, None], self._others)
-        groups = metrics.taxon_groups(tax)
+        groups = taxon_groups(tax)
         names = [name for name in _RANKS if name in groups] or list(groups)[:4]
         for name in names:
             labels = groups[name]
-            found = metrics.separation_partners(labels, self._rows, _PARTNERS, self._rng)
+            found = samples.separation_partners(labels, self._rows, _PARTNERS, self._rng)
             if len(found[0]):
                 self._groups[name] = found
         self._tree = tree = TreeIndex(tax)

@@ -10,17 +10,16 @@ import torch
 from hypothesis import given, settings
 from oracles import metrics as oracle
 from scipy import stats
-from support.points import polar_points
-from support.tolerance import eps
 from support.trees import taxonomies
 
-from poincare_taxa.evaluation import _scan, metrics
 from poincare_taxa.evaluation import measure as evaluation
+from poincare_taxa.evaluation import metrics, rank_counts, samples, subjects
 from poincare_taxa.evaluation import report as report_module
-from poincare_taxa.evaluation import subjects as _subjects
-from poincare_taxa.evaluation._scan import Points
 from poincare_taxa.evaluation.measure import evaluate
+from poincare_taxa.evaluation.points import read_points
 from poincare_taxa.evaluation.report import Estimate, Report, Row
+from poincare_taxa.evaluation.subjects import polar_subject
+from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
@@ -73,61 +72,8 @@ def scattered(n, dim=4, seed=0, largest=6.0):
 def stable(report):
     """All of a report that does not depend on the clock."""
     found = report.to_dict()
-    del found["meta"]["seconds"], found["meta"]["thread_seconds"]
+    del found["meta"]["seconds"]
     return found
-
-
-# -------------------------------------------------------------------- distances
-
-
-def scan_atol(r1, r2):
-    """Absolute error of a scanned distance, from its formula.
-
-    What the logarithm is taken of carries some 10 roundings, relative ones of it and so absolute
-    ones of d, but for a_q − a_v: the rounding of e^{−r}, eps/2 of it, is an absolute error of eps
-    against max(a). The last sum rounds d, at most r_q + r_v, by eps/2.
-    """
-    return 8 * eps(torch.float64) * (1 + r1 + r2)
-
-
-@given(st.sampled_from([1.0, 30.0, 300.0, 1000.0]).flatmap(lambda r: polar_points(5, r)))
-def test_points__distances_are_those_of_polar(points):
-    r, u = points
-    found = Points(r, u)
-    expected = polar.dist(r[:, None].double(), u[:, None].double(), r.double(), u.double())
-    atol = scan_atol(r[:, None].double(), r.double())
-    rows = torch.from_numpy(found.rows(np.arange(5), np.empty((5, 5))))
-    assert ((rows - expected).abs() <= atol).all()
-    assert not rows.diagonal().any()
-    i, j = np.arange(5)[:, None], np.arange(5)
-    assert np.array_equal(found.pairs(i, j), rows.numpy())
-    assert np.array_equal(found.square(np.arange(5)), rows.numpy())
-
-
-def test_points__that_are_none_are_infinitely_far():
-    r, u = scattered(6)
-    r[1], r[2], u[3, 0], r[4] = math.nan, math.inf, math.nan, -1.0
-    points = Points(r, u)
-    assert points.valid.tolist() == [True, False, False, False, False, True]
-    rows = points.rows(np.arange(6), np.empty((6, 6)))
-    good = [0, 5]
-    assert np.isfinite(rows[np.ix_(good, good)]).all()
-    assert (np.delete(np.delete(rows, good, 0), good, 1) == np.inf).all()
-    assert (rows[0, 1:5] == np.inf).all()
-    assert (rows[1] == np.inf).all()
-    assert np.array_equal(points.square(np.arange(6)), rows)
-    assert np.array_equal(points.pairs(np.arange(6), 0), rows[0])
-
-
-def test_points__tiles_do_not_show(monkeypatch):
-    points = Points(*scattered(100))
-    queries = np.array([3, 99, 0])
-    whole = points.rows(queries, np.empty((3, 100)))
-    square = points.square(np.arange(20))
-    monkeypatch.setattr(_scan, "_TILE", 21)
-    assert np.array_equal(points.rows(queries, np.empty((3, 100))), whole)
-    assert np.array_equal(points.pairs(queries[:, None], np.arange(100)), whole)
-    assert np.array_equal(points.square(np.arange(20)), square)
 
 
 # -------------------------------------------------------------------- against loops
@@ -141,7 +87,8 @@ def test_evaluate__agrees_with_loops_over_every_way_to_break_ties(tax, seed, k):
     same = rng.integers(0, len(tax), len(tax))  # Some points coincide.
     r, u = r[same], u[same]
     report = evaluate((r, u), tax, k=k, floor_queries=0, taxon_ranks=["depth 1"])
-    distance = Points(r, u).square(np.arange(len(tax)))
+    rows = np.arange(len(tax))
+    distance = polar_subject(r, u).pairs(rows[:, None], rows)
     radius = r.numpy()
     tree = oracle.tree_matrix(tax.parent)
     labels = [
@@ -176,19 +123,13 @@ def test_evaluate__agrees_with_loops_over_every_way_to_break_ties(tax, seed, k):
 
 
 def test_evaluate__separation_agrees_with_loops():
+    """It weighs taxa, not pairs, and is sampled: 20 partners of every taxon."""
     tax = a_taxonomy(60)
     r, u = nested(tax)
     report = evaluate((r, u), tax, only={"separation"}, taxon_ranks=["class"])
     labels = tax.ancestor_at_rank("class")
     rows = np.flatnonzero(labels >= 0)
-    for subject, matrix in (
-        ("estimate", Points(r, u).square(rows)),
-        ("ceiling", oracle.tree_matrix(tax.parent)[np.ix_(rows, rows)]),
-    ):
-        value = getattr(report["separation (training log)/class"], subject).value
-        assert value == pytest.approx(oracle.separation(matrix, labels[rows]))
-    # The plain one weighs taxa, not pairs, and is sampled: 20 partners of every taxon.
-    matrix = Points(r, u).square(np.arange(len(tax)))
+    matrix = polar.cdist(r, u, r, u).numpy()
     near, far = [], []
     for q in rows:
         group = labels[rows] == labels[q]
@@ -200,44 +141,22 @@ def test_evaluate__separation_agrees_with_loops():
     assert plain.estimate.low < np.mean(far) / np.mean(near) < plain.estimate.high
 
 
-def test_evaluate__the_analysis_script_pools_its_pairs():
-    tax = a_taxonomy(200)
-    r, u = nested(tax)
-    report = evaluate((r, u), tax, only={"separation"}, taxon_ranks=["class"])
-    # No group is larger than 100, so that the pairs within are the same for every seed.
-    labels = tax.ancestor_at_rank("class")
-    assert np.bincount(labels[labels >= 0]).max() <= 100
-    order = tax.ids.arg_sort().to_numpy()
-    for subject, distance in (
-        ("estimate", Points(r, u).pairs),
-        ("ceiling", tax.tree_distance),
-    ):
-        ratios = []
-        for seed in range(20):
-            pairs = metrics.pooled_separation_pairs(labels, order, np.random.default_rng(seed))
-            d = distance(pairs.first, pairs.second)
-            ratios.append(d[~pairs.within].mean() / d[pairs.within].mean())
-        value = getattr(report["separation (analysis script)/class"], subject).value
-        assert min(ratios) * 0.99 < value < max(ratios) * 1.01
-        assert value > 1.2
-
-
 def test_evaluate__sampled_pairs_are_measured_as_scipy_does():
     tax = a_taxonomy(150)
     r, u = scattered(150, dim=2)
     r += torch.tensor(0.4 * tax.depth)
     report = evaluate((r, u), tax, queries=45, exact=False, seed=1, floor_queries=0)
-    queries = _subjects.stream(1, "queries").permutation(150)[:45]
+    queries = stream(1, "queries").permutation(150)[:45]
     draws = {
-        "": metrics.uniform_others(150, queries, 100, _subjects.stream(1, "uniform others")),
-        "/LCA-balanced": metrics.lca_balanced_others(
-            tax, queries, 100, _subjects.stream(1, "balanced others")
+        "": samples.uniform_others(150, queries, 100, stream(1, "uniform others")),
+        "/LCA-balanced": samples.lca_balanced_others(
+            tax.tree, queries, 100, stream(1, "balanced others")
         )[0],
     }
-    assert _subjects.stream(1, "a").random() != _subjects.stream(1, "b").random()
+    assert stream(1, "a").random() != stream(1, "b").random()
     for kind, others in draws.items():
         tree = tax.tree_distance(queries[:, None], others)
-        distance = Points(r, u).pairs(queries[:, None], others)
+        distance = polar_subject(r, u).pairs(queries[:, None], others)
         expected = stats.spearmanr(distance, tree, axis=None).statistic
         assert report[f"Spearman{kind}"].value == pytest.approx(expected)
         each = np.sort(metrics.distortion(distance, tree).each.ravel())
@@ -269,14 +188,6 @@ def test_evaluate__depth_correlations_are_those_of_scipy():
         expected = stats.spearmanr(values, tax.depth).statistic
         assert report[f"depth–{name} Spearman"].value == pytest.approx(expected)
         assert expected > 0.2
-
-
-def test_tree__square_agrees_with_pairs():
-    tax = a_taxonomy(80)
-    rows = np.sort(np.random.default_rng(0).choice(80, 30, replace=False))
-    tree = _subjects.Tree(tax)
-    assert np.array_equal(tree.square(rows), tree.pairs(rows[:, None], rows))
-    assert tree.square(rows[:1]).tolist() == [[0]]
 
 
 # -------------------------------------------------------------------- ceilings and floors
@@ -333,14 +244,17 @@ def test_evaluate__a_planted_radius_earns_no_more_than_the_floor():
 
 
 def test_floor__has_the_same_radii_and_losses_and_unit_directions():
-    r, u = scattered(50)
+    tax = a_taxonomy(50)
+    r, u = scattered(50, seed=1)
     r[7] = math.nan
-    points = Points(r, u)
-    floor = evaluation._random_directions(points, torch.Generator().manual_seed(0))
-    assert np.array_equal(floor.valid, points.valid)
-    assert np.array_equal(floor.radius, points.radius)
-    length = torch.linalg.vector_norm(floor._table[_scan._FACTS :, floor.valid], dim=0)
-    assert torch.allclose(length, torch.ones(49, dtype=torch.float64), rtol=0, atol=1e-15)
+    _, given = read_points((r, u), tax, 1.0)
+    found = evaluation._subjects(given, tax, 0, None)
+    floor, value = found["floor"], found["value"]
+    assert np.array_equal(floor.valid, value.valid)
+    assert np.array_equal(floor.height, value.height, equal_nan=True)
+    length = torch.linalg.vector_norm(floor.table[:, 1:], dim=1)
+    assert torch.allclose(length, torch.ones(50, dtype=torch.float64), rtol=0, atol=1e-15)
+    assert not torch.allclose(floor.table[:, 1:], value.table[:, 1:])
 
 
 def test_evaluate__a_learned_radius_is_not_called_planted():
@@ -400,20 +314,69 @@ def test_evaluate__damaged_rows_cost_and_are_reported(damage):
     report = evaluate((hurt, direction), tax)
     for key in ("precision@10", "ancestor MAP", "neighbour MAP", "Spearman", "triplet order"):
         assert report[key].value < sound[key].value - 0.02, key
-    assert report["rows not finite"].value == (0 if damage == -1 else len(hurt[::7]))
+    assert report["lost rows"].value == len(hurt[::7])
     assert f"{len(hurt[::7])} rows are no points" in str(report)
     assert not report["separation/class"].value > sound["separation/class"].value
     json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_evaluate__nothing_but_damage_earns_chance():
+@pytest.mark.parametrize("damage", [math.nan, math.inf])
+def test_evaluate__nothing_but_damage_earns_no_more_than_the_floor(damage):
     tax = a_taxonomy(60)
-    lost = torch.full((60, 3), math.nan)
-    report, point = evaluate(lost, tax), evaluate(torch.zeros(60, 3), tax)
-    for key in ("precision@10", "ancestor MAP", "closure MAP", "neighbour MAP", "Spearman"):
-        assert report[key].value == pytest.approx(point[key].value), key
-    assert math.isnan(report["depth–radius Pearson"].value)
+    report = evaluate(torch.full((60, 3), damage), tax)
+    random = evaluate(scattered(60, seed=3), tax)
+    higher_is_better = [
+        "precision@10", "plain precision@10", "ancestor MAP", "closure MAP", "neighbour MAP",
+        "Spearman", "Spearman/LCA-balanced", "Spearman within LCA depth", "triplet order",
+        "triplet order/LCA-balanced", *(key for key in report if key.startswith("purity@10")),
+    ]  # fmt: skip
+    for key in higher_is_better:
+        assert report[key].value <= random[key].value, key
+    for key in ("ancestor mean rank", "closure mean rank"):
+        assert report[key].value >= random[key].value, key
+    assert report["precision@10"].value == 0
+    assert report["Spearman"].value == report["triplet order"].value == -1
+    assert report["lost rows"].value == 60
+    for key in ("depth–radius Pearson", "mean distortion", "separation/phylum"):
+        assert math.isnan(report[key].value)
     assert "–" in str(report)
+
+
+@given(taxonomies(min_size=4, max_size=25), st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+def test_evaluate__losing_rows_of_an_exact_embedding_raises_nothing(tax, seed):
+    """The tree itself, measured as points are, with some of its taxa lost."""
+    rng = np.random.default_rng(seed)
+    valid = rng.random(len(tax)) < rng.random()
+    rows = (torch.arange(len(tax)),)
+
+    def distance(i, j):
+        i, j = torch.broadcast_tensors(i, j)
+        return torch.from_numpy(tax.tree.distance(i.numpy(), j.numpy()))
+
+    found = {
+        name: subjects.DistanceSubject(rows, distance, tax.tree.depth, valid)
+        for name, valid in (("exact", np.ones(len(tax), bool)), ("hurt", valid))
+    }
+    parts = {"precision", "purity", "ancestor", "closure", "neighbour"}
+    query_taxa = rank_counts.QueryTaxa(tax.tree, {}, 10, parts)
+    measured = {
+        name: rank_counts.query_statistics(
+            subject, query_taxa, np.arange(len(tax)), evaluation.Clock(), lambda done, total: None
+        )
+        for name, subject in found.items()
+    }
+    for name in ("precision", "ancestor AP", "neighbour AP", "plain"):
+        better = np.nanmean(measured["hurt"][name]) - np.nanmean(measured["exact"][name])
+        assert better <= 1e-12, name
+    for name in ("ancestor ranks", "neighbour ranks"):
+        assert (measured["hurt"][name] >= measured["exact"][name])[
+            ~np.isnan(measured["exact"][name])
+        ].all(), name
+        count = measured["hurt"][name.replace("ranks", "count")]
+        assert (measured["hurt"][name] >= count)[~np.isnan(count)].all()
+    lost = np.flatnonzero(~valid)
+    assert not measured["hurt"]["precision"][lost].any()
 
 
 # -------------------------------------------------------------------- trees of every shape
@@ -459,7 +422,7 @@ def test_evaluate__without_ranks_judges_by_clades_and_says_so():
     tax = a_taxonomy(ranked=False)
     report = evaluate(nested(tax), tax, only={"purity", "separation"})
     assert "purity@10/depth 1" in report
-    assert "separation (analysis script)/depth 1" in report
+    assert "separation/depth 1" in report
     assert "groups are the clades at a depth" in str(report)
     ranked = a_taxonomy()
     report = evaluate(nested(ranked), ranked, only={"purity", "separation"})
@@ -475,8 +438,9 @@ def test_evaluate__does_not_depend_on_threads_blocks_or_memory(monkeypatch):
     model = nested(tax)
     expected = stable(evaluate(model, tax))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(_subjects, "_QUERIES_AT_ONCE", 5)
-    monkeypatch.setattr(_scan, "_TILE", 37)
+    monkeypatch.setattr(rank_counts, "_QUERIES", 5)
+    monkeypatch.setattr(rank_counts, "_TARGETS", 20)
+    monkeypatch.setattr(subjects, "_TILE", 37)
     assert stable(evaluate(model, tax)) == expected
 
 
@@ -560,24 +524,87 @@ def test_evaluate__float32_is_measured_as_it_is_stored():
     assert report["Spearman"].value == wide["Spearman"].value
 
 
-def test_evaluate__counts_rows_outside_the_ball_and_at_its_clip():
+def test_evaluate__counts_lost_rows_and_rows_at_the_clip_of_a_ball():
     tax = a_taxonomy(30)
     x = torch.zeros(30, 2)
     x[:, 0] = 0.5
-    x[0, 0], x[1, 0] = 1.0, 1.7
+    x[0, 0], x[1, 0] = math.nan, -math.inf
     x[2:5, 0] = 1 - 1e-5
     report = evaluate(x, tax, only="ball")
-    assert report["rows outside"].value == 2
-    assert report["rows at the clip of a float32 ball"].value == 5
-    assert report["rows at the clip of a float64 ball"].value == 2
-    assert report["max norm"].value == pytest.approx(1.7)
+    assert report["lost rows"].value == 2
+    assert report["rows at the clip of a float32 ball"].value == 3
+    assert report["rows at the clip of a float64 ball"].value == 0
+    assert report["max norm"].value == pytest.approx(1 - 1e-5)
     assert "direction norm error" not in report
     r, u = scattered(30)
-    u[3] *= 1.01
+    u[3] *= 1.0001
+    r[4], u[4] = 0, 0  # the origin has no direction
     report = evaluate((r, u), tax, only="ball")
-    assert report["rows outside"].value == report["rows at the clip of a float32 ball"].value == 0
-    assert report["direction norm error"].value == pytest.approx(0.01)
+    assert report["lost rows"].value == report["rows at the clip of a float32 ball"].value == 0
     assert report["max norm"].value == pytest.approx(math.tanh(float(r.max()) / 2))
+    r, u = scattered(30)
+    u[3] *= 1.0001
+    report = evaluate((r, u), tax, only="ball")
+    assert report["direction norm error"].value == pytest.approx(0.0001)
+
+
+def some_points():
+    return scattered(30, largest=3.0)
+
+
+@pytest.mark.parametrize(
+    ("points", "advice"),
+    [
+        (convert.polar_to_lorentz(*some_points()), r"convert\.lorentz_to_polar\(x\)"),
+        (torch.cat((some_points()[0][:, None], some_points()[1]), 1), r"\(x\[:, 0\], x\[:, 1:\]\)"),
+        (some_points()[0][:, None] * some_points()[1], "tangent vectors"),
+        (10 * torch.randn(30, 4, generator=torch.Generator().manual_seed(0)), "Euclidean"),
+    ],
+    ids=["lorentz", "polar", "tangent", "euclidean"],
+)
+def test_evaluate__points_of_other_spaces_are_refused_with_a_guess(points, advice):
+    tax = a_taxonomy(30)
+    points[5] = math.nan  # a lost row does not hide the space of the others
+    outside = int((torch.linalg.vector_norm(points, dim=1) >= 1).sum())
+    with pytest.raises(ValueError, match=f"{outside} rows lie outside the ball.*{advice}"):
+        evaluate(points, tax)
+
+
+def test_evaluate__the_advice_for_other_spaces_can_be_followed():
+    tax = a_taxonomy(30)
+    r, u = some_points()
+    expected = evaluate((r, u), tax, only="closure")["closure MAP"].value
+    lorentz, packed, tangent = (
+        convert.polar_to_lorentz(r, u),
+        torch.cat((r[:, None], u), 1),
+        r[:, None] * u,
+    )
+    for points in (
+        convert.lorentz_to_polar(lorentz),
+        (packed[:, 0], packed[:, 1:]),
+        (tangent.norm(dim=1), torch.nn.functional.normalize(tangent)),
+    ):
+        report = evaluate(points, tax, only="closure")
+        assert report["closure MAP"].value == pytest.approx(expected)
+
+
+def test_evaluate__directions_that_are_no_unit_vectors_are_refused():
+    r, u = some_points()
+    u[3] *= 1.01
+    with pytest.raises(
+        ValueError, match=r"the direction of row 3 has length 1\.01: directions are"
+    ):
+        evaluate((r, u), a_taxonomy(30))
+    x = torch.full((30, 2), 0.1)
+    x[4, 0] = 1.0
+    with pytest.raises(ValueError, match=r"1 rows lie outside the ball, the first is row 4"):
+        evaluate(x, a_taxonomy(30))
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, math.nan])
+def test_evaluate__curvature_is_positive(c):
+    with pytest.raises(ValueError, match="c must be positive"):
+        evaluate(torch.zeros(30, 2), a_taxonomy(30), c=c)
 
 
 @pytest.mark.parametrize(

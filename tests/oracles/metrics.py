@@ -12,6 +12,30 @@ def orders(scores, skip):
     return [sorted(way, key=lambda v: scores[v]) for way in permutations(candidates)]
 
 
+def counts(scores, targets, skip):
+    """Of each target: the other candidates with a lower score, and those with the same score.
+
+    A lost target (its score is infinite) is last with every tie against it.
+    """
+    others = [v for v in range(len(scores)) if v != skip]
+    nearer, tied = [], []
+    for target in targets:
+        rest = [scores[v] for v in others if v != target]
+        if np.isinf(scores[target]):
+            nearer.append(len(rest))
+            tied.append(0)
+        else:
+            nearer.append(sum(score < scores[target] for score in rest))
+            tied.append(sum(score == scores[target] for score in rest))
+    return nearer, tied
+
+
+def lost_last(orders, scores, relevant):
+    """Of some orders, those in which every lost relevant candidate comes after all others."""
+    lost = {v for v in relevant if np.isinf(scores[v])}
+    return [order for order in orders if set(order[len(order) - len(lost) :]) == lost]
+
+
 def average_precision(order, relevant):
     hits, total = 0, 0.0
     for place, v in enumerate(order, start=1):
@@ -56,14 +80,16 @@ def tree_matrix(parent):
 
 
 def triplet_order(distance, tree):
-    """(agreeing − contradicting, comparable) over all pairs of others of one query."""
+    """(agreeing − contradicting, comparable) over all pairs of others; a lost one contradicts."""
     agreement, comparable = 0, 0
     for i in range(len(tree)):
         for j in range(i):
             if tree[i] == tree[j]:
                 continue
             comparable += 1
-            if distance[i] != distance[j]:
+            if np.isinf(distance[i]) or np.isinf(distance[j]):
+                agreement -= 1
+            elif distance[i] != distance[j]:
                 agreement += 1 if (distance[i] < distance[j]) == (tree[i] < tree[j]) else -1
     return agreement, comparable
 
