@@ -9,7 +9,7 @@ Sources: [NK17] Nickel & Kiela 2017, §4.1 (closure reconstruction).  [S18] Sala
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -182,7 +182,7 @@ def evaluate(
 def _against_all(
     subjects: dict[str, Subject],
     query_taxa: QueryTaxa,
-    queries: dict[str, NDArray[np.integer]],
+    queries: Mapping[str, NDArray[np.integer]],
     clock: Clock,
     progress: bool | None,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
