@@ -378,7 +378,7 @@ class TreeSubject:
         name: str = "",
         labels: NDArray[np.int32] | None = None,
     ) -> Rows:
-        """Count the taxa at each distance from each query, or depth below its lineage [Q, upto + 1].
+        """Count taxa at each distance from each query, or depth below its lineage: [Q, upto + 1].
 
         With labels, which are known by a name, only the taxa that have the label of the query.
         """

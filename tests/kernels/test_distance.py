@@ -267,6 +267,24 @@ def test_count_nearer__counts_what_a_loop_counts(backend, manifold, dtype, by, n
             assert tied >= same.sum().item() - 1
 
 
+@pytest.mark.parametrize("by", ["distance", "ancestor"])
+def test_count_nearer__gives_what_is_no_point_the_worst_place(backend, manifold, by):
+    """All other rows are nearer than a target that is lost, or than any target of a lost query."""
+    table = points(60, manifold, torch.float64)
+    table[5, -1] = table[9, 0] = torch.nan
+    if manifold == "polar":
+        table[11, 0] = torch.inf
+    rows, targets = torch.tensor([0, 5]), torch.tensor([[5, 9, 1, -1], [1, 9, 2, -1]])
+    settings = {"manifold": manifold, "by": by, "backend": backend}
+    counts = kernels.count_nearer(table, table[rows], targets, skip=rows, **settings)
+    assert counts.nearer[0, :2].tolist() == [58, 58]
+    assert counts.nearer[0, 2] < 56
+    assert counts.nearer[1].tolist() == [58, 58, 58, 0]
+    assert not counts.tied.any()
+    without = kernels.count_nearer(table, table[rows], targets, **settings)
+    assert without.nearer[1].tolist() == [59, 59, 59, 0]
+
+
 def test_count_nearer__finds_every_tie_of_a_symmetric_figure(backend, manifold):
     """The corners of a cross are equally far from its centre, whatever the order in memory."""
     dim = 6

@@ -17,16 +17,12 @@ def counts(scores, targets, skip):
 
     A lost target (its score is infinite) is last with every tie against it.
     """
-    others = [v for v in range(len(scores)) if v != skip]
     nearer, tied = [], []
     for target in targets:
-        rest = [scores[v] for v in others if v != target]
-        if np.isinf(scores[target]):
-            nearer.append(len(rest))
-            tied.append(0)
-        else:
-            nearer.append(sum(score < scores[target] for score in rest))
-            tied.append(sum(score == scores[target] for score in rest))
+        rest = np.delete(scores, [skip, target])
+        lost = np.isinf(scores[target])
+        nearer.append(len(rest) if lost else int((rest < scores[target]).sum()))
+        tied.append(0 if lost else int((rest == scores[target]).sum()))
     return nearer, tied
 
 
