@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 import poincare_taxa as pt
-from poincare_taxa.evaluation import metrics
+from poincare_taxa.evaluation.groups import taxon_groups
 from poincare_taxa.testing import _level_sizes, synthetic_taxonomy
 
 
@@ -38,7 +38,7 @@ def test_synthetic_taxonomy__keeps_its_shape_at_every_size(n):
     assert 36 <= tax.max_depth <= 38
     assert (tax.num_children == 0).mean() == pytest.approx(0.909, abs=0.01)
     assert tax.depth.mean() == pytest.approx(18.15, abs=0.1)
-    assert len(metrics.taxon_groups(tax)) >= 3  # ranks that a report can judge by
+    assert len(taxon_groups(tax)) >= 3  # ranks that a report can judge by
 
 
 def shares_of_large_families(tax: pt.Taxonomy) -> list[float]:
