@@ -66,7 +66,7 @@ class Points(NamedTuple):
     @property
     def too_far(self) -> bool:
         """Whether a radius is past `LARGEST`."""
-        return self.radius is not None and len(self) > 0 and self.radius.max().item() > LARGEST
+        return self.radius is not None and bool((self.radius > LARGEST).any())  # nan is not
 
     def __len__(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         return len(self.coordinates)

@@ -133,9 +133,10 @@ def count_nearer(
     Returns
     -------
     counts
-        A target counts for the others, and never for itself. Rows that are no points (nan) are
-        nowhere nearer; as a target such a row is last with every tie against it: all others are
-        nearer and none is tied. So is every target of a query that is no point.
+        A target counts for the others, and never for itself. Rows that are no points (nan,
+        infinite, or a negative radius) are nowhere nearer; as a target such a row is last with
+        every tie against it: all others are nearer and none is tied. So is every target of a query
+        that is no point.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def count_nearer(
     >>> count_nearer(table, table[:1], torch.tensor([[1, 3, -1]]), skip=torch.tensor([0]))
     Counts(nearer=tensor([[0, 2, 0]]), tied=tensor([[1, 0, 0]]))
     """
-    table, asked = _checked(points, queries, manifold, c)
+    table, asked = (_without_lost(part) for part in _checked(points, queries, manifold, c))
     check_rows("targets", targets, len(table), ndim=2, least=-1)
     if len(targets) != len(asked):
         raise ValueError(f"{len(asked)} queries need as many rows of targets; got {len(targets)}")
@@ -174,10 +175,19 @@ def count_nearer(
     return Counts(nearer, tied)
 
 
+def _without_lost(points: Points) -> Points:
+    """Set radii to nan that are no radii: infinite or negative ones."""
+    r = points.radius
+    if r is None:
+        return points
+    radius = torch.where((r >= 0) & torch.isfinite(r), r, torch.nan)
+    return Points(radius, points.coordinates, points.c)
+
+
 def _lost(points: Points) -> Tensor:
     """Which rows are no points."""
     lost = ~torch.isfinite(points.coordinates).all(dim=-1)
-    return lost if points.radius is None else lost | ~torch.isfinite(points.radius)
+    return lost if points.radius is None else lost | points.radius.isnan()
 
 
 def _checked(
