@@ -90,7 +90,7 @@ def evaluate(
     k
         Neighbours of precision and purity.
     taxon_ranks
-        Taxon ranks to judge groups by; see `metrics.taxon_groups`.
+        Taxon ranks to judge groups by; see `groups.taxon_groups`.
     only
         Parts to measure, of: radius, precision, purity, ancestor, closure, neighbour, correlation,
         distortion, separation, ball. Leaving parts out changes nothing in the others.
