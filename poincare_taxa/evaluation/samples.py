@@ -6,6 +6,8 @@ Notation: m sampled others of each of Q queries; rows are nodes of the tree.
 import numpy as np
 from numpy.typing import NDArray
 
+from poincare_taxa.taxonomy.levels import lineages
+from poincare_taxa.taxonomy.preorder import outside_branch
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["lca_balanced_others", "separation_partners", "uniform_others"]
@@ -32,20 +34,20 @@ def lca_balanced_others(
     others, lca_depth
         Rows and depths, [Q, m].
     """
-    end = tree.end
-    others = np.empty((len(queries), m), np.int64)
-    levels = np.empty((len(queries), m), np.int32)
-    for i, q in enumerate(np.asarray(queries).tolist()):
-        path = np.append(tree.ancestors(q)[::-1], q)
-        deepest = len(path) - (end[q] == q + 1)  # No taxon parts from a leaf at the leaf itself.
-        level = rng.integers(0, deepest, m)
-        top, below = path[level], np.append(path, q)[level + 1]
-        stop = np.append(end[path], q + 1)[level + 1]  # Of the branch that holds the query.
-        inside = stop - below
-        step = (rng.random(m) * (end[top] - top - inside)).astype(np.int64)
-        others[i] = top + step + np.where(top + step >= below, inside, 0)
-        levels[i] = level
-    return others, levels
+    queries = np.asarray(queries)
+    depth = tree.depth[queries]
+    # No taxon parts from a leaf at the leaf itself.
+    choices = depth + (tree.end[queries] > queries + 1)
+    level, share = np.empty((len(queries), m), np.int64), np.empty((len(queries), m))
+    for i, levels in enumerate(choices.tolist()):  # Each query has its numbers from two calls.
+        level[i], share[i] = rng.integers(0, levels, m), rng.random(m)
+    # The ancestor at that depth, and the rows of its branch that holds the query.
+    path, place = lineages(tree.parent, queries), np.arange(len(queries))[:, None]
+    up = depth[:, None] - level
+    top, branch = path[place, up], path[place, np.maximum(up - 1, 0)]
+    stop = np.where(up > 0, tree.end[branch], branch + 1)
+    step = (share * (tree.end[top] - top - (stop - branch))).astype(np.int64)
+    return outside_branch(top, branch, stop, step), level.astype(np.int32)
 
 
 def separation_partners(
