@@ -28,6 +28,7 @@ from .negatives import NegativeSampler as NegativeSampler
 from .negatives import SameDepthNegatives as SameDepthNegatives
 from .negatives import SharedNegatives as SharedNegatives
 from .negatives import UniformNegatives as UniformNegatives
+from .optimizers import AngularAdam as AngularAdam
 from .optimizers import RowwiseRiemannianAdam as RowwiseRiemannianAdam
 from .pairs import AncestorPairs as AncestorPairs
 from .pairs import LCAPairs as LCAPairs

@@ -1,11 +1,12 @@
-r"""Riemannian Adam, one row at a time, in the orthonormal frame of each point.
+r"""Adam for tables of points: `RowwiseRiemannianAdam` and, for closure mode, `AngularAdam`.
 
 Embedding tables are wide in rows and narrow in columns, and a batch touches few rows. geoopt's
 RiemannianAdam moves all of them (momentum carries rows without a gradient) and parallel-transports
 every momentum; its sparse twin corrects the bias of a row's moments by the number of *all* steps.
 
-Notation, per touched row: f the gradient in the frame, split into parts f_k (radius and direction
-in `Polar`, the whole in `PoincareBall`); t how often the row was touched.
+Notation, per row: f the gradient in an orthonormal frame (`AngularAdam`: in coordinates), split
+into parts f_k (radius and direction in `Polar`, the whole in `PoincareBall`); t how often the row
+was touched. Both classes have one update of the moments:
 
 .. math:: m \leftarrow \beta_1 m + (1-\beta_1) f, \qquad
           v_k \leftarrow \beta_2 v_k + (1-\beta_2) |f_k|^2,
@@ -18,19 +19,59 @@ Optimization Methods*, algorithm 1a (one second moment per factor, so that the s
 on the choice of axes).
 """
 
+import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
+import geoopt
 import torch
 from torch import Tensor
 
-from poincare_taxa.blocks.manifolds import Polar
-from poincare_taxa.kernels.backend import choose
+from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 
-__all__ = ["RowwiseRiemannianAdam"]
+__all__ = ["AngularAdam", "RowwiseRiemannianAdam"]
 
 
-class RowwiseRiemannianAdam(torch.optim.Optimizer):
+_INNERMOST = 1e-3
+"""Radius at which `AngularAdam` stops points that move inwards: at 0 there are no directions."""
+
+
+class _TableAdam(torch.optim.Optimizer):
+    """Common to both: groups are checked, and each table with a gradient is stepped."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with the same checks as the constructor."""
+        # torch's own is wrapped for torch.compile, and the wrapper imports the whole compiler
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+        try:
+            self._check(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @torch.no_grad()
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, closure: Callable[[], float] | None = None
+    ) -> float | None:
+        """Take one step; returns what ``closure``, which recomputes the loss, returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is not None:
+                    self._step_table(table, group)
+        return loss
+
+    def _check(self, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _step_table(self, table: Any, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class RowwiseRiemannianAdam(_TableAdam):
     """Adam in hyperbolic units that touches only the rows with a gradient.
 
     A step of `Polar` changes the radius by at most about ``lr`` and moves the point sideways by at
@@ -92,105 +133,160 @@ class RowwiseRiemannianAdam(torch.optim.Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "radius_lr": radius_lr}
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, with the same checks as the constructor."""
-        super().add_param_group(param_group)
-        try:
-            _check(self.param_groups[-1])
-        except ValueError:
-            self.param_groups.pop()
-            raise
+    def _check(self, group: dict[str, Any]) -> None:
+        _check_sizes(group, "lr", "eps", "radius_lr")
+        for table in group["params"]:
+            manifold = _manifold_of(table)
+            if not isinstance(manifold, Polar | PoincareBall):
+                raise ValueError(
+                    "RowwiseRiemannianAdam moves parameters on Polar or PoincareBall of this "
+                    f"library; got one on {manifold}. For plain tensors use torch.optim.Adam or "
+                    "SparseAdam"
+                )
+            if table.ndim != 2:
+                raise ValueError(
+                    f"parameters must be tables [rows, coordinates]; got {table.ndim}-D"
+                )
+            if group["radius_lr"] is not None and not isinstance(manifold, Polar):
+                raise ValueError(
+                    f"radius_lr needs a manifold with a radius (Polar); got {manifold}"
+                )
 
-    @torch.no_grad()
-    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, closure: Callable[[], float] | None = None
-    ) -> float | None:
-        """Take one step; returns what ``closure``, which recomputes the loss, returns."""
-        return step_tables(self, closure, self._step_rows)
-
-    def _step_rows(self, table: Any, group: dict[str, Any]) -> None:
-        rows, gradient = _touched(table.grad)
-        manifold = table.manifold
-        state = self.state[table]
+    def _step_table(self, table: Any, group: dict[str, Any]) -> None:
+        manifold, state = table.manifold, self.state[table]
         if not state:
             parts = len(manifold.frame_parts(table[:0]))
             state["touched"] = table.new_zeros(len(table), 1)
             state["exp_avg"] = torch.zeros_like(table, memory_format=torch.contiguous_format)
             state["exp_avg_sq"] = table.new_zeros(len(table), parts)
+        rates = [group["lr"] if group["radius_lr"] is None else group["radius_lr"], group["lr"]]
+        moments = state["touched"], state["exp_avg"], state["exp_avg_sq"]
+        if table.device.type == "cpu" and isinstance(manifold, Polar) and table.is_contiguous():
+            self._step_compiled(table, rates, moments, group)
+        else:
+            self._step_tensors(table, rates, moments, group)
 
-        beta1, beta2 = group["betas"]
-        rates = [group["lr"], group["lr"]]
-        if group["radius_lr"] is not None:
-            rates[0] = group["radius_lr"]
-        kernels: Any = choose("auto", table.device)
-        if hasattr(kernels, "adam_step") and isinstance(manifold, Polar) and table.is_contiguous():
-            moments = state["touched"], state["exp_avg"], state["exp_avg_sq"]
-            kernels.adam_step(table, rows, gradient, moments, *rates, beta1, beta2, group["eps"])
-            return
+    def _step_compiled(
+        self, table: Any, rates: list[float], moments: tuple[Tensor, ...], group: dict[str, Any]
+    ) -> None:
+        from poincare_taxa.kernels.numba.adam import adam_step
 
-        x = table[rows]
-        t = state["touched"][rows] + 1
+        rows, gradient = _touched(table.grad)
+        adam_step(table, rows, gradient, moments, *rates, *group["betas"], group["eps"])
+
+    def _step_tensors(
+        self, table: Any, rates: list[float], moments: tuple[Tensor, ...], group: dict[str, Any]
+    ) -> None:
+        rows, gradient = _touched(table.grad)
+        moving = (gradient != 0).any(-1)
+        rows, gradient = rows[moving], gradient[moving]
+        manifold, x = table.manifold, table[rows]
+        touched, mean, square = (moment[rows] for moment in moments)
+        touched = touched + 1
         frame = manifold.frame_gradient(x, gradient)
-        squares = [part.square().sum(-1, keepdim=True) for part in manifold.frame_parts(frame)]
-        mean = torch.lerp(state["exp_avg"][rows], frame, 1 - beta1)
-        square = torch.lerp(state["exp_avg_sq"][rows], torch.cat(squares, dim=-1), 1 - beta2)
+        mean, square, ways = _adam(manifold, frame, mean, square, touched, group)
+        steps = [-rate * way for rate, way in zip(rates, ways, strict=False)]
+        table[rows], mean = manifold.frame_walk(x, torch.cat(steps, dim=-1), mean)
+        for moment, value in zip(moments, (touched, mean, square), strict=True):
+            moment[rows] = value
 
-        size = (square / (1 - beta2**t)).sqrt() + group["eps"]
-        steps = [
-            -rate * part / ((1 - beta1**t) * size[:, k : k + 1])
-            for k, (part, rate) in enumerate(zip(manifold.frame_parts(mean), rates, strict=False))
-        ]
-        moved, mean = manifold.frame_walk(x, torch.cat(steps, dim=-1), mean)
 
-        table[rows] = moved
-        state["touched"][rows] = t
-        state["exp_avg"][rows] = mean
-        state["exp_avg_sq"][rows] = square
+class AngularAdam(_TableAdam):
+    """Adam whose steps in `Polar` are of one length in radius and of one *angle* in direction.
+
+    As `RowwiseRiemannianAdam`, without the division by sinh r: a point at radius 10 turns as far as
+    one at radius 1. That is what lets whole clades change places; with ``lr`` falling to 0, deep
+    nodes settle last. Every row moves at every step, by its momentum where it has no gradient.
+
+    Parameters
+    ----------
+    params
+        `geoopt.ManifoldParameter` tables on `Polar`, or groups of them; dense gradients.
+    lr
+        Step of the direction in radians, at least 0.
+    radius_ratio
+        Step of the radius, in units of distance, as a multiple of ``lr``, at least 0.
+    betas
+        Decay of the moments, in [0, 1).
+    eps
+        Added to the root of the second moment.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range, or a parameter is not on `Polar`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.05,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-12,
+        radius_ratio: float = 1.0,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "radius_ratio": radius_ratio}
+        super().__init__(params, defaults)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        _check_sizes(group, "lr", "eps", "radius_ratio")
+        for table in group["params"]:
+            if not isinstance(manifold := _manifold_of(table), Polar):
+                raise ValueError(f"AngularAdam moves points of Polar; got some of {manifold}")
+
+    def _step_table(self, table: Any, group: dict[str, Any]) -> None:
+        x, manifold, state = table.detach().as_subclass(Tensor), table.manifold, self.state[table]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(x)
+            state["exp_avg_sq"] = x.new_zeros(len(x), 2)
+        state["step"] += 1
+        moments = state["exp_avg"], state["exp_avg_sq"], state["step"]
+        gradient = manifold.proju(x, table.grad)
+        mean, square, (outward, turn) = _adam(manifold, gradient, *moments, group)
+        x[:, :1].sub_(group["radius_ratio"] * group["lr"] * outward).clamp_(min=_INNERMOST)
+        x[:, 1:].sub_(turn.mul_(group["lr"]))
+        x[:, 1:] /= torch.linalg.vector_norm(x[:, 1:], dim=1, keepdim=True)
+        state["exp_avg"] = manifold.proju(x, mean)
+        state["exp_avg_sq"] = square
+
+
+def _adam(
+    manifold: Polar | PoincareBall,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    t: Tensor | int,
+    group: dict[str, Any],
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Moments after a gradient, and the parts of the step of length about 1, uphill [KB15]."""
+    beta1, beta2 = group["betas"]
+    squares = [part.square().sum(-1, keepdim=True) for part in manifold.frame_parts(gradient)]
+    mean = torch.lerp(mean, gradient, 1 - beta1)
+    square = torch.lerp(square, torch.cat(squares, dim=-1), 1 - beta2)
+    size = ((square / (1 - beta2**t)).sqrt_() + group["eps"]) * (1 - beta1**t)
+    parts = manifold.frame_parts(mean)
+    return mean, square, [part / size[:, k : k + 1] for k, part in enumerate(parts)]
 
 
 def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows with a gradient, and their gradients [rows, coordinates]."""
+    """Rows that may have a gradient, ascending, and their gradients [rows, coordinates]."""
     if gradient.is_sparse:
         gradient = gradient.coalesce()
-        rows, values = gradient.indices()[0], gradient.values()
-        moving = (values != 0).any(-1)
-        return rows[moving], values[moving]
+        return gradient.indices()[0], gradient.values()
     rows = (gradient != 0).any(-1).nonzero()[:, 0]
     return rows, gradient[rows]
 
 
-def step_tables(
-    optimizer: torch.optim.Optimizer,
-    closure: Callable[[], float] | None,
-    step: Callable[[Any, dict[str, Any]], None],
-) -> float | None:
-    """Step every table that has a gradient, with its group; returns what ``closure`` returns."""
-    loss = None
-    if closure is not None:
-        with torch.enable_grad():
-            loss = closure()
-    for group in optimizer.param_groups:
-        for table in group["params"]:
-            if table.grad is not None:
-                step(table, group)
-    return loss
+def _manifold_of(table: Any) -> geoopt.Manifold | None:
+    """Manifold of a parameter; None of a plain tensor."""
+    return table.manifold if isinstance(table, geoopt.ManifoldParameter) else None
 
 
-def _check(group: dict[str, Any]) -> None:
-    for name in ("lr", "eps", "radius_lr"):
-        value = group[name]
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} must be at least 0; got {value}")
+def _check_sizes(group: dict[str, Any], *names: str) -> None:
+    """Raise ValueError unless these numbers are at least 0 (or None) and betas in [0, 1)."""
+    for name in names:
+        if group[name] is not None and not group[name] >= 0:
+            raise ValueError(f"{name} must be at least 0; got {group[name]}")
     if not all(0 <= beta < 1 for beta in group["betas"]):
         raise ValueError(f"betas must be in [0, 1); got {group['betas']}")
-    for table in cast(list[Any], group["params"]):
-        manifold: Any = getattr(table, "manifold", None)
-        if not hasattr(manifold, "frame_gradient"):
-            raise ValueError(
-                "RowwiseRiemannianAdam moves parameters on Polar or PoincareBall of this library; "
-                f"got one on {manifold}. For plain tensors use torch.optim.Adam or SparseAdam"
-            )
-        if table.ndim != 2:
-            raise ValueError(f"parameters must be tables [rows, coordinates]; got {table.ndim}-D")
-        if group["radius_lr"] is not None and len(manifold.frame_parts(table[:0])) == 1:
-            raise ValueError(f"radius_lr needs a manifold with a radius (Polar); got {manifold}")

@@ -4,5 +4,4 @@ from .model import ClosureEmbedding as ClosureEmbedding
 from .ranking import ClosureRanking as ClosureRanking
 from .ranking import rank_ancestors as rank_ancestors
 from .refinement import refine_closure as refine_closure
-from .softmax import AngularAdam as AngularAdam
 from .softmax import ClosureSoftmax as ClosureSoftmax

@@ -23,7 +23,6 @@ Source: [NK17] Nickel & Kiela 2017, *Poincaré Embeddings for Learning Hierarchi
 """
 
 import math
-from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -32,11 +31,10 @@ from torch.autograd.function import once_differentiable
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.manifolds import Polar
-from poincare_taxa.blocks.optimizers import step_tables
 from poincare_taxa.closure.layout import LEAF_RADIUS
 from poincare_taxa.closure.queries import Queries
 
-__all__ = ["AngularAdam", "ClosureSoftmax"]
+__all__ = ["ClosureSoftmax"]
 
 _ENTRIES = 1 << 18
 """Entries of a block of scores, so that it stays in a core's cache."""
@@ -55,17 +53,13 @@ _SMALL = 30
 """Largest number of descendants of a node that is moved; they follow one by one."""
 
 
-_INNERMOST = 1e-3
-"""Radius at which `AngularAdam` stops points that move inwards: at 0 there are no directions."""
-
-
 class ClosureSoftmax:
     """Ancestors nearer than all other nodes: the full softmax, for `fit` with `ClosurePairs`.
 
     An objective (see `training.objectives`) for points in polar coordinates, float64. By default,
-    `fit` steps it with `AngularAdam` and a cosine from ``lr`` to 0 over its ``epochs``. The default
-    of ``lr`` is `step`, which suits a `nested_start`; random points need more, such as 0.15, and
-    more epochs.
+    `fit` steps it with `blocks.AngularAdam` and a cosine from ``lr`` to 0 over its ``epochs``. The
+    default of ``lr`` is `step`, which suits a `nested_start`; random points need more, such as
+    0.15, and more epochs.
 
     Parameters
     ----------
@@ -192,83 +186,6 @@ class ClosureSoftmax:
         best = best[there[best] < here[chosen[best]] / 2]
         points[q.row[chosen[best]]] = place[best]
         q.align_leaves(points, generator)
-
-
-class AngularAdam(torch.optim.Optimizer):
-    """Adam whose steps in `Polar` are of one length in radius and of one *angle* in direction.
-
-    One second moment for a row's radius and one for its direction, as in
-    `optimizers.RowwiseRiemannianAdam`, without the division by sinh r: a point at radius 10 turns
-    as far as one at radius 1. That is what lets whole clades change places; with ``lr`` falling to
-    0, deep nodes settle last. Every row moves at every step, by its momentum where it has no
-    gradient.
-
-    Parameters
-    ----------
-    params
-        `geoopt.ManifoldParameter` tables on `Polar`, or groups of them; dense gradients.
-    lr
-        Step of the direction in radians, at least 0.
-    radius_ratio
-        Step of the radius, in units of distance, as a multiple of ``lr``, at least 0.
-    betas
-        Decay of the moments, in [0, 1).
-    eps
-        Added to the root of the second moment.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of its range, or a parameter is not on `Polar`.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 0.05,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-12,
-        radius_ratio: float = 1.0,
-    ) -> None:
-        sizes = lr, eps, radius_ratio
-        if not all(size >= 0 for size in sizes) or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(
-                "lr, eps and radius_ratio must be at least 0, betas in [0, 1); got "
-                f"{lr}, {eps}, {radius_ratio} and {betas}"
-            )
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "radius_ratio": radius_ratio}
-        super().__init__(params, defaults)
-        for group in self.param_groups:
-            for table in group["params"]:
-                if not isinstance(manifold := getattr(table, "manifold", None), Polar):
-                    raise ValueError(f"AngularAdam moves points of Polar; got some of {manifold}")
-
-    @torch.no_grad()
-    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, closure: Callable[[], float] | None = None
-    ) -> float | None:
-        """Take one step; returns what ``closure``, which recomputes the loss, returns."""
-        return step_tables(self, closure, self._turn)
-
-    def _turn(self, table: Any, group: dict[str, Any]) -> None:
-        x, state = table.detach().as_subclass(Tensor), self.state[table]
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(x)
-            state["exp_avg_sq"] = x.new_zeros(len(x), 2)
-        state["step"] += 1
-        (beta1, beta2), t = group["betas"], state["step"]
-        gradient = table.manifold.proju(x, table.grad)
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean.lerp_(gradient, 1 - beta1)
-        sizes = torch.stack((gradient[:, 0].square(), gradient[:, 1:].square().sum(1)), dim=1)
-        square.lerp_(sizes, 1 - beta2)
-        rate = group["lr"] / (1 - beta1**t)
-        size = (square / (1 - beta2**t)).sqrt_().add_(group["eps"])
-        x[:, 0].sub_(group["radius_ratio"] * rate * mean[:, 0] / size[:, 0]).clamp_(min=_INNERMOST)
-        x[:, 1:] -= rate * mean[:, 1:] / size[:, 1:]
-        x[:, 1:] /= torch.linalg.vector_norm(x[:, 1:], dim=1, keepdim=True)
-        mean.copy_(table.manifold.proju(x, mean))
 
 
 class _Softmax(torch.autograd.Function):

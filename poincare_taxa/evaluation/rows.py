@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.evaluation.groups import purity_of_chance
@@ -263,7 +262,7 @@ def _rank_moments(distance: NDArray[np.number], tree: Rows, chosen: NDArray[np.b
     x, y = np.zeros(tree.shape), np.zeros(tree.shape)
     lost = chosen & np.isinf(distance)
     for out, values, some in ((x, distance, chosen & ~lost), (y, tree, chosen)):
-        ranks = rankdata(values[some])
+        ranks = metrics.average_ranks(values[some])
         out[some] = 2 * ranks / (len(ranks) + 1) - 1  # In (−1, 1), with mean 0.
     x[lost] = -y[lost]  # A lost taxon gets the worst place, wherever the tree has it.
     terms = (chosen, x, y, x * x, y * y, x * y)

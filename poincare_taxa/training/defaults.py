@@ -18,11 +18,11 @@ from poincare_taxa.blocks.losses import (
 )
 from poincare_taxa.blocks.margins import TreeMargin
 from poincare_taxa.blocks.negatives import SharedNegatives, UniformNegatives
-from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
+from poincare_taxa.blocks.optimizers import AngularAdam, RowwiseRiemannianAdam
 from poincare_taxa.blocks.pairs import AncestorPairs, LCAPairs, LCATriplets, MixedPairs
 from poincare_taxa.blocks.schedules import Cosine, Schedule, value_at
 from poincare_taxa.blocks.tree_index import Movable, TreeIndex
-from poincare_taxa.closure.softmax import AngularAdam, ClosureSoftmax
+from poincare_taxa.closure.softmax import ClosureSoftmax
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.level_stress import LevelStress
 from poincare_taxa.training.objectives import Objective, Ranking, Stress, Triplets

@@ -139,7 +139,7 @@ class Loop:
         factor = self.recipe.lr_factor(at)
         for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
             group["lr"] = base * factor
-        self.optimizer.zero_grad(set_to_none=True)
+        self.points.grad = None
         terms = self.recipe.objective(self.points, self.generator)
         total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
         total.backward()

@@ -1,11 +1,12 @@
-"""What a run is watched by: cheap measures on a sample that is drawn once, and their ceiling.
+"""Cheap measures of a table on a sample that is drawn once, taken after each epoch.
 
-Depth, separation and distances, as `metrics` defines them, on at most a thousand taxa; and whether
-any pair is learned: how often a positive is nearer to its anchor than an exact negative, by gap.
-The tree itself is measured by the same code; the floor is the measure of the start.
+Depth, separation and distances, as `metrics` defines them, on at most a thousand taxa; and how
+often a positive is nearer to its anchor than an exact negative, by gap. The measures of the tree's
+own distances, by the same code, are the ceiling; those of the start are the floor.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.evaluation.groups import taxon_groups
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.training.objectives import table_distance
 
 __all__ = ["Monitor"]
 
@@ -30,7 +32,6 @@ _RANKS = ("phylum", "class", "order", "family")
 _GAPS = {"gap 1": (1, 1), "gap 2": (2, 2), "gap 3+": (3, None)}
 
 Rows = NDArray[np.integer]
-Distance = Callable[[Rows, Rows], NDArray[Any]]
 
 
 class Monitor:
@@ -50,12 +51,23 @@ class Monitor:
         self._groups: dict[str, tuple[Rows, Rows, Rows]] = {}
         self._pairs: dict[str, tuple[Rows, Rows, Rows]] = {}
         self.ceiling: dict[str, float] = {}
+        self._a = self._b = self._rows
         if isinstance(source, ClosurePairs):
             source = source.to("cpu")
-            self._ask("pair_accuracy", source, UniformNegatives(source, 1, exclude="positives"))
+            self._draw("pair_accuracy", source, UniformNegatives(source, 1, exclude="positives"))
         else:
             self._sample_tree(source)
-            self.ceiling = self._measures(source.depth[self._rows], source.tree_distance)
+        # All pairs that are measured, one after the other, so that one call finds their distances.
+        blocks = [np.broadcast_arrays(*block) for block in self._blocks()]
+        if blocks:
+            self._a, self._b = (
+                np.concatenate([block[side].ravel() for block in blocks]).astype(np.int64)
+                for side in (0, 1)
+            )
+        self._shapes = [block[0].shape for block in blocks]
+        if not isinstance(source, ClosurePairs):
+            depth = source.depth[self._rows]
+            self.ceiling = self._measures(depth, source.tree_distance(self._a, self._b))
 
     def _sample_tree(self, tax: Taxonomy) -> None:
         self._rows = np.sort(self._rng.permutation(len(tax))[:_SAMPLE])
@@ -74,9 +86,9 @@ class Monitor:
         for name, (least, most) in _GAPS.items():
             if tree.max_depth >= least:
                 pairs = AncestorPairs(tree, min_gap=least, max_gap=most)
-                self._ask(f"pair_accuracy/{name}", pairs, negatives)
+                self._draw(f"pair_accuracy/{name}", pairs, negatives)
 
-    def _ask(self, name: str, pairs: Any, negatives: UniformNegatives) -> None:
+    def _draw(self, name: str, pairs: Any, negatives: UniformNegatives) -> None:
         drawn = pairs.sample(_SAMPLE, generator=self._generator)
         negative = negatives(drawn, self._generator)[:, 0]
         drawn, negative = drawn[negative >= 0].numpy(), negative[negative >= 0].numpy()
@@ -90,29 +102,41 @@ class Monitor:
         While a tree is grown level by level, nodes below ``open_depth`` have no place yet: they are
         measured where they will join, at their ancestor on that level.
         """
-        table, manifold = points.detach(), points.manifold
 
-        def at(rows: Rows) -> Tensor:
-            places = torch.from_numpy(rows)
+        def places(rows: Rows) -> Tensor:
+            nodes = torch.from_numpy(rows)
             if open_depth is not None and self._tree is not None:
-                places = lift(places, self._tree, open_depth)
-            return table[places.to(table.device)]
+                nodes = lift(nodes, self._tree, open_depth)
+            return nodes.to(points.device)
 
-        def distance(a: Rows, b: Rows) -> NDArray[Any]:
-            return manifold.dist(at(a), at(b)).double().numpy(force=True)
+        d = table_distance(points, places(self._a), places(self._b))
+        height = points.manifold.dist0(points.detach()[places(self._rows)])
+        return self._measures(height.numpy(force=True), d.double().numpy(force=True))
 
-        return self._measures(manifold.dist0(at(self._rows)).numpy(force=True), distance)
+    def _blocks(self) -> Iterator[tuple[Rows, Rows]]:
+        """Pairs of rows, in the order in which `_measures` takes their distances."""
+        if len(self._rows):
+            yield self._rows[:, None], self._others
+        for queries, within, between in self._groups.values():
+            yield queries[:, None], between
+            yield queries[:, None], within
+        for anchor, positive, negative in self._pairs.values():
+            yield anchor, positive
+            yield anchor, negative
 
-    def _measures(self, height: NDArray[Any], distance: Distance) -> dict[str, float]:
+    def _measures(self, height: NDArray[Any], distances: NDArray[Any]) -> dict[str, float]:
+        sizes = [math.prod(shape) for shape in self._shapes]
+        parts = np.split(distances, np.cumsum(sizes)[:-1])
+        blocks = iter(
+            [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        )
         found = {}
         if len(self._rows):
             found["depth_radius"] = metrics.spearman(height, self._depth)
-            d = distance(self._rows[:, None], self._others)
-            found["spearman"] = metrics.spearman(d.ravel(), self._edges.ravel())
-        for name, (queries, within, between) in self._groups.items():
-            far, near = distance(queries[:, None], between), distance(queries[:, None], within)
+            found["spearman"] = metrics.spearman(next(blocks).ravel(), self._edges.ravel())
+        for name in self._groups:
+            far, near = next(blocks), next(blocks)
             found[f"separation/{name}"] = float(far.mean() / near.mean()) if near.any() else np.nan
-        for name, (anchor, positive, negative) in self._pairs.items():
-            nearer = distance(anchor, positive) < distance(anchor, negative)
-            found[name] = float(nearer.mean())
+        for name in self._pairs:
+            found[name] = float((next(blocks) < next(blocks)).mean())
         return {name: float(value) for name, value in found.items()}

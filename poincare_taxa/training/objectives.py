@@ -41,7 +41,7 @@ from poincare_taxa.kernels.distance import pair_distance
 from poincare_taxa.kernels.ranking import ranking_loss
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["JOIN_STEP", "Objective", "Ranking", "Stress", "Terms", "Triplets"]
+__all__ = ["JOIN_STEP", "Objective", "Ranking", "Stress", "Terms", "Triplets", "table_distance"]
 
 Terms = dict[str, Tensor]
 
@@ -145,11 +145,7 @@ class _Batches(Objective):
         return torch.nn.functional.embedding(rows, points, sparse=self.sparse)
 
     def _distance(self, points: Any, a: Tensor, b: Tensor) -> Tensor:
-        """Distance of rows a and b of the table, by a fused kernel where the manifold has one."""
-        about = _kernel_manifold(points.manifold)
-        if about is None:
-            return points.manifold.dist(self._rows(points, a), self._rows(points, b))
-        return pair_distance(points, a, b, sparse=self.sparse, **about)
+        return table_distance(points, a, b, sparse=self.sparse)
 
     def _penalty(self, points: Any, rows: Tensor) -> Terms:
         """Term of the regularizer, over the nodes of the batch."""
@@ -380,6 +376,15 @@ class Triplets(_Batches):
         d = self._distance(points, firsts, seconds).view(3, -1).T
         r = points.manifold.dist0(self._rows(points, rows)).view(3, -1).T
         return {"triplet": self.loss(d, r), **self._penalty(points, rows)}
+
+
+def table_distance(points: Any, a: Tensor, b: Tensor, *, sparse: bool = False) -> Tensor:
+    """Distance of rows a and b of a table, by a fused kernel where the manifold has one."""
+    about = _kernel_manifold(points.manifold)
+    if about is None:
+        x, y = (torch.nn.functional.embedding(rows, points, sparse=sparse) for rows in (a, b))
+        return points.manifold.dist(x, y)
+    return pair_distance(points, a, b, sparse=sparse, **about)
 
 
 def _kernel_manifold(manifold: Any) -> dict[str, Any] | None:

@@ -6,9 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 __all__ = ["TensorBoard", "progress_bar"]
 
 History = list[dict[str, Any]]
@@ -18,10 +15,15 @@ _SHOWN = {"loss": "loss", "depth_radius": "depth–radius", "spearman": "Spearma
 @contextmanager
 def progress_bar(wanted: bool | None, epochs: int) -> Iterator[Callable[[History], None]]:
     """Draw a bar on standard error: epochs, and the latest measures beside those of the start."""
-    shown = sys.stderr.isatty() if wanted is None else wanted
+    if not (sys.stderr.isatty() if wanted is None else wanted):
+        yield lambda history: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     console = Console(stderr=True, force_terminal=wanted)
-    with Progress(*columns, console=console, disable=not shown) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=epochs)
 
         def show(history: History) -> None:

@@ -5,10 +5,9 @@ import geoopt
 import pytest
 import torch
 
-from poincare_taxa.blocks import optimizers
 from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
-from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
+from poincare_taxa.blocks.optimizers import AngularAdam, RowwiseRiemannianAdam
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
@@ -296,7 +295,8 @@ def test_step__is_the_same_compiled_and_on_tensors(monkeypatch, dtype):
     found = []
     for compiled in (True, False):
         if not compiled:
-            monkeypatch.setattr(optimizers, "choose", lambda backend, device: None)
+            plain = RowwiseRiemannianAdam._step_tensors
+            monkeypatch.setattr(RowwiseRiemannianAdam, "_step_compiled", plain)
         points = geoopt.ManifoldParameter(start.clone(), manifold=Polar())
         optimizer = RowwiseRiemannianAdam([points], lr=0.05, betas=(0.8, 0.95), radius_lr=0.02)
         for gradient in gradients:
@@ -318,3 +318,28 @@ def test_step__is_seen_by_autograd():
     RowwiseRiemannianAdam(emb.parameters()).step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_a_step__is_an_angle_at_every_radius():
+    x = torch.tensor([[1.0, 1.0, 0.0], [9.0, 1.0, 0.0], [160.0, 1.0, 0.0]], dtype=torch.float64)
+    points = geoopt.ManifoldParameter(x.clone(), manifold=Polar())
+    optimizer = AngularAdam([points], lr=1e-3, radius_ratio=2.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (points * torch.tensor([1.0, 5.0, -3.0])).sum().backward()
+        optimizer.step()
+    moved = points.detach()
+    angle = torch.atan2(moved[:, 2], moved[:, 1])
+    # The direction of the gradient turns with the point, by 1e-3 a step.
+    torch.testing.assert_close(angle, torch.full_like(angle, 3e-3), rtol=1e-2, atol=0)
+    torch.testing.assert_close(moved[:, 0], x[:, 0] - 6e-3, rtol=0, atol=1e-9)
+    assert (torch.linalg.vector_norm(moved[:, 1:], dim=1) - 1).abs().max() < 1e-15
+
+
+def test_angular_adam__refuses_what_has_no_angles_and_no_sense():
+    flat = geoopt.ManifoldParameter(torch.zeros(2, 2), manifold=PoincareBall())
+    with pytest.raises(ValueError, match="AngularAdam moves points of Polar; got some of"):
+        AngularAdam([flat])
+    for bad in ({"lr": -1.0}, {"betas": (0.9, 1.0)}, {"eps": -1e-3}, {"radius_ratio": -1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
+            AngularAdam([torch.zeros(1)], **bad)

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import geoopt
 import numpy as np
 import pytest
 import torch
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 from support.realdata import real_data
 
 import poincare_taxa as pt
-from poincare_taxa.blocks.manifolds import PoincareBall, Polar
+from poincare_taxa.blocks.manifolds import PoincareBall
 from poincare_taxa.closure.layout import nested_start
-from poincare_taxa.closure.softmax import AngularAdam, ClosureSoftmax
+from poincare_taxa.closure.softmax import ClosureSoftmax
 from poincare_taxa.geometry import polar
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
@@ -95,31 +94,6 @@ def test_nodes_in_no_pair__are_out_of_the_way():
         1,
         1,
     )
-
-
-def test_a_step__is_an_angle_at_every_radius():
-    x = torch.tensor([[1.0, 1.0, 0.0], [9.0, 1.0, 0.0], [160.0, 1.0, 0.0]], dtype=torch.float64)
-    points = geoopt.ManifoldParameter(x.clone(), manifold=Polar())
-    optimizer = AngularAdam([points], lr=1e-3, radius_ratio=2.0)
-    for _ in range(3):
-        optimizer.zero_grad()
-        (points * torch.tensor([1.0, 5.0, -3.0])).sum().backward()
-        optimizer.step()
-    moved = points.detach()
-    angle = torch.atan2(moved[:, 2], moved[:, 1])
-    # The direction of the gradient turns with the point, by 1e-3 a step.
-    torch.testing.assert_close(angle, torch.full_like(angle, 3e-3), rtol=1e-2, atol=0)
-    torch.testing.assert_close(moved[:, 0], x[:, 0] - 6e-3, rtol=0, atol=1e-9)
-    assert (torch.linalg.vector_norm(moved[:, 1:], dim=1) - 1).abs().max() < 1e-15
-
-
-def test_angular_adam__refuses_what_has_no_angles_and_no_sense():
-    flat = geoopt.ManifoldParameter(torch.zeros(2, 2), manifold=PoincareBall())
-    with pytest.raises(ValueError, match="AngularAdam moves points of Polar; got some of"):
-        AngularAdam([flat])
-    for bad in ({"lr": -1.0}, {"betas": (0.9, 1.0)}, {"eps": -1e-3}, {"radius_ratio": -1.0}):
-        with pytest.raises(ValueError, match="lr, eps and radius_ratio must be at least 0"):
-            AngularAdam([torch.zeros(1)], **bad)
 
 
 def test_stuck_nodes__are_put_beside_a_parent_late_in_the_run():

@@ -1,0 +1,96 @@
+"""Starting up and training, beside another checkout of this library: alternating processes.
+
+    python -m benchmarks.speed.beside /path/to/other startup
+    python -m benchmarks.speed.beside /path/to/other fit echinodermata.parquet
+
+*Startup* is what a first fit costs a user beyond ``import torch``: importing `fit`, and one epoch on
+the sample of mammals. *Fit* is the recommended recipe on a clade, 10-D, one thread, from the same
+random start in both, and what `evaluate` then finds; the clade is a table of edges as `to_frame`
+writes it, for example ``pt.read_ncbi().subtree(7586).to_frame().write_parquet(…)``. The first run of
+each is for the caches of machine code and is not counted. CPU time is shown beside wall time: on a
+machine with other work to do it is the one to compare.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HERE = Path(__file__).parents[2]
+
+STARTUP = """
+import json, sys, time, warnings
+import torch
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+wall, cpu = time.perf_counter(), time.process_time()
+import poincare_taxa as pt
+pt.fit
+imported = time.process_time() - cpu
+pt.fit(pt.load_sample("mammals"), epochs=1, progress=False)
+found = {"s": time.perf_counter() - wall, "CPU s": time.process_time() - cpu}
+print(json.dumps(found | {"of which import": imported}))
+"""
+
+FIT = """
+import json, sys, time, warnings
+import polars, torch
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+import poincare_taxa as pt
+tax = pt.Taxonomy.from_frame(polars.read_parquet(sys.argv[1]))
+pt.fit(pt.load_sample("mammals"), dim=10, epochs=2, progress=False)
+wall, cpu = time.perf_counter(), time.process_time()
+run = pt.fit(tax, dim=10, seed=0, progress=False)
+found = {"s": time.perf_counter() - wall, "CPU s": time.process_time() - cpu}
+parts = {"radius", "precision", "ancestor", "correlation", "separation"}
+report = pt.evaluate(run.model, queries=300, only=parts, floor_queries=0, progress=False)
+names = ("precision@10", "ancestor MAP", "Spearman", "separation/class", "separation/order",
+         "separation/family")
+found |= {name: report[name].value for name in names if name in report}
+print(json.dumps(found))
+"""
+
+
+def run(tree: Path, program: str, arguments: list[str]) -> dict[str, float]:
+    """One process that imports the library from a tree."""
+    env = {**os.environ, "PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=env, cwd=tree, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{tree}: {done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(
+    other: Annotated[Path, typer.Argument(help="The other checkout, the first in each pair.")],
+    what: Annotated[str, typer.Argument(help="startup or fit.")],
+    clade: Annotated[Path | None, typer.Argument(help="Table of a clade, of fit.")] = None,
+    runs: Annotated[int, typer.Option(help="Of each, after one that is not counted.")] = 3,
+) -> None:
+    """Time both, one after the other, and print medians."""
+    program = {"startup": STARTUP, "fit": FIT}[what]
+    arguments = [] if clade is None else [str(clade.resolve())]
+    found: dict[Path, list[dict[str, float]]] = {other: [], HERE: []}
+    for _ in range(runs + 1):
+        for tree, rows in found.items():
+            rows.append(run(tree, program, arguments))
+    medians = [
+        {name: statistics.median(row[name] for row in rows[1:]) for name in rows[0]}
+        for rows in found.values()
+    ]
+    print(f"{'':>20} {'other':>10} {'here':>10} {'ratio':>7}")
+    for name, old in medians[0].items():
+        new = medians[1][name]
+        print(f"{name:>20} {old:>10.4g} {new:>10.4g} {new / old:>7.3f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
