@@ -17,7 +17,8 @@ _public_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 # Room of each name and module that was at the front door before there were rooms. The next release
 # removes this table.
 _MOVED = {
-    "blocks": "AngularAdam LCAPairs LCATriplets TreeIndex balanced_depths clip_gradients cone_energy "
+    "blocks": "AngularAdam "
+    "LCAPairs LCATriplets TreeIndex balanced_depths clip_gradients cone_energy "
     "entailment_cone_loss join_at_parent lift margin_ranking_loss project_all "
     "softmax_ranking_loss stress_loss triplet_loss "
     "cones curriculum embedding losses manifolds margins negatives optimizers pairs "

@@ -3,12 +3,12 @@
     python -m benchmarks.speed.beside /path/to/other startup
     python -m benchmarks.speed.beside /path/to/other fit echinodermata.parquet
 
-*Startup* is what a first fit costs a user beyond ``import torch``: importing `fit`, and one epoch on
-the sample of mammals. *Fit* is the recommended recipe on a clade, 10-D, one thread, from the same
-random start in both, and what `evaluate` then finds; the clade is a table of edges as `to_frame`
-writes it, for example ``pt.read_ncbi().subtree(7586).to_frame().write_parquet(…)``. The first run of
-each is for the caches of machine code and is not counted. CPU time is shown beside wall time: on a
-machine with other work to do it is the one to compare.
+*Startup* is what a first fit costs beyond ``import torch``: importing `fit`, and one epoch on the
+sample of mammals. *Fit* is the recommended recipe on a clade, 10-D, one thread, from the same
+random start in both, and what `evaluate` then finds; the clade is a table as `to_frame` makes it,
+for example ``pt.read_ncbi().subtree(7586).to_frame().write_parquet(…)``. The first run of each
+fills the caches of machine code and is not counted. CPU time is shown beside wall time: compare
+that on a machine with other work to do.
 """
 
 import json
