@@ -325,6 +325,25 @@ class Rows:
         self.kept.append({"suite": self.suite} | row | self.machine.facts)
         print(_one_line(row), flush=True)
 
+    @contextmanager
+    def unless_refused(
+        self, about: dict[str, Any], *unavailable: type[Exception]
+    ) -> Iterator[None]:
+        """Add a row that says why something has no time, where a block raises that reason.
+
+        Of `unavailable` errors the reason is that an implementation cannot run here.
+        """
+        try:
+            yield
+        except WrongAnswerError as error:
+            self.add(**about, status=f"refused: {error}")
+        except LeftOutError as error:
+            self.add(**about, status=f"left out: {error}")
+        except (UnavailableError, *unavailable) as error:
+            self.add(**about, status=f"not here: {error}")
+        except (MemoryError, torch.OutOfMemoryError):
+            self.add(**about, status="out of memory")
+
     def publish(self, out: Path | None) -> list[dict[str, Any]]:
         """Return the rows of a complete run with the others of the suite in a folder, if given.
 

@@ -1,4 +1,4 @@
-"""The map of the rooms is true: what docs/architecture.md names is there, and no room is missing."""
+"""The map of the rooms is true: what docs/architecture.md names exists, and no room is absent."""
 
 import importlib
 import pkgutil

@@ -80,11 +80,12 @@ def distance_tasks(sizes: list[int], dims: list[int]) -> list["Task"]:
     wide = [(dim, COORDINATES // dim) for dim in dims]
     dtypes = (torch.float32, torch.float64)
     kinds = list(product(("paired", "all pairs"), (False, True), dtypes))
-    return [
+    tasks = (
         Task(*kind, dim, pairs, manifold)
         for manifold, cases in (("ball", ten), ("polar", ten), ("ball", wide))
         for (dim, pairs), kind in product(cases, kinds)
-    ]
+    )
+    return list(dict.fromkeys(tasks))  # Each once: 10 may be among the dimensions.
 
 
 def search(

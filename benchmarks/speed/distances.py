@@ -307,7 +307,7 @@ def measure(
     for name, make in implementations.items():
         if task.manifold == "polar" and name in OTHERS:
             continue
-        try:
+        with rows.unless_refused(about | {"implementation": name}):
             _refuse_what_does_not_fit(name, task, pairs_at_once, machine)
             _leave_out_what_takes_too_long(name, task, rows, patience)
             distance = make(task, machine)
@@ -317,15 +317,6 @@ def measure(
             with peak_memory(machine) as peak:
                 found = first()
             errors[name] = check(found, expected, task.dtype)
-        except WrongAnswerError as error:
-            rows.add(**about, implementation=name, status=f"refused: {error}")
-        except UnavailableError as error:
-            rows.add(**about, implementation=name, status=f"not here: {error}")
-        except LeftOutError as error:
-            rows.add(**about, implementation=name, status=f"left out: {error}")
-        except (MemoryError, torch.OutOfMemoryError):
-            rows.add(**about, implementation=name, status="out of memory")
-        else:
             functions[name] = _call(distance, task, blocks, height, x, y, weight)
             peaks[name] = peak.bytes
         found = None

@@ -220,19 +220,15 @@ def measure(
                 "implementation": name,
                 "dim": DIM,
             }
-            try:
+            with rows.unless_refused(about):
                 seconds = job(pairs, epochs)
-            except (WrongAnswerError, UnavailableError) as error:
-                kind = "refused" if isinstance(error, WrongAnswerError) else "not here"
-                rows.add(**about, status=f"{kind}: {error}")
-                continue
-            speed[name] = len(pairs) / seconds
-            rows.add(
-                **about,
-                items=len(pairs),
-                status="measured",
-                seconds=seconds,
-                items_per_second=speed[name],
-                against=speed[name] / speed[BASELINE] if BASELINE in speed else None,
-            )
+                speed[name] = len(pairs) / seconds
+                rows.add(
+                    **about,
+                    items=len(pairs),
+                    status="measured",
+                    seconds=seconds,
+                    items_per_second=speed[name],
+                    against=speed[name] / speed[BASELINE] if BASELINE in speed else None,
+                )
     torch.set_num_threads(rows.machine.threads)

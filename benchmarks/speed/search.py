@@ -16,7 +16,6 @@ import poincare_taxa as pt
 from benchmarks.measure import (
     LeftOutError,
     Rows,
-    UnavailableError,
     WrongAnswerError,
     expected_seconds,
     peak_memory,
@@ -90,22 +89,13 @@ def _measure_task(
     for name, call in implementations.items():
         row = {"task": task, "implementation": name, **about, "items": items}
         alike = {"task": task, "implementation": name, "dtype": about["dtype"]}
-        try:
+        with rows.unless_refused(row, ImportError, ValueError):
             wait = expected_seconds(rows, alike, items)
             if wait > patience:
                 raise LeftOutError(f"a call would take about {wait:.0f} s")
             with peak_memory(rows.machine) as peak:
                 found = call()
             check(found)
-        except WrongAnswerError as error:
-            rows.add(**row, status=f"refused: {error}")
-        except (ImportError, ValueError, UnavailableError) as error:
-            rows.add(**row, status=f"not here: {error}")
-        except LeftOutError as error:
-            rows.add(**row, status=f"left out: {error}")
-        except (MemoryError, torch.OutOfMemoryError):
-            rows.add(**row, status="out of memory")
-        else:
             calls[name], peaks[name] = call, peak.bytes
     times = side_by_side(calls, rows.machine, seconds=seconds) if calls else {}
     for name, each in times.items():

@@ -19,7 +19,6 @@ from benchmarks.measure import (
     LeftOutError,
     Machine,
     Rows,
-    UnavailableError,
     WrongAnswerError,
     expected_seconds,
     peak_memory,
@@ -114,19 +113,12 @@ def measure_step(
     about = {"task": step.task, "implementation": step.implementation, **step.about}
     sized = about | {"taxa": taxa, "items": taxa}
     before = [row for row in rows.kept if about.items() <= row.items()]
-    try:
+    with rows.unless_refused(sized):
         if before and not before[-1].get("seconds", math.inf) <= patience:
             raise LeftOutError(f"{before[-1]['taxa']:,} taxa took long enough")
         with peak_memory(rows.machine) as peak:
             step.check(step.do())
         times = side_by_side({"": step.do}, rows.machine, seconds=seconds, rounds=rounds)[""]
-    except WrongAnswerError as error:
-        rows.add(**sized, status=f"refused: {error}")
-    except UnavailableError as error:
-        rows.add(**sized, status=f"not here: {error}")
-    except LeftOutError as error:
-        rows.add(**sized, status=f"left out: {error}")
-    else:
         rows.add(**sized, **timing(times, taxa), peak_bytes=peak.bytes)
 
 
@@ -248,24 +240,20 @@ def measure_exact(rows: Rows, taxa: int, *, patience: float = 300.0) -> None:
     about = {"task": "evaluation, every taxon", "implementation": "poincare_taxa", "dim": 10}
     sized = about | {"dtype": "float64", "taxa": taxa, "queries": taxa, "items": taxa**2}
     wait = expected_seconds(rows, about, taxa**2)
-    if wait > patience:
-        rows.add(**sized, status=f"left out: a run would take about {wait:.0f} s")
-        return
-    try:
+    with rows.unless_refused(sized):
+        if wait > patience:
+            raise LeftOutError(f"a run would take about {wait:.0f} s")
         check_exact(device)
-    except WrongAnswerError as error:
-        rows.add(**sized, status=f"refused: {error}")
-        return
-    taxonomy = synthetic_taxonomy(taxa)
-    radius, direction, _ = layout(taxonomy)
-    points = radius.to(device), direction.to(device)
+        taxonomy = synthetic_taxonomy(taxa)
+        radius, direction, _ = layout(taxonomy)
+        points = radius.to(device), direction.to(device)
 
-    def evaluate() -> pt.evaluation.Report:
-        return pt.evaluate(points, taxonomy, exact=True, device=device, progress=False)
+        def evaluate() -> pt.evaluation.Report:
+            return pt.evaluate(points, taxonomy, exact=True, device=device, progress=False)
 
-    with peak_memory(rows.machine) as peak:
-        times = side_by_side({"": evaluate}, rows.machine, seconds=0, rounds=1)[""]
-    rows.add(**sized, **timing(times, taxa**2), peak_bytes=peak.bytes)
+        with peak_memory(rows.machine) as peak:
+            times = side_by_side({"": evaluate}, rows.machine, seconds=0, rounds=1)[""]
+        rows.add(**sized, **timing(times, taxa**2), peak_bytes=peak.bytes)
 
 
 def check_exact(device: torch.device) -> None:

@@ -144,18 +144,11 @@ def measure_gradient(
     batch = batch_of(machine, manifold, dtype, taxa, pairs, shared)
     calls, peaks, errors = {}, {}, {}
     for name, gradient in implementations(manifold, dtype, machine).items():
-        try:
+        with rows.unless_refused(about | {"implementation": name}, ImportError, ValueError):
             gradient(batch)
             with peak_memory(machine) as peak:
                 found = gradient(batch)
             errors[name] = check(found, batch, manifold)
-        except WrongAnswerError as error:
-            rows.add(**about, implementation=name, status=f"refused: {error}")
-        except (ImportError, ValueError) as error:
-            rows.add(**about, implementation=name, status=f"not here: {error}")
-        except (MemoryError, torch.OutOfMemoryError):
-            rows.add(**about, implementation=name, status="out of memory")
-        else:
             calls[name], peaks[name] = partial(gradient, batch), peak.bytes
     times = side_by_side(calls, machine, seconds=seconds) if calls else {}
     baseline = "geoopt, eager" if manifold == "ball" else "kernels, torch"
@@ -207,11 +200,8 @@ def measure_step(rows: Rows, *, taxa: int, pairs: int, seconds: float = 1.0) -> 
     times = side_by_side({"": step}, rows.machine, seconds=seconds)[""]
     while len(losses) < LEARNT:
         step()
-    try:
+    with rows.unless_refused(about):
         ensure_learned(torch.stack(losses))
-    except WrongAnswerError as error:
-        rows.add(**about, status=f"refused: {error}")
-    else:
         rows.add(**about, **timing(times, pairs), peak_bytes=peak.bytes)
 
 

@@ -79,6 +79,14 @@ def test_distances__blocks_cover_the_task(task, monkeypatch):
     assert len(timed) % count == 0
 
 
+def test_distances__no_task_is_measured_twice():
+    tasks = commands.distance_tasks([1_000, 1_000_000], [10, 64])
+    assert len(set(tasks)) == len(tasks)
+    assert {(task.dim, task.pairs) for task in tasks} == {
+        (10, 1_000), (10, 1_000_000), (64, 156_250)
+    }  # fmt: skip
+
+
 def test_distances__what_took_too_long_with_fewer_pairs_is_left_out():
     rows = Rows("distance", CPU)
     tasks = [Task("paired", False, torch.float64, 3, pairs) for pairs in (50, 500, 5000)]
