@@ -43,6 +43,12 @@ class LeftOutError(Exception):
     """An implementation would take too long; the message says how long."""
 
 
+def refuse_interpreter(backend: str) -> None:
+    """Refuse what would be timed in Triton's interpreter, whose time says nothing of a GPU."""
+    if backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
+        raise UnavailableError("Triton's interpreter is not timed: unset TRITON_INTERPRET")
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where the rows are measured: a device, and how many threads the CPU may use."""

@@ -29,6 +29,7 @@ from benchmarks.measure import (
     WrongAnswerError,
     expected_seconds,
     peak_memory,
+    refuse_interpreter,
     side_by_side,
     timing,
 )
@@ -235,6 +236,7 @@ def hypll(task: Task, machine: Machine) -> Distance:
 
 def kernels(task: Task, machine: Machine, *, backend: str) -> Distance:
     """This library's fused kernels, by backend."""
+    refuse_interpreter(backend)
     try:
         from poincare_taxa import kernels as fused
     except ImportError as error:

@@ -19,6 +19,7 @@ from benchmarks.measure import (
     WrongAnswerError,
     expected_seconds,
     peak_memory,
+    refuse_interpreter,
     side_by_side,
     timing,
 )
@@ -116,11 +117,13 @@ def ancestors(taxonomy: pt.Taxonomy, nodes: np.ndarray) -> Tensor:
 
 
 def nearest(points: Points, asked: Tensor, above: Tensor, backend: Any) -> kernels.Neighbours:
+    refuse_interpreter(backend)
     queries = points[0][asked], points[1][asked]
     return kernels.nearest(points, queries, K, manifold="polar", skip=asked, backend=backend)
 
 
 def count(points: Points, asked: Tensor, above: Tensor, backend: Any) -> kernels.Counts:
+    refuse_interpreter(backend)
     queries = points[0][asked], points[1][asked]
     return kernels.count_nearer(
         points, queries, above, manifold="polar", skip=asked, backend=backend

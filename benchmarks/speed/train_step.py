@@ -19,6 +19,7 @@ from benchmarks.measure import (
     Rows,
     WrongAnswerError,
     peak_memory,
+    refuse_interpreter,
     side_by_side,
     timing,
 )
@@ -78,6 +79,7 @@ def by_autograd(distance: distances.Distance, batch: Batch) -> tuple[Tensor, Ten
 
 
 def by_kernels(manifold: Any, backend: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    refuse_interpreter(backend)
     batch = batch._replace(table=batch.table.detach().requires_grad_())
     return _backward(ranking_loss(*batch, manifold=manifold, sparse=True, backend=backend), batch)
 

@@ -79,6 +79,13 @@ def test_distances__blocks_cover_the_task(task, monkeypatch):
     assert len(timed) % count == 0
 
 
+def test_distances__the_interpreter_of_triton_is_not_timed(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    rows, triton = Rows("distance", CPU), {"triton": EAGER["kernels, triton"]}
+    assert measure(TASKS[0], rows, LIMITS, implementations=triton) == {}
+    assert rows.kept[0]["status"].startswith("not here: Triton's interpreter")
+
+
 def test_distances__no_task_is_measured_twice():
     tasks = commands.distance_tasks([1_000, 1_000_000], [10, 64])
     assert len(set(tasks)) == len(tasks)
