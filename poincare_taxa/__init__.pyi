@@ -44,8 +44,8 @@ from .geometry import ball as ball
 from .geometry import convert as convert
 from .geometry import lorentz as lorentz
 from .geometry import polar as polar
-from .geometry.ball import cdist as cdist
-from .geometry.ball import dist as dist
+from .kernels.distance import cdist as cdist
+from .kernels.distance import dist as dist
 from .layouts import layout as layout
 from .layouts import refine as refine
 from .model import TaxonEmbedding as TaxonEmbedding

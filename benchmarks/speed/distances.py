@@ -235,7 +235,7 @@ def hypll(task: Task, machine: Machine) -> Distance:
 
 
 def kernels(task: Task, machine: Machine, *, backend: str) -> Distance:
-    """This library's fused kernels, by backend."""
+    """This library's distances as users call them ("auto"), or by one backend."""
     refuse_interpreter(backend)
     try:
         from poincare_taxa import kernels as fused
@@ -267,6 +267,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "HypLL": hypll,
     "plain torch, torch.compile": plain_compiled,
     BASELINE["polar"]: partial(kernels, backend="torch"),
+    "pt.dist, pt.cdist": partial(kernels, backend="auto"),
     "kernels, numba": partial(kernels, backend="numba"),
     "kernels, triton": partial(kernels, backend="triton"),
 }

@@ -210,7 +210,8 @@ class PoincareEmbedding(torch.nn.Module):
 
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
         """Geodesic distance between paired nodes [...]; the shapes broadcast."""
-        return self.manifold.dist(self(a), self(b))
+        pairs = a.long(), b.long()
+        return self.manifold.pair_distance(self.weight, *pairs, sparse=self.sparse)
 
     def ancestor_score(self, node: Tensor, candidate: Tensor) -> Tensor:
         """Small where the candidate is an ancestor of the node; see `geometry.polar`."""

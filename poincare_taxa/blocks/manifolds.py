@@ -1,9 +1,10 @@
 """The ball and the polar model as geoopt manifolds, for ManifoldParameter and its optimizers.
 
 Both hold points of the space of `poincare_taxa.geometry` and share, beyond geoopt's interface,
-``cdist``, ``dist0``, ``ancestor_score``, ``to_polar`` and ``from_polar``, and the *frame* methods
-that `poincare_taxa.blocks.optimizers.RowwiseRiemannianAdam` steps by: components of a vector in an
-orthonormal frame at the point, whose Euclidean length is the hyperbolic one.
+``cdist``, ``pair_distance``, ``dist0``, ``ancestor_score``, ``to_polar`` and ``from_polar``, and
+the *frame* methods that `poincare_taxa.blocks.optimizers.RowwiseRiemannianAdam` steps by:
+components of a vector in an orthonormal frame at the point, whose Euclidean length is the
+hyperbolic one.
 
 Source: [BG19] Bécigneul & Ganea 2019, *Riemannian Adaptive Optimization Methods* (one second moment
 per factor of a product manifold).
@@ -21,6 +22,7 @@ from poincare_taxa.geometry import ball, convert, polar
 from poincare_taxa.geometry.arguments import check_curvature
 from poincare_taxa.geometry.numerics import renormalised, unit
 from poincare_taxa.geometry.polar_distance import largest_exponent
+from poincare_taxa.kernels import distance as kernels
 
 __all__ = ["PoincareBall", "Polar"]
 
@@ -67,8 +69,10 @@ class PoincareBall(geoopt.PoincareBall):
         return f"c={self._curvature:g}"
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
-        """Geodesic distance; see `geometry.ball.dist`."""
-        d = ball.dist(x.movedim(dim, -1), y.movedim(dim, -1), c=self._curvature)
+        """Geodesic distance of `geometry.ball.dist`, fused; see `kernels.dist`."""
+        if dim != -1:
+            x, y = x.movedim(dim, -1), y.movedim(dim, -1)
+        d = kernels.dist(x, y, c=self._curvature)
         return d.unsqueeze(dim) if keepdim else d
 
     def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False, dim: int = -1) -> Tensor:
@@ -81,8 +85,12 @@ class PoincareBall(geoopt.PoincareBall):
         return d.unsqueeze(dim) if keepdim else d
 
     def cdist(self, x: Tensor, y: Tensor) -> Tensor:
-        """All distances between [n, dim] and [m, dim]; see `geometry.ball.cdist`."""
-        return ball.cdist(x, y, c=self._curvature)
+        """All distances between [n, dim] and [m, dim]; see `kernels.cdist`."""
+        return kernels.cdist(x, y, c=self._curvature)
+
+    def pair_distance(self, table: Tensor, i: Tensor, j: Tensor, *, sparse: bool = False) -> Tensor:
+        """Distance of rows i and j of a table, not gathered; see `kernels.pair_distance`."""
+        return kernels.pair_distance(table, i, j, c=self._curvature, sparse=sparse)
 
     def ancestor_score(self, x: Tensor, y: Tensor) -> Tensor:
         """Small where y is an ancestor of x; see `geometry.ball.ancestor_score`."""
@@ -270,8 +278,8 @@ class Polar(geoopt.Manifold):
         return torch.cat((r[..., None].to(u.dtype), u), dim=-1)
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
-        """Geodesic distance; see `geometry.polar.dist`."""
-        d = polar.dist(*self.split(x), *self.split(y))
+        """Geodesic distance of `geometry.polar.dist`, fused; see `kernels.dist`."""
+        d = kernels.dist(x, y, manifold="polar")
         return d[..., None] if keepdim else d
 
     def dist0(self, x: Tensor, *, keepdim: bool = False) -> Tensor:
@@ -279,8 +287,12 @@ class Polar(geoopt.Manifold):
         return x[..., :1] if keepdim else x[..., 0]
 
     def cdist(self, x: Tensor, y: Tensor) -> Tensor:
-        """All distances between [n, 1 + dim] and [m, 1 + dim]; see `geometry.polar.cdist`."""
-        return polar.cdist(*self.split(x), *self.split(y))
+        """All distances between [n, 1 + dim] and [m, 1 + dim]; see `kernels.cdist`."""
+        return kernels.cdist(x, y, manifold="polar")
+
+    def pair_distance(self, table: Tensor, i: Tensor, j: Tensor, *, sparse: bool = False) -> Tensor:
+        """Distance of rows i and j of a table, not gathered; see `kernels.pair_distance`."""
+        return kernels.pair_distance(table, i, j, manifold="polar", sparse=sparse)
 
     def ancestor_score(self, x: Tensor, y: Tensor) -> Tensor:
         """Small where y is an ancestor of x; see `geometry.polar.ancestor_score`."""

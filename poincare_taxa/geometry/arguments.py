@@ -2,14 +2,43 @@
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor  # pyright: ignore[reportMissingImports]
+from torch.autograd import forward_ad
 
-__all__ = ["check_curvature", "check_points", "check_polar"]
+__all__ = ["check_curvature", "check_points", "check_polar", "is_plain"]
 
+_NO_DISPATCH = getattr(Tensor, "__torch_dispatch__", None)
 _FLOATS = (torch.float32, torch.float64)
 
 
-def check_curvature(c: float) -> None:
-    """Raise ValueError unless ``c`` is a positive number."""
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether the tensors are numbers in memory and nothing but autograd follows the operations.
+
+    False while ``torch.compile``, ``torch.export`` or ``torch.jit`` traces, under transforms of
+    ``torch.func`` and forward-mode differentiation, for batches of gradients, and for tensors that
+    replace torch's operations by their own (DTensor, FakeTensor): all these need the operations of
+    torch. geoopt's tensors are plain.
+    """
+    # torch.compile takes the first term for a constant, and traces none of the others
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    if torch._C._are_functorch_transforms_active() or torch.overrides.has_torch_function(tensors):
+        return False
+    return all(
+        getattr(type(x), "__torch_dispatch__", None) is _NO_DISPATCH
+        and forward_ad.unpack_dual(x).tangent is None
+        and not is_legacy_batchedtensor(x)  # a gradient of autograd.grad(is_grads_batched=True)
+        for x in tensors
+    )
+
+
+def check_curvature(c: float | Tensor) -> None:
+    """Raise ValueError unless ``c`` is a positive number, or a tensor that holds one."""
+    if isinstance(c, Tensor):
+        if c.ndim > 0:
+            raise ValueError(f"c must be one number; got a tensor of shape {tuple(c.shape)}")
+        if c.is_meta or not is_plain(c):
+            return  # its value is not known here
     if not c > 0:
         raise ValueError(f"c must be positive (the sectional curvature is -c); got c={c}")
 

@@ -12,6 +12,7 @@ Neural Networks*), eq. 4 (Möbius addition), lemma 2 (maps), theorem 4 (transpor
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ def max_radius(dtype: torch.dtype = torch.float64, *, c: float = 1.0) -> float:
     return math.log((2 - rim) / rim) / math.sqrt(c)
 
 
-def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
+def dist(x: Tensor, y: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     r"""Geodesic distance between paired points.
 
     .. math:: d(x, y) = \frac{2}{\sqrt c}\,\operatorname{arsinh}
@@ -93,7 +94,7 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     x, y
         Points [..., dim] inside the ball; the batch dimensions broadcast.
     c
-        Curvature parameter, c > 0; distances scale as ``1/√c``.
+        Curvature parameter, c > 0; distances scale as ``1/√c``. A scalar tensor gets its gradient.
 
     Returns
     -------
@@ -120,12 +121,12 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     """
     check_curvature(c)
     check_points(x, y)
-    s = math.sqrt(c)
+    s = _root(c)
     chord = torch.linalg.vector_norm(x - y, dim=-1)
     return (2 / s) * torch.asinh(s * chord * (_stretch(x, s) * _stretch(y, s)))
 
 
-def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
+def cdist(x: Tensor, y: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     """Geodesic distance of every point of ``x`` [n, dim] to every point of ``y`` [m, dim]: [n, m].
 
     The formula is that of `dist`. Memory is a few times that of the result, never [n, m, dim].
@@ -144,12 +145,12 @@ def cdist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     """
     check_curvature(c)
     check_points(x, y)
-    s = math.sqrt(c)
+    s = _root(c)
     scaled = pairwise_norm(x, y) * (s * _stretch(x, s))[..., :, None]
     return (2 / s) * torch.asinh(scaled * _stretch(y, s)[..., None, :])
 
 
-def dist0(x: Tensor, *, c: float = 1.0) -> Tensor:
+def dist0(x: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     r"""Radius: distance to the origin, :math:`\frac{2}{\sqrt c}\operatorname{artanh}(\sqrt c|x|)`.
 
     Points x [..., dim] give [...], computed as log1p(2n / (1 − n)) / √c with n = √c|x|.
@@ -166,7 +167,7 @@ def dist0(x: Tensor, *, c: float = 1.0) -> Tensor:
     """
     check_curvature(c)
     check_points(x)
-    s = math.sqrt(c)
+    s = _root(c)
     n = s * torch.linalg.vector_norm(x, dim=-1)
     return torch.log1p(2 * n / _inside(1 - n)) / s
 
@@ -430,7 +431,7 @@ def project(x: Tensor, *, c: float = 1.0) -> Tensor:
     return torch.where(outside, x * (target / torch.where(outside, n, 1)), x)
 
 
-def conformal_gap(x: Tensor, *, c: float = 1.0) -> Tensor:
+def conformal_gap(x: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     """1 − c|x|² [...], at least eps/2; 2 divided by it is the conformal factor λ of the metric.
 
     Raises
@@ -445,7 +446,7 @@ def conformal_gap(x: Tensor, *, c: float = 1.0) -> Tensor:
     """
     check_curvature(c)
     check_points(x)
-    n = math.sqrt(c) * torch.linalg.vector_norm(x, dim=-1)
+    n = _root(c) * torch.linalg.vector_norm(x, dim=-1)
     return _inside(1 - n) * (1 + n)
 
 
@@ -459,6 +460,11 @@ def _inside(gap: Tensor) -> Tensor:
     return gap.clamp(min=torch.finfo(gap.dtype).eps / 2)
 
 
-def _stretch(x: Tensor, s: float) -> Tensor:
+def _root(c: float | Tensor) -> Any:
+    """Square root of c: a number of a number, a tensor of a tensor."""
+    return c.sqrt() if isinstance(c, Tensor) else math.sqrt(c)
+
+
+def _stretch(x: Tensor, s: float | Tensor) -> Tensor:
     """1/√(1 − c|x|²)."""
     return torch.rsqrt(conformal_gap(x, c=s * s))

@@ -1,14 +1,73 @@
 """Euclidean norms and unit vectors for all models, with finite gradients at zero."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-__all__ = ["norm", "pairwise_norm", "renormalised", "unit"]
+from poincare_taxa.geometry.arguments import is_plain
+
+__all__ = ["derived_again", "norm", "pairwise_norm", "renormalised", "unit"]
 
 
 def pairwise_norm(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean |x − y| of every row of x [n, dim] and of y [m, dim], by subtraction: [n, m]."""
+    if torch.compiler.is_compiling():
+        return _cdist(x, y)
+    return _PairwiseNorm.apply(x, y) if is_plain(x, y) else _spread(x, y)
+
+
+class _PairwiseNorm(torch.autograd.Function):
+    """`torch.cdist` with a second derivative, which torch's does not have."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        d = _cdist(x, y)
+        ctx.save_for_backward(x, y, d)
+        return d
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, y, d = ctx.saved_tensors
+        # create_graph: this gradient will be differentiated again; or a batch of gradients
+        if torch.is_grad_enabled() or not is_plain(grad):
+            return derived_again(_spread, (x, y), ctx.needs_input_grad, grad)
+        derive = torch.ops.aten._cdist_backward
+        to_x, to_y = ctx.needs_input_grad
+        by_x = derive(grad.contiguous(), x, y, 2.0, d) if to_x else None
+        by_y = derive(grad.mT.contiguous(), y, x, 2.0, d.mT.contiguous()) if to_y else None
+        return (
+            None if by_x is None else by_x.sum_to_size(x.shape),
+            None if by_y is None else by_y.sum_to_size(y.shape),
+        )
+
+
+def derived_again(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``function(*inputs)`` times grad for a backward pass, themselves differentiable.
+
+    The function is computed anew from views, since an input may depend on another one: of a view,
+    torch.autograd.grad returns what flows through this argument alone.
+    """
+    with torch.enable_grad():
+        views = [x.view_as(x) for x in inputs]
+        result = function(*views)
+    wanted = [x for x, need in zip(views, needed, strict=False) if need]
+    create = torch.is_grad_enabled()
+    found = iter(torch.autograd.grad(result, wanted, grad, create_graph=create))
+    return tuple(next(found) if need else None for need in needed)
+
+
+def _cdist(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _spread(x: Tensor, y: Tensor) -> Tensor:
+    """`pairwise_norm` of operations that have every derivative: takes the memory of [n, m, dim]."""
+    return torch.linalg.vector_norm(x[..., :, None, :] - y[..., None, :, :], dim=-1)
 
 
 def norm(x: Tensor, *, keepdim: bool = False) -> Tensor:

@@ -19,9 +19,9 @@ Source: [R19] Ratcliffe, *Foundations of Hyperbolic Manifolds*, 3rd ed. 2019.
 
 from torch import Tensor
 
-from poincare_taxa.geometry.arguments import check_points, check_polar
+from poincare_taxa.geometry.arguments import check_points, check_polar, is_plain
 from poincare_taxa.geometry.numerics import renormalised, unit
-from poincare_taxa.geometry.polar_distance import AllPairs, paired
+from poincare_taxa.geometry.polar_distance import AllPairs, paired, spread
 from poincare_taxa.geometry.polar_maps import expmap, logmap, translate, transport
 
 __all__ = [
@@ -265,4 +265,7 @@ def _all_pairs(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool) -
             f"all pairs take radii [n], [m] and directions [n, dim], [m, dim]; got "
             f"{tuple(r1.shape)}, {tuple(u1.shape)}, {tuple(r2.shape)}, {tuple(u2.shape)}"
         )
-    return AllPairs.apply(r1, u1, r2, u2, score)
+    arguments = r1, u1, r2, u2
+    if r1.is_meta or not is_plain(*arguments):
+        return spread(*arguments, score)
+    return AllPairs.apply(*arguments, score)

@@ -28,21 +28,24 @@ at which the rays to the two points separate.)
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from poincare_taxa.geometry.numerics import pairwise_norm
+from poincare_taxa.geometry.arguments import is_plain
+from poincare_taxa.geometry.numerics import derived_again, pairwise_norm
 
 __all__ = [
     "AllPairs",
-    "Haversines",
     "finite",
     "half_chord",
+    "haversines",
     "largest_exponent",
     "paired",
     "partials",
+    "spread",
 ]
 
 # Powers of two, so that products are exact, by which a difference of directions (at most 2) is
@@ -57,14 +60,18 @@ _BLOCK = 65536
 
 def paired(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool = False) -> Tensor:
     """Distance (or, with ``score``, ancestor score) [...] of paired points; broadcasts."""
-    return Haversines.apply(r1, r2, half_chord(u1 - u2), score)
+    return haversines(r1, r2, half_chord(u1 - u2), score)
 
 
-class Haversines(torch.autograd.Function):
-    """Distance (or ancestor score) from two radii and s = |u₁−u₂|/2, elementwise.
+def haversines(r1: Tensor, r2: Tensor, s: Tensor, score: bool) -> Tensor:
+    """Distance (or ancestor score) from two radii and s = |u₁−u₂|/2, elementwise; broadcasts."""
+    # torch.compile traces no function that has a forward derivative
+    function = _TraceableHaversines if torch.compiler.is_compiling() else Haversines
+    return function.apply(r1, r2, s, score)
 
-    All derivatives exist: `backward` consists of differentiable operations.
-    """
+
+class _TraceableHaversines(torch.autograd.Function):
+    """`haversines`, with all derivatives: `backward` consists of differentiable operations."""
 
     @staticmethod
     def forward(r1: Tensor, r2: Tensor, s: Tensor, score: bool) -> Tensor:
@@ -76,24 +83,43 @@ class Haversines(torch.autograd.Function):
         """Keep radii, half chord and result for `backward`."""
         ctx.score = inputs[3]
         ctx.save_for_backward(*inputs[:3], output)
+        ctx.save_for_forward(*inputs[:3], output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients for r₁, r₂ and s, by the closed form of the module's docstring."""
         (grad,) = grads
         r1, r2, s, d = ctx.saved_tensors
-        if ctx.score:
-            d = d + (r1 - r2)
-        by_r1, by_r2, turn = partials(r1, r2, s, d)
-        if ctx.score:
-            by_r1, by_r2 = by_r1 - 1, by_r2 + 1
-        by_s = 4 * s * turn[0] * turn[1]
+        by_r1, by_r2, by_s = _derivatives(r1, r2, s, d, ctx.score)
         return (
             (grad * by_r1).sum_to_size(r1.shape).to(r1.dtype),
             (grad * by_r2).sum_to_size(r2.shape).to(r2.dtype),
             (grad * by_s).sum_to_size(s.shape).to(s.dtype),
             None,
         )
+
+
+class Haversines(_TraceableHaversines):
+    """The same for ``torch.func``: with a forward derivative, and for batches of a batch."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        of_r1, of_r2, of_s, _ = tangents
+        r1, r2, s, d = ctx.saved_tensors
+        by_r1, by_r2, by_s = _derivatives(r1, r2, s, d, ctx.score)
+        return by_r1 * of_r1 + by_r2 * of_r2 + by_s * of_s
+
+
+def _derivatives(
+    r1: Tensor, r2: Tensor, s: Tensor, d: Tensor, score: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the derivatives of `Haversines` by r₁, r₂ and s, from its result."""
+    by_r1, by_r2, turn = partials(r1, r2, s, d + (r1 - r2) if score else d)
+    if score:
+        by_r1, by_r2 = by_r1 - 1, by_r2 + 1
+    return by_r1, by_r2, 4 * s * turn[0] * turn[1]
 
 
 class AllPairs(torch.autograd.Function):
@@ -119,8 +145,10 @@ class AllPairs(torch.autograd.Function):
         """Gradients for radii and directions, summed block by block; no array [n, m, dim]."""
         (grad,) = grads
         r1, u1, r2, u2, d = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: this gradient will be differentiated again
-            return _differentiable_backward(ctx, grad)
+        # create_graph: this gradient will be differentiated again; or a batch of gradients
+        if torch.is_grad_enabled() or not is_plain(grad):
+            again = partial(spread, score=ctx.score)
+            return derived_again(again, (r1, u1, r2, u2), ctx.needs_input_grad, grad)
         to_r1, to_u1, to_r2, to_u2 = (torch.zeros_like(t, dtype=d.dtype) for t in (r1, u1, r2, u2))
         for rows, columns in _blocks(*d.shape):
             g, u, v = grad[rows, columns], u1[rows], u2[columns]
@@ -147,13 +175,9 @@ class AllPairs(torch.autograd.Function):
         )
 
 
-def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradient of `AllPairs` through `paired`, which allocates arrays [n, m, dim]."""
-    r1, u1, r2, u2, _ = ctx.saved_tensors
-    d = paired(r1[:, None], u1[:, None], r2, u2, score=ctx.score)
-    wanted = [t for t, need in zip((r1, u1, r2, u2), ctx.needs_input_grad, strict=False) if need]
-    found = iter(torch.autograd.grad(d, wanted, grad, create_graph=True))
-    return tuple(next(found) if need else None for need in ctx.needs_input_grad)
+def spread(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool) -> Tensor:
+    """`AllPairs` of operations that torch can transform: takes the memory of [n, m, dim]."""
+    return paired(r1[:, None], u1[:, None], r2, u2, score=score)
 
 
 def _bend(r1: Tensor, r2: Tensor, s: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from torch import Tensor
 from poincare_taxa.geometry.arguments import check_polar
 from poincare_taxa.geometry.numerics import norm, renormalised, unit
 from poincare_taxa.geometry.polar_distance import (
-    Haversines,
     finite,
     half_chord,
+    haversines,
     largest_exponent,
     paired,
     partials,
@@ -123,7 +123,7 @@ def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor
     half = torch.sqrt(torch.where(opening > 0, opening, 1) / 2)
     half = torch.where(opening > 0, half, 0)
     # The third side is the new radius; cos θ is its derivative by r; sin θ is by the law of sines.
-    radius = Haversines.apply(r, length, half, False)
+    radius = haversines(r, length, half, False)
     cos_turn, _, _ = partials(r, length, half, radius)
     sin_turn = _times_sinh_ratio(sine[..., None], length, radius)[..., 0]
     # 1 − cos θ, without cancellation where θ is small.

@@ -5,6 +5,7 @@
 | `distance` | `dist`, `pair_distance`: paired distances (of rows of a table); `cdist`: all pairs |
 | `ranking` | `ranking_loss`, the inner part of a training step, from rows to gradients |
 | `search` | `nearest`: exact search of millions of rows; `count_nearer`: exact rank counts |
+| `dispatch` | when a call goes to a kernel and when to plain torch |
 | `arguments`, `backend` | checks of tables and rows; the choice of an implementation |
 | `numba/`, `triton/`, `torch/` | the implementations: compiled for CPUs, for CUDA devices, plain |
 

@@ -14,6 +14,7 @@ __all__ = [
     "Manifold",
     "Points",
     "PointsLike",
+    "check_manifold",
     "check_rows",
     "table_of",
 ]
@@ -36,7 +37,7 @@ class Points(NamedTuple):
     @classmethod
     def of(cls, points: PointsLike, manifold: Manifold, c: float) -> "Points":
         """Check and split what a caller gives: a table, or radius and direction."""
-        _check_manifold(manifold, c)
+        check_manifold(manifold, c)
         if isinstance(points, tuple):
             if manifold != "polar":
                 raise ValueError("a radius and a direction are points of manifold='polar'")
@@ -110,9 +111,9 @@ class Comparison(NamedTuple):
         return -scaled if self.log_weights is None else self.log_weights - scaled
 
 
-def table_of(x: Tensor, manifold: Manifold, c: float) -> Tensor:
+def table_of(x: Tensor, manifold: Manifold, c: float | Tensor) -> Tensor:
     """Check a table [n, dim] of the ball, or [n, 1 + dim] of radius and direction."""
-    _check_manifold(manifold, c)
+    check_manifold(manifold, c)
     check_points(x)
     if x.ndim != 2 or (manifold == "polar" and x.shape[1] < 2):
         wanted = "[n, dim]" if manifold == "ball" else "[n, 1 + dim], the radius first"
@@ -120,12 +121,12 @@ def table_of(x: Tensor, manifold: Manifold, c: float) -> Tensor:
     return x
 
 
-def check_rows(name: str, rows: Tensor, n: int, *, ndim: int = 1, least: int = 0) -> Tensor:
+def check_rows(name: str, rows: Tensor, n: int, *, ndim: int | None = 1, least: int = 0) -> Tensor:
     """Raise ValueError unless these are int64 rows of a table of n: kernels read unchecked."""
-    if rows.dtype != torch.int64 or rows.ndim != ndim:
+    if rows.dtype != torch.int64 or ndim not in (None, rows.ndim):
+        wanted = "" if ndim is None else f" with {ndim} dimension(s)"
         raise ValueError(
-            f"{name} must be int64 with {ndim} dimension(s); got {rows.dtype} of shape "
-            f"{tuple(rows.shape)}"
+            f"{name} must be int64{wanted}; got {rows.dtype} of shape {tuple(rows.shape)}"
         )
     if rows.numel() > 0:
         low, high = torch.aminmax(rows)
@@ -135,9 +136,10 @@ def check_rows(name: str, rows: Tensor, n: int, *, ndim: int = 1, least: int = 0
     return rows
 
 
-def _check_manifold(manifold: str, c: float) -> None:
+def check_manifold(manifold: str, c: float | Tensor) -> None:
+    """Raise ValueError unless the manifold is one of both, with a curvature that it can have."""
     if manifold not in ("ball", "polar"):
         raise ValueError(f"manifold must be 'ball' or 'polar'; got {manifold!r}")
     check_curvature(c)
-    if manifold == "polar" and c != 1:
+    if manifold == "polar" and (isinstance(c, Tensor) or c != 1):
         raise ValueError(f"the polar model has curvature -1; got c={c}")

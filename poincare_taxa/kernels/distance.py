@@ -1,59 +1,83 @@
-"""`dist`, `pair_distance` and `cdist`: distances with their gradients."""
+"""`dist`, `pair_distance` and `cdist`: distances with their gradients, as users call them.
 
+`dispatch` says when a kernel computes them and when plain torch. A backward pass that will be
+differentiated again (``create_graph``), or is of a batch of gradients, goes through `geometry`.
+"""
+
+import math
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from poincare_taxa.geometry import ball, polar
-from poincare_taxa.kernels.arguments import Manifold, check_rows, table_of
-from poincare_taxa.kernels.backend import Backend, choose
+from poincare_taxa.geometry.arguments import is_plain
+from poincare_taxa.geometry.numerics import derived_again
+from poincare_taxa.kernels.arguments import Manifold, check_manifold, check_rows, table_of
+from poincare_taxa.kernels.backend import Backend
+from poincare_taxa.kernels.dispatch import differentiated_again, kernels_for, raised
 
 __all__ = ["cdist", "dist", "pair_distance"]
 
 
 def dist(
-    x: Tensor, y: Tensor, *, manifold: Manifold = "ball", c: float = 1.0, backend: Backend = "auto"
+    x: Tensor,
+    y: Tensor,
+    *,
+    manifold: Manifold = "ball",
+    c: float | Tensor = 1.0,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Geodesic distance of paired points: ``geometry.ball.dist`` or ``geometry.polar.dist``.
 
     Parameters
     ----------
     x, y
-        Tables of as many points: [m, dim] in the ball, [m, 1 + dim] in the polar model.
+        Points [..., dim] of the ball; [..., 1 + dim], the radius first, of the polar model. The
+        leading dimensions broadcast: ``dist(x[:, None], y)`` is `cdist`, and computed as such.
     manifold
         "ball" or "polar".
     c
-        Curvature parameter of the ball.
+        Curvature parameter of the ball. A scalar tensor that requires a gradient gets it, by plain
+        torch.
     backend
         See `poincare_taxa.kernels`.
 
     Returns
     -------
     distance
-        [m], in the dtype of the points.
+        [...], in the dtype of the points. Under autocast, half-precision points count as float32.
 
     Raises
     ------
     ValueError
-        If shapes or dtypes do not fit.
+        If dtypes or numbers of coordinates do not fit, or a backend that was asked for by name
+        cannot take these points.
+    RuntimeError
+        If the leading dimensions do not broadcast.
     ModuleNotFoundError
         If a backend was asked for by name and is not installed.
 
     Examples
     --------
-    >>> dist(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.5, 0.0]]))
-    tensor([1.0986])
+    >>> dist(torch.tensor([0.0, 0.0]), torch.tensor([0.5, 0.0]))
+    tensor(1.0986)
+    >>> radius_first = torch.tensor([[1.0, 0.0, 1.0], [2.0, 0.0, -1.0]])
+    >>> dist(radius_first[0], radius_first[1], manifold="polar")
+    tensor(3.)
     """
-    _check_tables(x, y, manifold, c)
-    if len(x) != len(y):
-        raise ValueError(f"paired points are as many of each; got {len(x)} and {len(y)}")
-    module = choose(backend, x.device)
-    if module is None:
-        return _by_geometry(x, y, manifold, c)
-    return _Pairs.apply(x, y, module, manifold == "polar", c)
+    check_manifold(manifold, c)
+    x, y = raised(x), raised(y)
+    shape = _shape_of_pairs(x, y, manifold)
+    module = None if shape is None else kernels_for(backend, x, y, math.prod(shape), c)
+    if shape is None or module is None:
+        return _plain(x, y, manifold, c)
+    sides = _outer(x, y) if x.shape != y.shape else None
+    if sides is not None:
+        return _applied(_Matrix, module, *sides, manifold, c).view(shape)
+    return _applied(_Pairs, module, x, y, manifold, c)
 
 
 def pair_distance(
@@ -62,28 +86,28 @@ def pair_distance(
     j: Tensor,
     *,
     manifold: Manifold = "ball",
-    c: float = 1.0,
+    c: float | Tensor = 1.0,
     sparse: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Distance of rows i[m] and j[m] of a table, without gathering them first.
+    """Distance of rows i and j of a table, without gathering them first.
 
     Parameters
     ----------
     table
         [n, dim] in the ball, [n, 1 + dim] in the polar model.
     i, j
-        int64 [m].
+        Rows, int64 [...]; the shapes broadcast.
     manifold, c, backend
         As for `dist`.
     sparse
-        Whether the gradient of the table is sparse (only the rows asked for are stored, one entry
-        for each mention), as that of ``torch.nn.Embedding(sparse=True)``.
+        Whether the gradient of the table is sparse (only the rows of the pairs are stored, one
+        entry for each mention), as that of ``torch.nn.Embedding(sparse=True)``.
 
     Returns
     -------
     distance
-        [m]; its gradient is the same whatever the number of threads.
+        [...]; its gradient is the same whatever the number of threads.
 
     Raises
     ------
@@ -101,26 +125,38 @@ def pair_distance(
     (tensor([0.0000, 1.0986]), tensor([[-2.0000,  0.0000],
             [ 2.6667,  0.0000]]))
     """
+    table = raised(table)
     table_of(table, manifold, c)
-    for name, rows in (("i", i), ("j", j)):
-        check_rows(name, rows, len(table))
-    if len(i) != len(j):
-        raise ValueError(f"i and j are rows of as many pairs; got {len(i)} and {len(j)}")
-    module = choose(backend, table.device)
+    if is_plain(table, i, j):
+        for name, rows in (("i", i), ("j", j)):
+            check_rows(name, rows, len(table), ndim=None)
+    if i.shape != j.shape:
+        i, j = torch.broadcast_tensors(i, j)
+    module = kernels_for(backend, table, table, i.numel(), c)
     if module is None:
-        x = torch.nn.functional.embedding(i, table, sparse=sparse)
-        y = torch.nn.functional.embedding(j, table, sparse=sparse)
-        return _by_geometry(x, y, manifold, c)
-    return _TablePairs.apply(table, i, j, module, manifold == "polar", c, sparse)
+        return _plain_rows(table, i, j, manifold, c, sparse)
+    pairs = i.reshape(-1), j.reshape(-1)
+    if torch.is_grad_enabled() and table.requires_grad:
+        settings = module, manifold == "polar", float(c), sparse
+        return _TablePairs.apply(table, *pairs, *settings).view(i.shape)
+    table = table.detach()
+    d = module.pairs_forward(table, pairs[0], table, pairs[1], manifold == "polar", float(c))
+    return d.view(i.shape)
 
 
 def cdist(
-    x: Tensor, y: Tensor, *, manifold: Manifold = "ball", c: float = 1.0, backend: Backend = "auto"
+    x: Tensor,
+    y: Tensor,
+    *,
+    manifold: Manifold = "ball",
+    c: float | Tensor = 1.0,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Distance of every point of ``x`` [n, …] to every point of ``y`` [m, …]: [n, m].
 
-    Arguments and errors as `dist`. Where the matrix is only a step on the way, the fused reductions
-    `nearest` and `count_nearer` do without it.
+    Arguments and errors as `dist`; in the ball, batches [..., n, dim] and [..., m, dim] as well.
+    Where the matrix is only a step on the way, the fused reductions `nearest` and `count_nearer` do
+    without it.
 
     Examples
     --------
@@ -129,17 +165,94 @@ def cdist(
     tensor([[0.0000, 1.0986],
             [1.0986, 0.0000]])
     """
-    _check_tables(x, y, manifold, c)
-    module = choose(backend, x.device)
+    check_manifold(manifold, c)
+    x, y = raised(x), raised(y)
+    module = None
+    if x.ndim == y.ndim == 2 and _fit(x, y, manifold):
+        module = kernels_for(backend, x, y, len(x) * len(y), c)
     if module is not None:
-        return _Matrix.apply(x, y, module, manifold == "polar", c)
+        return _applied(_Matrix, module, x, y, manifold, c)
     if manifold == "ball":
         return ball.cdist(x, y, c=c)
-    return polar.cdist(x[:, 0], x[:, 1:], y[:, 0], y[:, 1:])
+    return polar.cdist(x[..., 0], x[..., 1:], y[..., 0], y[..., 1:])
+
+
+def _fit(x: Tensor, y: Tensor, manifold: Manifold) -> bool:
+    """Whether these are points of one space; where not, geometry says what is wrong."""
+    least = 2 if manifold == "polar" else 1
+    return x.ndim > 0 and y.ndim > 0 and x.shape[-1] == y.shape[-1] >= least
+
+
+def _shape_of_pairs(x: Tensor, y: Tensor, manifold: Manifold) -> tuple[int, ...] | None:
+    """Leading shape of the pairs; None where points do not fit, and geometry says why."""
+    if not _fit(x, y, manifold):
+        return None
+    if x.shape == y.shape:
+        return x.shape[:-1]
+    try:
+        return torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
+    except RuntimeError:
+        return None
+
+
+def _outer(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Both sets as tables, whose matrix of distances the pairs are; None where they are none.
+
+    So it is where the dimensions in which one set has several points lie before all those of the
+    other: [n, 1] and [m], or the other way round.
+    """
+    dims = max(x.ndim, y.ndim) - 1
+    first, second = ((1,) * (dims + 1 - t.ndim) + t.shape[:-1] for t in (x, y))
+    of_x, of_y = ([k for k in range(dims) if shape[k] != 1] for shape in (first, second))
+    if not of_x or not of_y:
+        return None
+    if of_x[-1] < of_y[0]:
+        return _flat(x), _flat(y)
+    return (_flat(y), _flat(x)) if of_y[-1] < of_x[0] else None
+
+
+def _flat(x: Tensor) -> Tensor:
+    """Points as a table."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def _rows_of(x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """Which row of its table a point of each pair is; None where the table has all in order."""
+    if x.shape[:-1] == shape:
+        return None
+    leading = x.shape[:-1]
+    rows = torch.arange(math.prod(leading), device=x.device)
+    return rows.view(leading).expand(shape).reshape(-1)
+
+
+def _as_pairs(
+    x: Tensor, y: Tensor, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Tables and rows as the kernels take them: rows of both, or of none."""
+    i, j = _rows_of(x, shape), _rows_of(y, shape)
+    if i is not None or j is not None:
+        every = torch.arange(math.prod(shape), device=x.device)
+        i, j = (every if rows is None else rows for rows in (i, j))
+    return _flat(x), i, _flat(y), j
+
+
+def _applied(
+    function: Any, module: ModuleType, x: Tensor, y: Tensor, manifold: Manifold, c: float | Tensor
+) -> Tensor:
+    """Run a kernel; with autograd's record only where a gradient may be wanted."""
+    settings = module, manifold == "polar", float(c)
+    if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+        return function.apply(x, y, *settings)
+    return function.compute(x.detach(), y.detach(), *settings)
 
 
 class _Pairs(torch.autograd.Function):
-    """Distance of each row of one table and the same row of another."""
+    """Distance of paired points, whose leading dimensions broadcast."""
+
+    @staticmethod
+    def compute(x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float) -> Tensor:
+        shape = torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
+        return module.pairs_forward(*_as_pairs(x, y, shape), polar, c).view(shape)
 
     @staticmethod
     def forward(
@@ -147,20 +260,31 @@ class _Pairs(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, y)
         ctx.settings = module, polar, c
-        return module.pairs_forward(x, None, y, None, polar, c)
+        return _Pairs.compute(x, y, module, polar, c)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         module, polar, c = ctx.settings
         x, y = ctx.saved_tensors
-        return *module.pairs_backward(x, None, y, None, polar, c, grad), None, None, None
+        if differentiated_again(grad):
+            plain = partial(_plain, manifold=_name(polar), c=c)
+            return *derived_again(plain, (x, y), ctx.needs_input_grad, grad), None, None, None
+        pairs = _as_pairs(x, y, grad.shape)
+        both = module.pairs_backward(*pairs, polar, c, grad.reshape(-1))
+        to_x, to_y = (
+            g.view(*grad.shape, t.shape[-1]).sum_to_size(t.shape)
+            for g, t in zip(both, (x, y), strict=True)
+        )
+        return to_x, to_y, None, None, None
 
 
 class _Matrix(torch.autograd.Function):
     """Distance of every row of one table and every row of another."""
+
+    @staticmethod
+    def compute(x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float) -> Tensor:
+        return module.cdist(x, y, polar, c)
 
     @staticmethod
     def forward(
@@ -171,12 +295,14 @@ class _Matrix(torch.autograd.Function):
         return module.cdist(x, y, polar, c)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         module, polar, c = ctx.settings
-        return *module.cdist_backward(*ctx.saved_tensors, polar, c, grad), None, None, None
+        x, y = ctx.saved_tensors
+        if differentiated_again(grad):
+            plain = partial(_plain_spread, manifold=_name(polar), c=c)
+            return *derived_again(plain, (x, y), ctx.needs_input_grad, grad), None, None, None
+        return *module.cdist_backward(x, y, polar, c, grad), None, None, None
 
 
 class _TablePairs(torch.autograd.Function):
@@ -198,12 +324,14 @@ class _TablePairs(torch.autograd.Function):
         return module.pairs_forward(table, i, table, j, polar, c)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         module, polar, c, sparse = ctx.settings
         table, i, j = ctx.saved_tensors
+        if differentiated_again(grad):
+            plain = partial(_plain_rows, i=i, j=j, manifold=_name(polar), c=c, sparse=sparse)
+            found = derived_again(plain, (table,), ctx.needs_input_grad[:1], grad)
+            return *found, None, None, None, None, None, None
         values = torch.cat(module.pairs_backward(table, i, table, j, polar, c, grad))
         rows = torch.cat((i, j))
         if sparse:
@@ -216,17 +344,26 @@ class _TablePairs(torch.autograd.Function):
         return gradient, None, None, None, None, None, None
 
 
-def _by_geometry(x: Tensor, y: Tensor, manifold: Manifold, c: float) -> Tensor:
+def _name(polar: bool) -> Manifold:
+    return "polar" if polar else "ball"
+
+
+def _plain(x: Tensor, y: Tensor, manifold: Manifold, c: float | Tensor) -> Tensor:
+    """Distance of paired points by geometry."""
     if manifold == "ball":
         return ball.dist(x, y, c=c)
-    return polar.dist(x[:, 0], x[:, 1:], y[:, 0], y[:, 1:])
+    return polar.dist(x[..., 0], x[..., 1:], y[..., 0], y[..., 1:])
 
 
-def _check_tables(x: Tensor, y: Tensor, manifold: Manifold, c: float) -> None:
-    for table in (x, y):
-        table_of(table, manifold, c)
-    if x.shape[1] != y.shape[1] or x.dtype != y.dtype or x.device != y.device:
-        raise ValueError(
-            "both sets of points need the same coordinates, dtype and device; got "
-            f"{tuple(x.shape)} {x.dtype} {x.device} and {tuple(y.shape)} {y.dtype} {y.device}"
-        )
+def _plain_spread(x: Tensor, y: Tensor, manifold: Manifold, c: float) -> Tensor:
+    """All distances as pairs: what has a second derivative takes the memory of [n, m, dim]."""
+    return _plain(x[:, None], y, manifold, c)
+
+
+def _plain_rows(
+    table: Tensor, i: Tensor, j: Tensor, manifold: Manifold, c: float | Tensor, sparse: bool
+) -> Tensor:
+    """Distance of rows of a table by geometry."""
+    x = torch.nn.functional.embedding(i, table, sparse=sparse)
+    y = torch.nn.functional.embedding(j, table, sparse=sparse)
+    return _plain(x, y, manifold, c)

@@ -16,16 +16,19 @@ values[i]); a negative that all anchors share is one entry, and where each row i
 they ascend, nothing is left to add up.
 """
 
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from poincare_taxa.geometry import ball, polar
+from poincare_taxa.geometry.arguments import is_plain
+from poincare_taxa.geometry.numerics import derived_again
 from poincare_taxa.kernels.arguments import Comparison, Manifold, check_rows, table_of
-from poincare_taxa.kernels.backend import Backend, choose
+from poincare_taxa.kernels.backend import Backend
+from poincare_taxa.kernels.dispatch import differentiated_again, kernels_for, raised
 
 __all__ = ["RankingKind", "ranking_loss"]
 
@@ -101,11 +104,13 @@ def ranking_loss(
     >>> ranking_loss(table, one, two, torch.tensor([2]))
     tensor([0.6931])
     """
+    table = raised(table)
     table_of(table, manifold, c)
-    for name, rows in (("anchor", anchor), ("positive", positive)):
-        check_rows(name, rows, len(table))
     shared = negatives.ndim == 1
-    check_rows("negatives", negatives, len(table), ndim=1 if shared else 2)
+    if is_plain(table, anchor, positive, negatives):
+        for name, rows in (("anchor", anchor), ("positive", positive)):
+            check_rows(name, rows, len(table))
+        check_rows("negatives", negatives, len(table), ndim=1 if shared else 2)
     b, k = len(anchor), negatives.shape[-1]
     if len(positive) != b or (not shared and len(negatives) != b):
         raise ValueError(
@@ -119,7 +124,7 @@ def ranking_loss(
         if log_weights.shape not in ((k,), (b, k)):
             raise ValueError(f"log_weights are [{k}] or [{b}, {k}]; got {log_weights.shape}")
         log_weights = torch.atleast_2d(log_weights.detach().to(table.dtype))
-    module = choose(backend, table.device)
+    module = kernels_for(backend, table, table, b * k, c)
     how = Comparison(valid, log_weights, margins, temperature, manifold == "polar", c)
     found = (
         None if module is None else module.ranking_forward(table, anchor, positive, negatives, how)
@@ -150,12 +155,15 @@ class _Ranking(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         how, module, sparse = ctx.settings
         table, anchor, positive, negatives, *saved = ctx.saved_tensors
+        if differentiated_again(grad):
+            lists = {"anchor": anchor, "positive": positive, "negatives": negatives}
+            plain = partial(_by_geometry, **lists, how=how, sparse=sparse)
+            found = derived_again(plain, (table,), ctx.needs_input_grad[:1], grad)
+            return *found, None, None, None, None, None, None, None
         rows, values = module.ranking_backward(
             table, anchor, positive, negatives, how, tuple(saved), grad
         )
