@@ -183,6 +183,7 @@ def test_transforms__of_torch_see_torch_operations(monkeypatch, manifold, call, 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch
 @pytest.mark.parametrize("call", CALLS)
 def test_compile__makes_one_graph(monkeypatch, manifold, call):
     monkeypatch.setattr(dispatch, "_FEWEST", 1)
