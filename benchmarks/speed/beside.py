@@ -1,8 +1,5 @@
 """Starting up and training, beside another checkout of this library: alternating processes.
 
-    python -m benchmarks.speed.beside /path/to/other startup
-    python -m benchmarks.speed.beside /path/to/other fit echinodermata.parquet
-
 *Startup* is what a first fit costs beyond ``import torch``: importing `fit`, and one epoch on the
 sample of mammals. *Fit* is the recommended recipe on a clade, 10-D, one thread, from the same
 random start in both, and what `evaluate` then finds; the clade is a table as `to_frame` makes it,
@@ -17,11 +14,8 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-HERE = Path(__file__).parents[2]
+from benchmarks.tables import CHECKOUT, Row
 
 STARTUP = """
 import json, sys, time, warnings
@@ -69,28 +63,32 @@ def run(tree: Path, program: str, arguments: list[str]) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(
-    other: Annotated[Path, typer.Argument(help="The other checkout, the first in each pair.")],
-    what: Annotated[str, typer.Argument(help="startup or fit.")],
-    clade: Annotated[Path | None, typer.Argument(help="Table of a clade, of fit.")] = None,
-    runs: Annotated[int, typer.Option(help="Of each, after one that is not counted.")] = 3,
-) -> None:
-    """Time both, one after the other, and print medians."""
-    program = {"startup": STARTUP, "fit": FIT}[what]
-    arguments = [] if clade is None else [str(clade.resolve())]
-    found: dict[Path, list[dict[str, float]]] = {other: [], HERE: []}
+def startup(other: Path, runs: int) -> list[Row]:
+    """Medians of a first fit, of both checkouts and their ratio."""
+    return compare(other, STARTUP, [], runs)
+
+
+def fit(other: Path, clade: Path, runs: int) -> list[Row]:
+    """Medians of a whole fit of a clade and its quality, of both checkouts and their ratio."""
+    return compare(other, FIT, [str(clade.resolve())], runs)
+
+
+def compare(other: Path, program: str, arguments: list[str], runs: int) -> list[Row]:
+    """Run a program in both, one after the other: a row for each number that it finds."""
+    found: dict[Path, list[dict[str, float]]] = {other: [], CHECKOUT: []}
     for _ in range(runs + 1):
         for tree, rows in found.items():
             rows.append(run(tree, program, arguments))
-    medians = [
+    before, here = (
         {name: statistics.median(row[name] for row in rows[1:]) for name in rows[0]}
         for rows in found.values()
+    )
+    return [
+        {
+            "": name,
+            "other": f"{before[name]:.4g}",
+            "here": f"{here[name]:.4g}",
+            "ratio": f"{here[name] / before[name]:.3f}",
+        }
+        for name in before
     ]
-    print(f"{'':>20} {'other':>10} {'here':>10} {'ratio':>7}")
-    for name, old in medians[0].items():
-        new = medians[1][name]
-        print(f"{name:>20} {old:>10.4g} {new:>10.4g} {new / old:>7.3f}")
-
-
-if __name__ == "__main__":
-    typer.run(main)

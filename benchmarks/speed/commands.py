@@ -274,6 +274,30 @@ def samplers(
     publish(out, "samplers", collected(suite.measure(closures or [])))
 
 
+Other = Annotated[Path, typer.Argument(help="The other checkout, the first in each pair.")]
+Runs = Annotated[int, typer.Option(help="Of each, after one that is not counted.", min=1)]
+
+
+def startup(other: Other, runs: Runs = 3) -> None:
+    """Importing the library and a first fit, beside another checkout."""
+    from benchmarks.speed import beside
+    from benchmarks.tables import markdown
+
+    print(markdown(beside.startup(other, runs)))
+
+
+def fit(
+    other: Other,
+    clade: Annotated[Path, typer.Argument(help="Parquet table, as `Taxonomy.to_frame` makes it.")],
+    runs: Runs = 3,
+) -> None:
+    """The recommended recipe on a clade, its time and its quality, beside another checkout."""
+    from benchmarks.speed import beside
+    from benchmarks.tables import markdown
+
+    print(markdown(beside.fit(other, clade, runs)))
+
+
 def all_(
     device: Device = AUTOMATIC,
     threads: Threads = ALL_THREADS,
@@ -346,5 +370,7 @@ COMMANDS = (
     blocks,
     optimizers,
     samplers,
+    startup,
+    fit,
     all_,
 )
