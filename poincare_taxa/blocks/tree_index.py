@@ -56,7 +56,7 @@ class TreeIndex:
     def __init__(self, taxonomy: Taxonomy) -> None:
         self.parent, self.end, self.depth = (
             torch.tensor(column, dtype=torch.int64)
-            for column in (taxonomy.parent, taxonomy.end, taxonomy.depth)
+            for column in (taxonomy.tree.parent, taxonomy.tree.end, taxonomy.tree.depth)
         )
         row = torch.arange(len(taxonomy))
         self.postorder = torch.empty_like(row)

@@ -169,7 +169,7 @@ class _Yardstick:
         uniform = samples.uniform_others(len(taxonomy), self.queries, _OTHERS, rng)
         balanced, _ = samples.lca_balanced_others(taxonomy.tree, self.queries, _OTHERS, rng)
         self.others = {
-            kind: (others, np.maximum(taxonomy.tree_distance(q, others), 1))
+            kind: (others, np.maximum(taxonomy.tree.distance(q, others), 1))
             for kind, others in (("uniform", uniform), ("balanced", balanced))
         }
 

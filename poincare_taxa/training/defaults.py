@@ -145,7 +145,7 @@ def recipe(
 def _tau(tax: Taxonomy, embedding: PoincareEmbedding) -> float:
     """Distance per edge: the layout's, or less where the dtype could not hold the deepest."""
     wanted = 0.85 + 3 / (embedding.embedding_dim - 1)
-    return min(wanted, LevelStress.deepest(embedding.weight.dtype) / max(tax.max_depth, 1))
+    return min(wanted, LevelStress.deepest(embedding.weight.dtype) / max(tax.tree.max_depth, 1))
 
 
 def _over_tree(

@@ -66,14 +66,14 @@ class Monitor:
             )
         self._shapes = [block[0].shape for block in blocks]
         if not isinstance(source, ClosurePairs):
-            depth = source.depth[self._rows]
-            self.ceiling = self._measures(depth, source.tree_distance(self._a, self._b))
+            depth = source.tree.depth[self._rows]
+            self.ceiling = self._measures(depth, source.tree.distance(self._a, self._b))
 
     def _sample_tree(self, tax: Taxonomy) -> None:
         self._rows = np.sort(self._rng.permutation(len(tax))[:_SAMPLE])
         self._others = samples.uniform_others(len(tax), self._rows, _PARTNERS, self._rng)
-        self._depth = tax.depth[self._rows]
-        self._edges = tax.tree_distance(self._rows[:, None], self._others)
+        self._depth = tax.tree.depth[self._rows]
+        self._edges = tax.tree.distance(self._rows[:, None], self._others)
         groups = taxon_groups(tax)
         names = [name for name in _RANKS if name in groups] or list(groups)[:4]
         for name in names:

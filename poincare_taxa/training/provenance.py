@@ -52,7 +52,7 @@ def fingerprint(source: Source) -> dict[str, Any]:
     """Describe a source by its number of nodes and a hash of its shape and its ids."""
     digest = hashlib.sha256()
     if isinstance(source, Taxonomy):
-        digest.update(source.parent.tobytes())
+        digest.update(source.tree.parent.tobytes())
     else:
         digest.update(source.pairs.cpu().numpy().tobytes())
     names = node_names(source)
