@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from poincare_taxa import kernels
+from poincare_taxa.files.atomic import read_whole
 from poincare_taxa.geometry import polar
 from poincare_taxa.model import storage
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
@@ -142,6 +143,10 @@ class ClosureEmbedding:
         ValueError
             If it is that of a taxonomy, or a file is missing or was changed after `save`.
         """
+        return read_whole(path, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: str | Path) -> "ClosureEmbedding":
         meta = storage.read_meta(path)
         if problems := storage.file_problems(path, meta):
             raise ValueError(

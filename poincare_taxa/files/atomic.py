@@ -1,27 +1,38 @@
 """Files and folders that are written whole or not at all.
 
-What is new is written to a *draft* beside its place, forced to the disk, and renamed. A reader, or
-a process that is killed at any moment, finds what was there before or what is new, never half of
-it. The draft's name begins with a dot and keeps the ending of the file, by which some writers
-choose a format.
+What is new is written into a *draft*, a hidden folder beside its place, forced to the disk, and
+renamed. A reader, or a process that is killed at any moment, finds what was there before or what is
+new, never half of it. The name of a draft holds the host and the process that made it: what a
+killed process left is removed by the next one that writes to the same place, and the drafts of live
+processes, and files of others, are left alone.
 """
 
+import ctypes
 import os
 import shutil
+import socket
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["replace_file", "replace_folder"]
+__all__ = ["DRAFT", "mend", "read_whole", "replace_file", "replace_folder"]
+
+Result = TypeVar("Result")
+DRAFT = ".draft-"
+"""Part of the name of every draft."""
+_TRIES = 10  # reads of a folder that other processes replace meanwhile
+_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 
 @contextmanager
 def replace_file(path: str | Path) -> Iterator[Path]:
     """Yield the path of a draft to write, which becomes the file upon leaving the block.
 
-    The folder is made if there is none. After an exception the draft is removed and the file is
-    what it was before.
+    The draft has the name of the file. The folder is made if there is none. After an exception the
+    draft is removed and the file is what it was before.
 
     Examples
     --------
@@ -32,51 +43,124 @@ def replace_file(path: str | Path) -> Iterator[Path]:
     ('whole', ['note.txt'])
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _beside(path, "")
-    try:
+    with _draft_beside(path) as folder:
+        draft = folder / path.name
         yield draft
         _force_to_disk(draft)
         draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new folder to fill, which becomes the folder upon leaving the block.
 
-    After an exception the draft is removed and the folder is what it was before. A process that is
-    killed in the moment between the two renames leaves the old folder beside its place, under a
-    name that ends in ``.old-<digits>``.
+    After an exception the draft is removed and the folder is what it was before. Where the system
+    can exchange two folders in one step (Linux), there is no moment without one; elsewhere a
+    process that is killed between two renames leaves the old folder beside its place, and the next
+    `mend` or `replace_folder` puts it back.
     """
     path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = _beside(path, "new-"), _beside(path, "old-")
-    draft.mkdir()
-    try:
+    with _draft_beside(path) as folder:
+        draft = folder / "new"
+        draft.mkdir()
         yield draft
         for file in draft.rglob("*"):
             if file.is_file():
                 _force_to_disk(file)
-        # A folder that is not empty cannot be renamed over: the old one steps aside first.
-        if path.exists():
-            path.rename(old)
-        try:
+        if not path.exists():
             draft.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        elif not _exchange(draft, path):
+            path.rename(folder / "old")
+            try:
+                draft.rename(path)
+            except OSError:
+                (folder / "old").rename(path)
+                raise
+
+
+def read_whole(path: str | Path, read: Callable[[], Result]) -> Result:
+    """Return what `read` reads of a folder, all of it from before or from after a replacement.
+
+    `read` is called again where the folder was replaced meanwhile.
+    """
+    mend(path)
+    for _ in range(_TRIES):
+        before = _identity(path)
+        try:
+            result = read()
+        except (OSError, ValueError):
+            if _identity(path) == before:
+                raise
+            continue
+        if _identity(path) == before:
+            return result
+    raise OSError(f"{path} is replaced again and again while it is read; try again later")
+
+
+def mend(path: str | Path) -> None:
+    """Remove the drafts of killed processes beside a path, and put back what one of them moved."""
+    path = Path(path).resolve()
+    if not path.parent.is_dir():
+        return
+    for folder in path.parent.glob(f".{_escaped(path.name)}{DRAFT}*"):
+        host, process = folder.name.rsplit(DRAFT, 1)[1].rsplit("-", 2)[:2]
+        if host != _host() or _is_alive(int(process)):
+            continue
+        if not path.exists() and (folder / "old").exists():
+            (folder / "old").rename(path)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _draft_beside(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside a path, and remove it in the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mend(path)
+    name = f".{path.name}{DRAFT}{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
+    folder = path.with_name(name)
+    folder.mkdir()
+    try:
+        yield folder
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _beside(path: Path, kind: str) -> Path:
-    """Hidden path of the same ending in the same folder, which no other writer uses."""
-    stem, ending = (path.stem, path.suffix) if not kind else (path.name, "")
-    return path.with_name(f".{stem}.{kind}{uuid.uuid4().hex}{ending}")
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; return whether the system can."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return rename(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE) == 0
+
+
+def _identity(path: str | Path) -> tuple[int, int, int] | None:
+    """Return what changes when a folder, or a file directly in it, is replaced."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _host() -> str:
+    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
+
+
+def _escaped(name: str) -> str:
+    """Write a name as a pattern that matches it alone."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _force_to_disk(file: Path) -> None:

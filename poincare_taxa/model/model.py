@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from poincare_taxa import kernels
+from poincare_taxa.files.atomic import read_whole
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.refinement import refine as refined
@@ -413,6 +414,10 @@ class TaxonEmbedding:
             If a file is missing, was changed since it was written, or does not fit the others, or
             if `path` is the folder of a `ClosureEmbedding`.
         """
+        return read_whole(path, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: str | Path) -> "TaxonEmbedding":
         meta = storage.read_meta(path)
         storage.refuse_dag(path, meta)
         problems = storage.file_problems(path, meta)

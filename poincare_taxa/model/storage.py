@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from poincare_taxa.files.atomic import replace_file, replace_folder
+from poincare_taxa.files.atomic import DRAFT, replace_file, replace_folder
 from poincare_taxa.files.records import as_json
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "read_points",
     "read_table",
     "refuse_dag",
+    "save_tensors",
     "update_meta",
     "write_folder",
 ]
@@ -57,7 +58,7 @@ def write_folder(
     Parameters
     ----------
     path
-        The folder. An embedding at this path is replaced.
+        The folder. An embedding at this path is replaced; other files in its folder stay.
     points
         The tensors of ``points.safetensors``.
     tables
@@ -74,16 +75,55 @@ def write_folder(
     """
     ensure_writable(path)
     with replace_folder(path) as folder:
-        save_file({key: tensor.contiguous() for key, tensor in points.items()}, folder / POINTS)
+        save_tensors(points, folder / POINTS)
         for key, table in tables.items():
-            table.write_parquet(folder / f"{key}.parquet", compression="zstd")
+            _write_table(table, folder / f"{key}.parquet")
         files = {file.name: _fingerprint(file) for file in sorted(folder.iterdir())}
         _write_json(
             folder / META,
             {"format": FORMAT, "format_version": FORMAT_VERSION, **meta, "files": files},
         )
-        # safetensors makes files that only their owner can read.
-        shutil.copymode(folder / META, folder / POINTS)
+        _keep_foreign(Path(path), folder)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], file: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors, with the permissions of other files.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    file.touch()
+    mode = file.stat().st_mode
+    try:
+        save_file({key: t.contiguous() for key, t in tensors.items()}, file, metadata)
+    except SafetensorError as error:
+        raise OSError(f"{file} cannot be written ({error}); is the disk full?") from error
+    file.chmod(mode)  # safetensors makes files that only their owner can read
+
+
+def _write_table(table: pl.DataFrame, file: Path) -> None:
+    try:
+        table.write_parquet(file, compression="zstd")
+    except pl.exceptions.PolarsError as error:
+        raise OSError(f"{file} cannot be written ({error}); is the disk full?") from error
+
+
+def _keep_foreign(old: Path, new: Path) -> None:
+    """Copy what others put into a saved embedding's folder to the folder that replaces it."""
+    if not old.is_dir() or not any(old.iterdir()):
+        return
+    ours = {META, *read_meta(old).get("files", {})}
+    for entry in old.iterdir():
+        if entry.name in ours or DRAFT in entry.name or (new / entry.name).exists():
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, new / entry.name, follow_symlinks=False)
 
 
 def update_meta(path: str | Path, **changes: Any) -> None:

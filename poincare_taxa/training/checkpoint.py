@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from poincare_taxa.files.atomic import replace_file
+from poincare_taxa.files.atomic import DRAFT, mend, replace_file
 from poincare_taxa.files.records import library_version
+from poincare_taxa.model.storage import save_tensors
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "Checkpoints"]
 
@@ -71,7 +71,7 @@ class Checkpoints:
     def ensure_writable(self) -> None:
         """Make the folder and write to it, so that a run fails before it begins, not after.
 
-        What a killed run left half written is removed.
+        What a killed run of this library left half written is removed.
 
         Raises
         ------
@@ -81,8 +81,8 @@ class Checkpoints:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryDirectory(prefix=".probe-", dir=self.path).cleanup()
-            for draft in (*self.path.glob(".epoch-*"), *self.path.glob(".tmp*")):
-                draft.unlink()  # the second is safetensors' own
+            for draft in self.path.glob(f".epoch-*{DRAFT}*"):
+                mend(self.path / draft.name.removeprefix(".").rsplit(DRAFT, 1)[0])
         except OSError as error:
             raise OSError(
                 f"checkpoints cannot be written to {self.path} ({error.strerror}): name a folder "
@@ -125,7 +125,7 @@ class Checkpoints:
         }
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with replace_file(self._file(epoch)) as draft:
-            save_file(plain, draft, metadata={"checkpoint": json.dumps(header, allow_nan=False)})
+            save_tensors(plain, draft, {"checkpoint": json.dumps(header, allow_nan=False)})
         for old in self.epochs()[: -self.keep_last]:
             if old not in keep:
                 self._file(old).unlink(missing_ok=True)

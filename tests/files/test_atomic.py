@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from poincare_taxa.files.atomic import replace_file, replace_folder
+from poincare_taxa.files import atomic
+from poincare_taxa.files.atomic import DRAFT, mend, read_whole, replace_file, replace_folder
 
 
 def write_file(path, text):
@@ -58,10 +59,11 @@ def test_replace_folder__puts_the_old_one_back_where_the_new_cannot_be_moved(tmp
     rename = type(tmp_path).rename
 
     def refuse(self, target):
-        if ".new-" in self.name:
+        if self.name == "new":
             raise OSError("no")
         return rename(self, target)
 
+    monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
     monkeypatch.setattr(type(tmp_path), "rename", refuse)
     with pytest.raises(OSError, match="no"):
         write_folder(tmp_path / "name", "new")
@@ -86,12 +88,81 @@ with replace_{kind}(sys.argv[1]) as draft:
     assert kept == before
 
 
-def test_replace_file__draft_is_hidden_and_keeps_the_ending(tmp_path):
+def test_replace_file__draft_is_in_a_hidden_folder_under_the_name_of_the_file(tmp_path):
     with replace_file(tmp_path / "picture.old.png") as draft:
         draft.touch()
-        assert draft.parent == tmp_path
-        assert draft.name.startswith(".picture.old.")
-        assert draft.suffix == ".png"
+        assert draft.name == "picture.old.png"
+        assert draft.parent.parent == tmp_path
+        assert draft.parent.name.startswith(f".picture.old.png{DRAFT}")
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_replace_folder__without_an_exchange_in_one_step_too(tmp_path, monkeypatch, exchanged):
+    if not exchanged:
+        monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
+    write_folder(tmp_path / "name", "old")
+    write_folder(tmp_path / "name", "new")
+    assert set(listing(tmp_path).values()) == {"new"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["name"]
+
+
+def dead(tmp_path, name="name"):
+    """Draft folder of a process that is no more."""
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], **CAPTURE)
+    folder = tmp_path / f".{name}{DRAFT}{atomic._host()}-{done.stdout.strip()}-0123"
+    folder.mkdir()
+    return folder
+
+
+CAPTURE = {"check": True, "capture_output": True, "text": True}
+
+
+def test_mend__puts_back_what_a_killed_process_moved(tmp_path):
+    write_folder(tmp_path / "name", "old")
+    before = listing(tmp_path)
+    (tmp_path / "name").rename(dead(tmp_path) / "old")
+    assert read_whole(tmp_path / "name", lambda: listing(tmp_path)) == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["name"]
+
+
+def test_mend__leaves_drafts_of_live_processes_other_hosts_and_other_names(tmp_path):
+    write_folder(tmp_path / "name", "old")
+    removed = dead(tmp_path)
+    live = tmp_path / f".name{DRAFT}{atomic._host()}-{os.getpid()}-0123"
+    elsewhere = tmp_path / f".name{DRAFT}{atomic._host()}x-1-0123"
+    kept = [live, elsewhere, dead(tmp_path, "name2"), tmp_path / ".name", tmp_path / ".tmp1"]
+    for folder in kept:
+        folder.mkdir(exist_ok=True)
+    mend(tmp_path / "name")
+    assert not removed.exists()
+    assert all(folder.exists() for folder in kept)
+
+
+def test_read_whole__never_sees_a_mixture(tmp_path):
+    code = """
+import sys
+from poincare_taxa.files.atomic import replace_folder
+for i in range(300):
+    with replace_folder(sys.argv[1]) as draft:
+        for name in "abc":
+            (draft / name).write_text(str(i))
+"""
+    path = tmp_path / "name"
+    with replace_folder(path) as draft:
+        for name in "abc":
+            (draft / name).write_text("start")
+
+    def read():
+        return [(path / name).read_text() for name in "abc"]
+
+    seen = set()
+    with subprocess.Popen([sys.executable, "-c", code, str(path)]) as writer:
+        while writer.poll() is None:
+            found = read_whole(path, read)
+            assert len(set(found)) == 1, found
+            seen.add(found[0])
+    assert writer.returncode == 0
+    assert len(seen) > 1
 
 
 def test_replace_file__lets_others_read_as_the_umask_says(tmp_path):

@@ -1,11 +1,13 @@
 """Checkpoints: whole or not there, never pickled, and each fault is one clear error."""
 
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from poincare_taxa.files.atomic import DRAFT, _host
 from poincare_taxa.training import checkpoint
 from poincare_taxa.training.checkpoint import Checkpoints
 
@@ -45,7 +47,7 @@ def test_save__that_fails_leaves_what_was_there(checkpoints, monkeypatch):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint, "save_file", half)
+    monkeypatch.setattr(checkpoint, "save_tensors", half)
     with pytest.raises(OSError, match="disk full"):
         checkpoints.save(3, {}, {})
     assert {f.name: f.read_bytes() for f in checkpoints.path.iterdir()} == before
@@ -83,11 +85,16 @@ def test_checkpoint__is_read_without_this_library(checkpoints):
 
 
 def test_leftovers__of_a_killed_write_are_cleared(checkpoints):
-    draft = checkpoints.path / ".epoch-000003.safetensors.0123456789abcdef0123456789abcdef"
-    foreign = checkpoints.path / "notes.txt"
-    draft.touch()
-    foreign.touch()
+    begin = f".epoch-000003.safetensors{DRAFT}{_host()}"
+    draft = checkpoints.path / f"{begin}-{2**22 + 1}-0123"  # beyond the largest process number
+    alive = checkpoints.path / f"{begin}-{os.getpid()}-0123"
+    draft.mkdir()
+    alive.mkdir()
+    foreign = [checkpoints.path / name for name in ("notes.txt", ".tmpABC")]
+    for note in foreign:
+        note.touch()
     checkpoints.ensure_writable()
     assert not draft.exists()
-    assert foreign.exists()
+    assert alive.exists()
+    assert all(note.exists() for note in foreign)
     assert checkpoints.epochs() == [1, 2]
