@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,8 +35,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console()
-_err = Console(stderr=True)
+# Every text is printed as it is: names of taxa and of files may hold brackets and colons.
+_out = Console(markup=False, emoji=False)
+_err = Console(stderr=True, markup=False, emoji=False)
 
 Source = Annotated[
     str,
@@ -61,7 +63,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _print_message(kind: str, message: Warning | Exception | str, style: str) -> None:
-    _err.print(f"{kind}: {message}", style=style, markup=False, highlight=False, soft_wrap=True)
+    _err.print(f"{kind}: {message}", style=style, highlight=False, soft_wrap=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -109,7 +111,7 @@ def embed(
     model = _embed(taxonomy, dim, dtype, seed, refine)
     with _step(f"save {out}"):
         model.save(out)
-    _err.print(repr(model), highlight=False)
+    _err.print(repr(model), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -208,9 +210,9 @@ def check(saved: Saved, json: Json = False) -> None:
         table.add_column()
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
-        marks = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]–[/]"}
+        marks = {"passed": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("–", "yellow")}
         for result in results:
-            table.add_row(marks[result.status], result.name, result.detail)
+            table.add_row(Text(*marks[result.status]), result.name, result.detail)
         _out.print(table)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
@@ -276,7 +278,7 @@ def demo(
     try:
         _draw(disk_layout(taxonomy), None, out / "mammals.png")
     except ImportError as error:
-        _err.print(f"no picture: {error}", markup=False, highlight=False)
+        _err.print(f"no picture: {error}", highlight=False)
     typer.echo(report)
     typer.echo("\nThe genera nearest to Homo sapiens:\n")
     _print_frame(model.nearest("Homo sapiens", k=8, taxon_rank="genus"))
@@ -361,9 +363,9 @@ def _load(saved: Path) -> "TaxonEmbedding":
 def _step(what: str) -> Iterator[None]:
     """Show the name of a step while it runs, then the time that it took."""
     start = time.perf_counter()
-    with _err.status(what):
+    with _err.status(Text(what)):
         yield
-    _err.print(f"{what}: {time.perf_counter() - start:.1f} s", highlight=False)
+    _err.print(f"{what}: {time.perf_counter() - start:.1f} s", highlight=False, soft_wrap=True)
 
 
 def _span(seconds: float) -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from support.zoo import zoo
 
 import poincare_taxa
 from poincare_taxa import cli, readers
+from poincare_taxa.evaluation.measure import evaluate
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, embed
 from poincare_taxa.readers import download
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 
 @pytest.fixture
@@ -276,3 +279,39 @@ def test_module__is_the_same_command(saved):
     assert done.stdout == ""
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -------------------------------------------------------------------- text as it is
+
+MARKUP = [
+    *("a [/x] b", "[bold]loud[/bold]", "x [cold-adapted]", "[/]", ":cat:", "<script>"),
+    "50 % [red",
+]
+
+
+def test_commands__print_every_name_as_it_is(run, tmp_path):
+    names = ["top", *MARKUP]
+    tax = Taxonomy.from_parents([-1, *[0] * len(MARKUP)], names=names, taxon_ranks=["[/no]"] * 8)
+    path = tmp_path / "out [/b] :cat:"
+    embed(tax, dim=4).save(path)
+    code, out, err = run("nearest", path, "top", "-k", "8")
+    assert code == 0, err
+    for name in MARKUP:
+        assert name in out
+    code, out, err = run("evaluate", path)
+    assert code == 0, err
+    code, out, err = run("check", path)
+    assert code == 0, err
+    source = tmp_path / "edges [x].tsv"
+    source.write_text("child\tparent\na\tb\nc\tb\n")
+    code, _, err = run("embed", source, "-o", tmp_path / "new [/b] :dog:", "--dim", "3")
+    assert code == 0, err
+    assert "[/b] :dog:" in err
+    assert (tmp_path / "new [/b] :dog:" / "meta.json").exists()
+
+
+def test_report__prints_every_text_as_it_is():
+    report = evaluate(embed(zoo(), dim=4), queries=5)
+    row = replace(report.rows[0], at="[/x]", metric="[red]m", note=":cat:", group="[/]")
+    text = str(replace(report, rows=(row,)))
+    assert all(part in text for part in ("[/x]", "[red]m", ":cat:", "[/]"))

@@ -214,7 +214,7 @@ class Report:
                 table = _table()
                 parts += [Text(heading, "bold"), table]
             floor, tree = row.floor, row.ceiling
-            table.add_row(
+            cells = (
                 f"  {row.metric}" + (f" · {row.at}" if row.at else ""),
                 _number(row.value),
                 _interval(row.estimate),
@@ -223,6 +223,7 @@ class Report:
                 f"{row.ratio:.3f}" if tree and tree.value != 1 and np.isfinite(row.ratio) else "",
                 row.note,
             )
+            table.add_row(*map(Text, cells))  # A text is no markup, whatever a taxon is called.
         return Group(*parts, Text(), Text(_footer(self.meta), "dim"))
 
 
