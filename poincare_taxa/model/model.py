@@ -7,10 +7,10 @@ computed from these.
 
 import datetime
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -25,12 +25,12 @@ from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.refinement import refine as refined
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import storage
+from poincare_taxa.taxonomy.columns import Key
+from poincare_taxa.taxonomy.lookup import Keys, key_list
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["TaxonEmbedding", "embed"]
 
-Key = int | str
-Keys = Key | Sequence[Key] | pl.Series | NDArray[Any]
 
 _PROBES = 64
 """Pairs of taxa whose distance is stored beside the vectors, to test readers with."""
@@ -177,6 +177,74 @@ class TaxonEmbedding:
         vectors = self.radius[rows, None] * self.direction[rows]
         return vectors[0] if single else vectors
 
+    def __contains__(self, key: object) -> bool:
+        """Whether a key leads to a taxon: an id, also a merged one, or an unambiguous name."""
+        listed, single = key_list(key)
+        return single and bool(self.taxonomy.resolve(listed)["id"][0] is not None)
+
+    def __iter__(self) -> Iterator[Key]:
+        """Ids in the order of the vectors."""
+        return iter(self.taxonomy.ids)
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        """Return ``model[key]`` where the key leads to a taxon, else a default."""
+        return self[key] if self.__contains__(key) else default
+
+    def vectors(
+        self,
+        keys: Keys,
+        missing: Literal["raise", "nan", "drop", "ancestor"] = "raise",
+        *,
+        lineages: Taxonomy | None = None,
+    ) -> Tensor:
+        """Tangent vectors of many taxa, some of which may be missing: [k, dim]; see ``model[key]``.
+
+        Parameters
+        ----------
+        keys
+            Ids or names.
+        missing
+            What a key that leads to no taxon gives: an error, a row of nan, no row, or the vector
+            of its nearest ancestor that is here.
+        lineages
+            Another release of the taxonomy, in which the ancestors of missing keys are looked up;
+            for "ancestor". A key that is missing there too is an error.
+
+        Raises
+        ------
+        TaxonomyError
+            If keys are missing and `missing` is "raise", or "ancestor" and there is no lineage.
+        ValueError
+            If `missing` is none of the four, or "ancestor" without `lineages`.
+        """
+        if missing not in ("raise", "nan", "drop", "ancestor"):
+            raise ValueError(f"missing is 'raise', 'nan', 'drop' or 'ancestor'; got {missing!r}")
+        if (missing == "ancestor") != (lineages is not None):
+            raise ValueError("missing='ancestor' and lineages=<another release> go together")
+        listed, _ = key_list(keys)
+        if missing == "raise":
+            return self[listed]
+        ids = self.taxonomy.resolve(listed)["id"]
+        absent = ids.is_null().to_numpy()
+        if lineages is not None:
+            for place in np.flatnonzero(absent):
+                ids = ids.scatter(int(place), self._ancestor_here(listed[place], lineages))
+            absent = np.zeros_like(absent)
+        rows = torch.from_numpy(self.taxonomy.rows_of_ids(ids.fill_null(self.taxonomy.ids[0])))
+        vectors = self.radius[rows, None] * self.direction[rows]
+        if missing == "drop":
+            return vectors[torch.from_numpy(~absent)]
+        vectors[torch.from_numpy(absent)] = torch.nan
+        return vectors
+
+    def _ancestor_here(self, key: Key, lineages: Taxonomy) -> Key:
+        """Id of the nearest ancestor, in another release, that is in this one."""
+        above = lineages.tree.ancestors(lineages.node(key))
+        ids = lineages.ids.gather(pl.Series(above))
+        for found in self.taxonomy.resolve(ids)["id"].drop_nulls():
+            return found
+        raise TaxonomyError(f"no ancestor of {key!r} in the other release is in this taxonomy")
+
     def tangent(self) -> Tensor:
         """Tangent vectors of all taxa at the origin, [n, dim]; see ``model[key]``."""
         return self.radius[:, None] * self.direction
@@ -311,12 +379,8 @@ class TaxonEmbedding:
 
     def _rows(self, keys: Keys) -> tuple[NDArray[np.int64], bool]:
         """Rows of one or many keys, and whether it was a single key."""
-        if isinstance(keys, int | str | np.integer):
-            return np.array([self.taxonomy.node(keys)]), True
-        try:
-            return self.taxonomy.nodes(keys), False
-        except TaxonomyError:  # Some keys are names, or one is unknown: `node` then names it.
-            return np.array([self.taxonomy.node(key) for key in keys]), False
+        rows = self.taxonomy.rows(keys)
+        return np.atleast_1d(np.asarray(rows, np.int64)), isinstance(rows, int)
 
     def _points(self, rows: Any) -> tuple[Tensor, Tensor]:
         """Radius and direction of rows in float64, where differences of stored values are exact."""

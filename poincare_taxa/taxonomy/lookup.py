@@ -1,7 +1,7 @@
 """Keys → rows: ids, old ids that were merged or deleted, names, synonyms, and suggestions."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from poincare_taxa.taxonomy import columns
 from poincare_taxa.taxonomy.columns import Index, Key
 
-__all__ = ["Lookup", "MergedTaxonWarning", "Status"]
+__all__ = ["Keys", "Lookup", "MergedTaxonWarning", "Status", "key_list"]
+
+Keys = Key | Sequence[Key] | NDArray[Any] | pl.Series
+STATES = ["active", "merged", "deleted", "unknown", "homonym"]
+_ACTIVE, _MERGED, _DELETED, _UNKNOWN, _HOMONYM = range(5)
+_MOST_RELEASES = 1000  # merges that are followed from one old id
 
 
 class MergedTaxonWarning(UserWarning):
@@ -45,6 +50,35 @@ class Status:
         if self.state == "merged":
             return f"merged into {self.into}"
         return f"unknown (merged into {self.into}, which is not in this taxonomy)"
+
+
+def key_list(keys: Any) -> tuple[list[Key], bool]:
+    """Return keys as a list, and whether they were one key.
+
+    Parameters
+    ----------
+    keys
+        An id or a name, or many: a list, or a column or array of numpy, polars, pandas or torch.
+
+    Raises
+    ------
+    TypeError
+        If a key is neither an int nor a str: a bool, None, a float, bytes, a slice.
+    """
+    if isinstance(keys, slice | bytes | dict):
+        raise TypeError(f"a key is an id (int or str) or a name; got a {type(keys).__name__}")
+    if not isinstance(keys, int | str | float | type(None)) and hasattr(keys, "tolist"):
+        keys = keys.tolist()  # arrays and columns of numpy, torch and pandas; 0-d ones become one
+    elif isinstance(keys, pl.Series):
+        keys = keys.to_list()
+    single = isinstance(keys, str) or not isinstance(keys, Iterable)
+    listed: list[Any] = [keys] if single else [*keys]
+    for key in listed:
+        if isinstance(key, bool) or not isinstance(key, int | str | np.integer):
+            raise TypeError(
+                f"a key is an id (int or str) or a name; got {key!r}, a {type(key).__name__}"
+            )
+    return listed, single
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +118,66 @@ class Lookup:
             return Status("unknown" if row is None else "merged", row, into)
         deleted = columns.find_one(self._deleted_index, key) is not None
         return Status("deleted" if deleted else "unknown")
+
+    def resolve(self, keys: Sequence[Key]) -> tuple[pl.Series, NDArray[np.int64]]:
+        """Find what many keys lead to, all at once.
+
+        Returns
+        -------
+        status
+            Enum [k] of `STATES`: an id that is active, merged or deleted, a name of one taxon
+            (active) or of several (homonym), or unknown.
+        row
+            int64 [k]; -1 where there is none.
+        """
+        texts = pl.Series([str(key) for key in keys], dtype=pl.String)
+        ids = texts
+        if self.ids.dtype != pl.String:
+            ids = texts.set(~texts.str.contains(r"^-?\d{1,18}$"), None).cast(pl.Int64)
+        # 1. Active ids.
+        row = columns.find(self._id_index, ids)
+        state = np.where(row >= 0, _ACTIVE, _UNKNOWN)
+        # 2. Old ids: follow merges over several releases.
+        left = np.flatnonzero((row < 0) & ids.is_not_null().to_numpy())
+        at = ids.gather(pl.Series(left))
+        merged = np.zeros(len(left), np.bool_)
+        for _ in range(_MOST_RELEASES):
+            step = columns.find(self._merged_index, at)
+            moved = step >= 0
+            if self.merged is None or not moved.any():
+                break
+            into = self.merged["new_id"].gather(pl.Series(np.where(moved, step, 0)))
+            at, merged = into.zip_with(pl.Series(moved), at), merged | moved
+        found = np.where(merged, columns.find(self._id_index, at), -1)
+        row[left] = found
+        state[left[found >= 0]] = _MERGED
+        # 3. Deleted ids.
+        left = left[~merged]
+        deleted = columns.find(self._deleted_index, ids.gather(pl.Series(left))) >= 0
+        state[left[deleted]] = _DELETED
+        # 4. Names, of keys that are text.
+        is_text = np.array([isinstance(key, str) for key in keys], np.bool_)
+        left = np.flatnonzero((state == _UNKNOWN) & is_text)
+        named, count = self._rows_of_names(texts.gather(pl.Series(left)))
+        row[left] = np.where(count == 1, named, -1)
+        state[left] = np.where(count == 1, _ACTIVE, np.where(count > 1, _HOMONYM, _UNKNOWN))
+        return pl.Series("status", np.array(STATES)[state]).cast(pl.Enum(STATES)), row
+
+    def _rows_of_names(self, wanted: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return a row of each name and how many have it, by scientific names, else by synonyms."""
+        row, count = np.full(len(wanted), -1, np.int64), np.zeros(len(wanted), np.int64)
+        if len(wanted) == 0:
+            return row, count
+        tables = [pl.DataFrame({"name": self.names}).with_row_index("node")]
+        tables += [] if self.synonyms is None else [self.synonyms.select("node", "name")]
+        for table in tables:
+            known = table.filter(pl.col("name").is_in(wanted.implode())).unique(["name", "node"])
+            groups = known.group_by("name").agg(pl.col("node").min(), pl.len())
+            place = columns.find(columns.sort(groups["name"]), wanted)
+            here = (place >= 0) & (count == 0)
+            row[here] = groups["node"].to_numpy()[place[here]]
+            count[here] = groups["len"].to_numpy()[place[here]]
+        return row, count
 
     def rows_of_ids(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
         """Rows of active ids, int64 [k]; -1 for all others."""

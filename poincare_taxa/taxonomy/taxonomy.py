@@ -25,7 +25,7 @@ from poincare_taxa.taxonomy.edges import (
     nodes_of_edges,
     nodes_of_undirected_edges,
 )
-from poincare_taxa.taxonomy.lookup import Lookup, MergedTaxonWarning, Status
+from poincare_taxa.taxonomy.lookup import Keys, Lookup, MergedTaxonWarning, Status, key_list
 from poincare_taxa.taxonomy.tree import Tree
 
 if TYPE_CHECKING:
@@ -514,6 +514,88 @@ class Taxonomy:
         rows[missing] = followed
         return rows
 
+    def resolve(self, keys: Keys) -> pl.DataFrame:
+        """Return what became of keys, found or not; nothing is raised for those that are missing.
+
+        Parameters
+        ----------
+        keys
+            An id or a name, or many: a list, or a column of numpy, polars, pandas or torch.
+
+        Returns
+        -------
+        found
+            One row per key, in their order: ``key`` (as text), ``status`` ("active", "merged" into
+            another taxon, "deleted", "unknown", or "homonym", a name of several taxa), and ``id``,
+            ``name``, ``taxon_rank`` of the taxon, null where there is none.
+
+        Raises
+        ------
+        TypeError
+            If a key is no int and no str.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_parents([-1, 0], ids=[1, 7], names=["root", "Felis"])
+        >>> tax.resolve([7, "Felis", 9]).rows()[1:]
+        [('Felis', 'active', 7, 'Felis', 'no rank'), ('9', 'unknown', None, None, None)]
+        """
+        listed, _ = key_list(keys)
+        status, row = self._lookup.resolve(listed)
+        at = pl.Series(row).set(pl.Series(row < 0), None)
+        return pl.DataFrame(
+            {
+                "key": pl.Series([str(key) for key in listed], dtype=pl.String),
+                "status": status,
+                "id": self.ids.gather(at),
+                "name": self.names.gather(at),
+                "taxon_rank": self.taxon_ranks.gather(at),
+            }
+        )
+
+    def rows(self, keys: Keys) -> int | NDArray[np.int64]:
+        """Rows of taxa: the bridge from keys to `tree`.
+
+        Parameters
+        ----------
+        keys
+            As in `resolve`. A merged id gives the taxon that it was merged into, with a
+            `MergedTaxonWarning`.
+
+        Returns
+        -------
+        rows
+            An int for one key, else int64 [k].
+
+        Raises
+        ------
+        TaxonomyError
+            If a key is unknown, deleted or a homonym; of many keys the message has the number and
+            the first few.
+        TypeError
+            If a key is no int and no str.
+        """
+        listed, single = key_list(keys)
+        if single:
+            return self.node(listed[0])
+        status, row = self._lookup.resolve(listed)
+        missing = np.flatnonzero(row < 0)
+        if len(missing):
+            shown = ", ".join(f"{listed[i]!r} is {_what(status[int(i)])}" for i in missing[:5])
+            raise TaxonomyError(
+                f"{len(missing)} of {len(listed)} keys are not in the taxonomy: {shown}"
+                f"{columns.and_more(len(missing) - 5)}{self._note()}"
+            )
+        merged = np.flatnonzero((status == "merged").to_numpy())
+        if len(merged):
+            warnings.warn(
+                f"{len(merged)} of {len(listed)} ids were merged into others, which are used:"
+                f" {listed[int(merged[0])]} was merged into {self.ids[int(row[merged[0]])]}",
+                MergedTaxonWarning,
+                2,
+            )
+        return row
+
     def rows_of_ids(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
         """Rows of active ids, int64 [k]; -1 for all others: merged, deleted and unknown ones."""
         return self._lookup.rows_of_ids(ids)
@@ -589,6 +671,10 @@ def _in_preorder(parent: NDArray[Any], ids: pl.Series, names: pl.Series) -> preo
         reached[tree.order] = True
         raise cycle_error(parent, int(np.argmin(reached)), ids, names)
     return tree
+
+
+def _what(status: str) -> str:
+    return "a homonym" if status == "homonym" else status
 
 
 def _attributes(
