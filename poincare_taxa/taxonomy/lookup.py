@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -72,7 +72,7 @@ def key_list(keys: Any) -> tuple[list[Key], bool]:
     elif isinstance(keys, pl.Series):
         keys = keys.to_list()
     single = isinstance(keys, str) or not isinstance(keys, Iterable)
-    listed: list[Any] = [keys] if single else [*keys]
+    listed: list[Any] = [keys] if single else list(cast(Iterable[Any], keys))
     for key in listed:
         if isinstance(key, bool) or not isinstance(key, int | str | np.integer):
             raise TypeError(
