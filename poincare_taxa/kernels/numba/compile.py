@@ -25,7 +25,10 @@ __all__ = [
     "summing",
 ]
 
-_SHARE = 5e4  # Nanoseconds of work below which another thread costs more than it saves.
+# Nanoseconds of work below which another thread costs more than it saves: a sleeping thread wakes
+# within 0.1 to 0.3 ms on a virtual machine. Of 10,000 pairs in 10-D, forward takes 0.15 ms on one
+# thread and 0.20 on two, forward and backward 0.52 and 0.67.
+_SHARE = 3e5
 
 # Python's error model would put a branch on every division, and no loop with one into vectors.
 # Fast mathematics that is not turned off would be inherited from whichever caller compiles first.
