@@ -9,9 +9,11 @@ processes, and files of others, are left alone.
 
 import ctypes
 import os
+import random
 import shutil
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ __all__ = ["DRAFT", "mend", "read_whole", "replace_file", "replace_folder"]
 Result = TypeVar("Result")
 DRAFT = ".draft-"
 """Part of the name of every draft."""
-_TRIES = 10  # reads of a folder that other processes replace meanwhile
+_PATIENCE = 30.0  # seconds in which a folder that other processes replace is read again
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 
@@ -81,19 +83,21 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
 def read_whole(path: str | Path, read: Callable[[], Result]) -> Result:
     """Return what `read` reads of a folder, all of it from before or from after a replacement.
 
-    `read` is called again where the folder was replaced meanwhile.
+    `read` is called again where the folder was replaced meanwhile, for half a minute.
     """
     mend(path)
-    for _ in range(_TRIES):
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
         before = _identity(path)
         try:
             result = read()
         except (OSError, ValueError):
             if _identity(path) == before:
                 raise
-            continue
-        if _identity(path) == before:
-            return result
+        else:
+            if _identity(path) == before:
+                return result
+        time.sleep(random.uniform(0, 0.05))
     raise OSError(f"{path} is replaced again and again while it is read; try again later")
 
 

@@ -57,22 +57,32 @@ def test_load__while_another_process_saves_is_the_old_or_the_new(tmp_path, model
     path = tmp_path / "saved"
     model.save(path)
     code = """
-import sys
+import itertools, sys, time
+from pathlib import Path
 import poincare_taxa as pt
 from poincare_taxa.testing import synthetic_taxonomy
+path = Path(sys.argv[1])
 models = [pt.embed(synthetic_taxonomy(300, seed=1), dim=dim) for dim in (4, 5)]
 print("ready", flush=True)
-for i in range(30):
-    models[i % 2].save(sys.argv[1])
+for model in itertools.cycle(models):
+    model.save(path)
+    if (path.parent / "enough").exists():
+        break
+    time.sleep(0.05)
 """
     expected = {4: model.direction, 5: pt.embed(TAX, dim=5).direction}
     seen = set()
     command = [sys.executable, "-c", code, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"ready\n"
-        while writer.poll() is None:
-            found = pt.TaxonEmbedding.load(path)
-            assert found.direction.equal(expected[found.dim])
-            seen.add(found.dim)
+        try:
+            for count in range(1000):
+                found = pt.TaxonEmbedding.load(path)
+                assert found.direction.equal(expected[found.dim])
+                seen.add(found.dim)
+                if seen == {4, 5} and count >= 30:
+                    break
+        finally:
+            (tmp_path / "enough").touch()
     assert writer.returncode == 0
     assert seen == {4, 5}
