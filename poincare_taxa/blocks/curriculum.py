@@ -23,6 +23,7 @@ from poincare_taxa.blocks.schedules import Schedule, value_at
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = [
     "Curriculum",
@@ -64,7 +65,7 @@ class Curriculum:
         self.at(0)
 
     @classmethod
-    def progressive(cls, epochs: int, taxonomy: Taxonomy | TreeIndex) -> Self:
+    def progressive(cls, epochs: int, taxonomy: Taxonomy | Tree | TreeIndex) -> Self:
         """Near pairs before far ones: gaps 1, D/4, D/2 and all, for 20, 20, 20 and 40 % of epochs.
 
         D is the depth of the tree. This is taxembed's automatic schedule, without the steps that
@@ -80,7 +81,7 @@ class Curriculum:
         return cls(max_gap=_spread(gaps, [0, epochs // 5, 2 * epochs // 5, 3 * epochs // 5]))
 
     @classmethod
-    def top_down(cls, epochs: int, taxonomy: Taxonomy | TreeIndex) -> Self:
+    def top_down(cls, epochs: int, taxonomy: Taxonomy | Tree | TreeIndex) -> Self:
         """One level after the other, evenly over the first two thirds of the epochs.
 
         Examples
@@ -97,7 +98,7 @@ class Curriculum:
         return Stage(value_at(self.max_gap, epoch), value_at(self.max_depth, epoch))
 
 
-def balanced_depths(taxonomy: Taxonomy | TreeIndex) -> dict[int, float]:
+def balanced_depths(taxonomy: Taxonomy | Tree | TreeIndex) -> dict[int, float]:
     """Return equal shares of all depths, for ``StratifiedPairs(tax, shares, by="depth")``.
 
     Among all pairs of a large tree nearly every descendant is a species; with these shares, each

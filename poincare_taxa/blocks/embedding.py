@@ -12,6 +12,7 @@ from torch import Tensor
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["PoincareEmbedding"]
 
@@ -92,7 +93,7 @@ class PoincareEmbedding(torch.nn.Module):
     @classmethod
     def from_layout(
         cls,
-        taxonomy: Taxonomy,
+        taxonomy: Taxonomy | Tree,
         embedding_dim: int,
         *,
         manifold: Polar | PoincareBall | None = None,
@@ -104,7 +105,7 @@ class PoincareEmbedding(torch.nn.Module):
         Parameters
         ----------
         taxonomy
-            The tree; row i of the table is node i.
+            A taxonomy or its tree; row i of the table is its row i.
         embedding_dim
             Dimension of the space.
         manifold, sparse

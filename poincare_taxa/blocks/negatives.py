@@ -45,6 +45,7 @@ from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.tree_index import Movable, TreeIndex, moved
 from poincare_taxa.taxonomy import preorder
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = [
     "Anchored",
@@ -147,7 +148,7 @@ class UniformNegatives(_Negatives):
 
     def __init__(
         self,
-        source: Taxonomy | TreeIndex | ClosurePairs,
+        source: Taxonomy | Tree | TreeIndex | ClosurePairs,
         num_negatives: int,
         *,
         anchor: Anchor = "descendant",
@@ -218,7 +219,7 @@ class SameDepthNegatives(_Negatives):
 
     def __init__(
         self,
-        taxonomy: Taxonomy | TreeIndex,
+        taxonomy: Taxonomy | Tree | TreeIndex,
         num_negatives: int,
         *,
         anchor: Anchor = "descendant",
@@ -272,7 +273,7 @@ class CousinNegatives(_Negatives):
 
     def __init__(
         self,
-        taxonomy: Taxonomy | TreeIndex,
+        taxonomy: Taxonomy | Tree | TreeIndex,
         num_negatives: int,
         *,
         levels: int = 1,
@@ -332,7 +333,7 @@ class SharedNegatives:
 
     def __init__(
         self,
-        source: Taxonomy | TreeIndex | ClosurePairs,
+        source: Taxonomy | Tree | TreeIndex | ClosurePairs,
         num_negatives: int | None,
         *,
         anchor: Anchor = "descendant",
@@ -425,7 +426,7 @@ def column_of(anchor: Anchor) -> int:
 
 
 def _candidates_of(
-    source: Taxonomy | TreeIndex | ClosurePairs,
+    source: Taxonomy | Tree | TreeIndex | ClosurePairs,
     anchor: Anchor,
     exclude: Exclude,
     units: Tensor | None = None,
@@ -438,7 +439,7 @@ def _candidates_of(
 
 
 def _node_units(
-    source: Taxonomy | TreeIndex | ClosurePairs, weights: ArrayLike | Tensor | None
+    source: Taxonomy | Tree | TreeIndex | ClosurePairs, weights: ArrayLike | Tensor | None
 ) -> Tensor | None:
     """Weights of the nodes as integers, on the device of the source."""
     if weights is None:
@@ -450,11 +451,11 @@ def _node_units(
     return integer_weights(weights).to(_device_of(source))
 
 
-def _size_of(source: Taxonomy | TreeIndex | ClosurePairs) -> int:
+def _size_of(source: Taxonomy | Tree | TreeIndex | ClosurePairs) -> int:
     return source.num_nodes if isinstance(source, ClosurePairs) else len(source)
 
 
-def _device_of(source: Taxonomy | TreeIndex | ClosurePairs) -> torch.device:
+def _device_of(source: Taxonomy | Tree | TreeIndex | ClosurePairs) -> torch.device:
     """Device of a sampler over the source."""
     if isinstance(source, ClosurePairs):
         return source.pairs.device

@@ -29,6 +29,7 @@ from poincare_taxa.blocks._random import below, index_tensor
 from poincare_taxa.blocks.tree_index import TreeIndex, moved
 from poincare_taxa.taxonomy.preorder import outside_branch
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = [
     "AncestorPairs",
@@ -101,7 +102,7 @@ class AncestorPairs(Dataset[Tensor]):
     """
 
     def __init__(
-        self, taxonomy: Taxonomy | TreeIndex, *, min_gap: int = 1, max_gap: int | None = None
+        self, taxonomy: Taxonomy | Tree | TreeIndex, *, min_gap: int = 1, max_gap: int | None = None
     ) -> None:
         gaps = _interval((min_gap, max_gap), "gap")
         self._stratify(TreeIndex.of(taxonomy), {gaps: 1.0}, "gap")
@@ -227,7 +228,7 @@ class ParentChildPairs(AncestorPairs):
             [1, 2]])
     """
 
-    def __init__(self, taxonomy: Taxonomy | TreeIndex) -> None:
+    def __init__(self, taxonomy: Taxonomy | Tree | TreeIndex) -> None:
         super().__init__(taxonomy, max_gap=1)
 
 
@@ -269,7 +270,7 @@ class StratifiedPairs(AncestorPairs):
 
     def __init__(
         self,
-        taxonomy: Taxonomy | TreeIndex,
+        taxonomy: Taxonomy | Tree | TreeIndex,
         shares: Mapping[Any, float],
         *,
         by: Literal["gap", "depth"] = "gap",
@@ -411,7 +412,7 @@ class LCAPairs:
     torch.Size([3, 2])
     """
 
-    def __init__(self, taxonomy: Taxonomy | TreeIndex) -> None:
+    def __init__(self, taxonomy: Taxonomy | Tree | TreeIndex) -> None:
         self.tree = TreeIndex.of(taxonomy)
         _require_depth(self.tree, 1, "a pair needs two nodes")
 
@@ -448,7 +449,7 @@ class LCATriplets:
     torch.Size([3, 3])
     """
 
-    def __init__(self, taxonomy: Taxonomy | TreeIndex) -> None:
+    def __init__(self, taxonomy: Taxonomy | Tree | TreeIndex) -> None:
         self.tree = TreeIndex.of(taxonomy)
         _require_depth(self.tree, 2, "LCAs of different depths need two levels")
 

@@ -18,7 +18,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["Movable", "TreeIndex", "moved"]
 
@@ -26,17 +27,18 @@ __all__ = ["Movable", "TreeIndex", "moved"]
 class TreeIndex:
     """A tree as tensors on a device; O(n) memory (48 bytes a node).
 
-    Samplers take a `Taxonomy` or a `TreeIndex`. Several samplers save memory if they share one.
+    Blocks take a `Taxonomy`, a `Tree` or a `TreeIndex`. Several blocks save memory if they share
+    an index.
 
     Parameters
     ----------
     taxonomy
-        The tree.
+        A taxonomy or its tree.
 
     Attributes
     ----------
     parent, end, depth : int64 [n]
-        As in `Taxonomy`.
+        As in `Tree`.
     postorder : int64 [n]
         Rows in postorder.
     level_order : int64 [n]
@@ -53,23 +55,24 @@ class TreeIndex:
     tensor([2, 3])
     """
 
-    def __init__(self, taxonomy: Taxonomy) -> None:
+    def __init__(self, taxonomy: Taxonomy | Tree) -> None:
+        tree = tree_of(taxonomy)
         self.parent, self.end, self.depth = (
             torch.tensor(column, dtype=torch.int64)
-            for column in (taxonomy.tree.parent, taxonomy.tree.end, taxonomy.tree.depth)
+            for column in (tree.parent, tree.end, tree.depth)
         )
-        row = torch.arange(len(taxonomy))
+        row = torch.arange(len(tree))
         self.postorder = torch.empty_like(row)
         self.postorder[self.end - 1 - self.depth] = row
         self.level_order = torch.argsort(self.depth, stable=True)
         self.level_start = torch.cat((row[:1], torch.bincount(self.depth).cumsum(0)))
         # (depth, row) as one ascending number, in which a binary search finds a place of a level.
-        self._key = self.depth[self.level_order] * len(taxonomy) + self.level_order
+        self._key = self.depth[self.level_order] * len(tree) + self.level_order
         self._minima: Tensor | None = None
 
     @classmethod
-    def of(cls, source: "Taxonomy | TreeIndex") -> "TreeIndex":
-        """Index a taxonomy; an index is returned as it is."""
+    def of(cls, source: "Taxonomy | Tree | TreeIndex") -> "TreeIndex":
+        """Index a taxonomy or a tree; an index is returned as it is."""
         return source if isinstance(source, TreeIndex) else cls(source)
 
     def __len__(self) -> int:

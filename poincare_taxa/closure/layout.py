@@ -44,7 +44,8 @@ from scipy.sparse.csgraph import connected_components
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.taxonomy.preorder import group_rows
-from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError, tree_of
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["LEAF_RADIUS", "closure_layout", "direct_parents", "nested_start"]
 
@@ -69,7 +70,7 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
+def closure_layout(source: Taxonomy | Tree | ClosurePairs, dim: int = 2) -> Layout:
     """Place every node so that its ancestors are nearer than all other nodes.
 
     Parameters
@@ -105,8 +106,8 @@ def closure_layout(source: Taxonomy | ClosurePairs, dim: int = 2) -> Layout:
     """
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}: caps lie on a circle")
-    on_tree = isinstance(source, Taxonomy)
-    parent = source.tree.parent.astype(np.int64) if on_tree else _spanning_parents(source)
+    on_tree = not isinstance(source, ClosurePairs)
+    parent = tree_of(source).parent.astype(np.int64) if on_tree else _spanning_parents(source)
     forest = _Forest.of(parent)
     missed = 0 if on_tree else len(source) - int(forest.depth.sum())
     paired, intervals = 0, _intervals(forest)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from poincare_taxa.evaluation.clock import Clock
 from poincare_taxa.evaluation.ranks import rank_statistics, share
 from poincare_taxa.evaluation.subjects import Relatives, Subject, TreeSubject
-from poincare_taxa.taxonomy.levels import lineages
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["QueryTaxa", "query_statistics"]
@@ -52,8 +51,6 @@ class QueryTaxa:
         self.groups = groups if "purity" in parts else {}
         self.k = k
         self.parts = parts
-        self._by_parent = np.argsort(tree.parent, kind="stable")
-        self._first_child = np.cumsum(np.append(1, tree.num_children))
 
     def blocks(self, queries: Rows) -> Iterator[tuple[Rows, Rows, Rows]]:
         """Cut queries into blocks: places in `queries`, ancestors from the parent up, and children.
@@ -69,21 +66,19 @@ class QueryTaxa:
             room = np.maximum.accumulate(width[at]) * np.arange(1, len(at) + 1)
             at = at[: max(1, int(np.searchsorted(room, _TARGETS, "right")))]
             rows = queries[at]
-            yield at, lineages(self.tree.parent, rows)[:, 1:], self._below(rows)
+            yield at, self.tree.lineages(rows)[:, 1:], self._below(rows)
             start += len(at)
 
     def _children(self, rows: Rows) -> Rows:
-        return (
-            np.diff(self._first_child)[rows] if "neighbour" in self.parts else np.zeros_like(rows)
-        )
+        return np.diff(self.tree.first_child)[rows] if "neighbour" in self.parts else 0 * rows
 
     def _below(self, rows: Rows) -> Rows:
         """Children [Q, most], −1 where there are fewer."""
         number = self._children(rows)
         place = np.arange(number.max(initial=0))
         there = place < number[:, None]
-        at = self._first_child[rows][:, None] + place
-        return np.where(there, self._by_parent[np.where(there, at, 0)], -1)
+        at = self.tree.first_child[rows][:, None] + place
+        return np.where(there, self.tree.by_parent[np.where(there, at, 0)], -1)
 
 
 def query_statistics(

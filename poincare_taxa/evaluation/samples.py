@@ -6,7 +6,6 @@ Notation: m sampled others of each of Q queries; rows are nodes of the tree.
 import numpy as np
 from numpy.typing import NDArray
 
-from poincare_taxa.taxonomy.levels import lineages
 from poincare_taxa.taxonomy.preorder import outside_branch
 from poincare_taxa.taxonomy.tree import Tree
 
@@ -42,7 +41,7 @@ def lca_balanced_others(
     for i, levels in enumerate(choices.tolist()):  # Each query has its numbers from two calls.
         level[i], share[i] = rng.integers(0, levels, m), rng.random(m)
     # The ancestor at that depth, and the rows of its branch that holds the query.
-    path, place = lineages(tree.parent, queries), np.arange(len(queries))[:, None]
+    path, place = tree.lineages(queries), np.arange(len(queries))[:, None]
     up = depth[:, None] - level
     top, branch = path[place, up], path[place, np.maximum(up - 1, 0)]
     stop = np.where(up > 0, tree.end[branch], branch + 1)

@@ -26,7 +26,7 @@ from poincare_taxa.evaluation.ranks import Places
 from poincare_taxa.geometry import polar
 from poincare_taxa.kernels import By
 from poincare_taxa.kernels.arguments import LARGEST
-from poincare_taxa.taxonomy.levels import Levels, lineages
+from poincare_taxa.taxonomy.levels import Levels
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = [
@@ -383,7 +383,7 @@ class TreeSubject:
         With labels, which are known by a name, only the taxa that have the label of the query.
         """
         size = self.tree.subtree_size
-        lineage = lineages(self.tree.parent, queries)
+        lineage = self.tree.lineages(queries)
         step = np.arange(lineage.shape[1]) if by == "distance" else np.zeros(lineage.shape[1], int)
         # 1. Taxa that part from the lineage at each of its members: its subtree, less the part of
         #    it that was counted one member before.

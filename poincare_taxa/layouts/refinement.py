@@ -32,7 +32,8 @@ from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
 from poincare_taxa.evaluation.subjects import polar_subject
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.layouts.tree import Layout, largest_tau, layout_in_layers
-from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["refine"]
 
@@ -59,7 +60,7 @@ _TOLERATED = 1e-4
 
 
 def refine(
-    taxonomy: Taxonomy,
+    taxonomy: Taxonomy | Tree,
     points: tuple[Tensor, Tensor] | Layout,
     *,
     passes: int = 8,
@@ -75,7 +76,7 @@ def refine(
     Parameters
     ----------
     taxonomy
-        The taxonomy.
+        A taxonomy or its tree.
     points
         Points to improve: a `Layout`, or radius [n] and direction [n, dim], float64 or float32.
     passes
@@ -107,7 +108,8 @@ def refine(
     True
     """
     radius, direction, *_ = points
-    n = len(taxonomy)
+    tree = tree_of(taxonomy)
+    n = len(tree)
     if radius.shape != (n,) or direction.ndim != 2 or len(direction) != n:
         raise ValueError(
             f"{n} taxa need a radius of shape [{n}] and a direction of shape [{n}, dim]; "
@@ -118,14 +120,14 @@ def refine(
             f"passes must be at least 0 and queries at least 1; got {passes} and {queries}"
         )
     info = points.info if isinstance(points, Layout) else {}
-    tau = _radius_per_level(taxonomy, radius)
+    tau = _radius_per_level(tree, radius)
     best = Layout(radius, direction, {"tau": tau, **info})
     history = []
-    if taxonomy.tree.max_depth > 0 and tau > 0 and passes:
-        yardstick = _Yardstick(taxonomy, queries, seed)
+    if tree.max_depth > 0 and tau > 0 and passes:
+        yardstick = _Yardstick(tree, queries, seed)
         at_start = reached = yardstick(best)
         history.append({"tau": tau, "kept": True, **_means(reached)})
-        growth, ahead, largest = _GROWTH, 1, largest_tau(taxonomy.tree, direction.dtype)
+        growth, ahead, largest = _GROWTH, 1, largest_tau(tree, direction.dtype)
         for _ in range(passes):
             # 1. The next τ: `ahead` steps beyond the best one, within the largest radius.
             tau = min(best.info["tau"] * growth**ahead, largest)
@@ -135,7 +137,7 @@ def refine(
                 growth = growth**0.5
                 continue
             # 2. Compute the layout of this τ and compare it.
-            proposal = layout_in_layers(taxonomy, direction.shape[1], tau, direction.dtype, seed)
+            proposal = layout_in_layers(tree, direction.shape[1], tau, direction.dtype, seed)
             measures = yardstick(proposal)
             kept = _better(measures, reached, at_start)
             history.append({"tau": tau, "kept": kept, **_means(measures)})
@@ -151,46 +153,46 @@ def refine(
     return best._replace(info={**best.info, "passes": history})
 
 
-def _radius_per_level(taxonomy: Taxonomy, radius: Tensor) -> float:
+def _radius_per_level(tree: Tree, radius: Tensor) -> float:
     """τ of the least-squares fit radius = τ · depth."""
-    depth = torch.tensor(taxonomy.tree.depth, dtype=torch.float64)
+    depth = torch.tensor(tree.depth, dtype=torch.float64)
     return float(radius.double() @ depth / (depth @ depth).clamp(min=1))
 
 
 class _Yardstick:
     """Measures of points, over the same taxa at every call."""
 
-    def __init__(self, taxonomy: Taxonomy, queries: int, seed: int) -> None:
+    def __init__(self, tree: Tree, queries: int, seed: int) -> None:
         rng = stream(seed, "refinement")
-        self.queries = rng.permutation(len(taxonomy))[:queries]
-        self.taxonomy = taxonomy
-        self.asked = QueryTaxa(taxonomy.tree, {}, 10, {"precision", "ancestor", "neighbour"})
+        self.queries = rng.permutation(len(tree))[:queries]
+        self.tree = tree
+        self.asked = QueryTaxa(tree, {}, 10, {"precision", "ancestor", "neighbour"})
         q = self.queries[:, None]
-        uniform = samples.uniform_others(len(taxonomy), self.queries, _OTHERS, rng)
-        balanced, _ = samples.lca_balanced_others(taxonomy.tree, self.queries, _OTHERS, rng)
+        uniform = samples.uniform_others(len(tree), self.queries, _OTHERS, rng)
+        balanced, _ = samples.lca_balanced_others(tree, self.queries, _OTHERS, rng)
         self.others = {
-            kind: (others, np.maximum(taxonomy.tree.distance(q, others), 1))
+            kind: (others, np.maximum(tree.distance(q, others), 1))
             for kind, others in (("uniform", uniform), ("balanced", balanced))
         }
 
     def __call__(self, points: Layout) -> Measures:
-        taxonomy, subject = self.taxonomy, polar_subject(points.radius, points.direction)
-        coincident = count_coincident(taxonomy.tree.parent, points.direction)
+        subject = polar_subject(points.radius, points.direction)
+        coincident = count_coincident(self.tree.parent, points.direction)
         found = query_statistics(
             subject, self.asked, self.queries, Clock(), lambda done, total: None
         )
         measures = {
-            "apart": np.array([-max(0.0, coincident - _TOLERATED * len(taxonomy))]),
+            "apart": np.array([-max(0.0, coincident - _TOLERATED * len(self.tree))]),
             "precision": _each(found["precision"]),
             "ancestor": _each(found["ancestor AP"]),
             "ancestor rank": -_each(found["ancestor ranks"]),
             "neighbour": _each(found["neighbour AP"]),
         }
-        for kind, (others, tree) in self.others.items():
+        for kind, (others, edges) in self.others.items():
             distance = subject.pairs(self.queries[:, None], others)
-            agreement, comparable = metrics.triplet_order(distance, tree)
-            measures[f"order, {kind}"] = agreement / max(comparable.mean(), 1 / len(tree))
-            measures[f"distortion, {kind}"] = -metrics.distortion(distance, tree).each.mean(1)
+            agreement, comparable = metrics.triplet_order(distance, edges)
+            measures[f"order, {kind}"] = agreement / max(comparable.mean(), 1 / len(edges))
+            measures[f"distortion, {kind}"] = -metrics.distortion(distance, edges).each.mean(1)
         return measures
 
 

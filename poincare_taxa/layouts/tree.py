@@ -43,7 +43,7 @@ from torch import Tensor
 
 from poincare_taxa.layouts.codes import Code, extent, sparse_code, tight_code
 from poincare_taxa.taxonomy.preorder import group_rows
-from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["Layout", "largest_tau", "layout", "layout_in_layers"]
@@ -104,7 +104,7 @@ class Layout(NamedTuple):
 
 
 def layout(
-    taxonomy: Taxonomy,
+    taxonomy: Taxonomy | Tree,
     dim: int = 10,
     *,
     tau: float | None = None,
@@ -116,7 +116,7 @@ def layout(
     Parameters
     ----------
     taxonomy
-        The tree.
+        A taxonomy or its tree.
     dim
         Number of coordinates of a direction, at least 2.
     tau
@@ -159,22 +159,23 @@ def layout(
         )
     if dtype not in _MAX_RADIUS:
         raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}")
-    deepest = max(taxonomy.tree.max_depth, 1)
-    largest = largest_tau(taxonomy.tree, dtype)
+    tree = tree_of(taxonomy)
+    deepest = max(tree.max_depth, 1)
+    largest = largest_tau(tree, dtype)
     if tau is not None and not 0 < tau <= largest:
         raise ValueError(
             f"tau must be in (0, {largest:.4g}] for a tree {deepest} levels deep in {dtype}, "
             f"got {tau}"
         )
     wanted = _preferred(dim) if tau is None else tau
-    levels = list(_families_by_level(taxonomy.tree))
+    levels = list(_families_by_level(tree))
     if tau is not None:
         direction, unresolved = _directions(levels, dim, tau, dtype, seed)
     else:
         tau, direction, unresolved = _fitted(levels, dim, largest, dtype, seed)
-    if unresolved > _TOLERATED * len(taxonomy):
+    if unresolved > _TOLERATED * len(tree):
         warnings.warn(
-            f"{unresolved} of {len(taxonomy)} taxa share their siblings' direction: a tree "
+            f"{unresolved} of {len(tree)} taxa share their siblings' direction: a tree "
             f"{deepest} levels deep has more levels than {dim} coordinates of {dtype} resolve. "
             "Use more dimensions or float64.",
             stacklevel=2,
@@ -186,20 +187,18 @@ def layout(
             "less accurate. Use more dimensions or float64.",
             stacklevel=2,
         )
-    return _as_layout(taxonomy.tree, tau, direction, unresolved)
+    return _as_layout(tree, tau, direction, unresolved)
 
 
-def layout_in_layers(
-    taxonomy: Taxonomy, dim: int, tau: float, dtype: torch.dtype, seed: int
-) -> Layout:
+def layout_in_layers(tree: Tree, dim: int, tau: float, dtype: torch.dtype, seed: int) -> Layout:
     """Compute a layout with wider families than `layout` and siblings on coarse coordinates too.
 
     `refinement` proposes such layouts; see `_layered_axes`. Arguments and result are those of
     `layout`; no argument is checked.
     """
-    levels = list(_families_by_level(taxonomy.tree))
+    levels = list(_families_by_level(tree))
     direction, unresolved = _directions(levels, dim, tau, dtype, seed, layered=True)
-    return _as_layout(taxonomy.tree, tau, direction, unresolved)
+    return _as_layout(tree, tau, direction, unresolved)
 
 
 def largest_tau(tree: Tree, dtype: torch.dtype) -> float:

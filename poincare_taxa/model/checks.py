@@ -268,7 +268,7 @@ def _initialisation(saved: _Saved) -> str:
         raise _NothingToCompareError("the points are not those of a layout with recorded settings")
     dim, dtype, seed = settings["dim"], _DTYPES[settings["dtype"]], settings["seed"]
     if any(proposal["kept"] for proposal in made.get("passes", [])[1:]):
-        again = layout_in_layers(saved.taxonomy, dim, made["tau"], dtype, seed)
+        again = layout_in_layers(saved.taxonomy.tree, dim, made["tau"], dtype, seed)
     else:
         again = layout(saved.taxonomy, dim, dtype=dtype, seed=seed)
     if again.direction.shape != saved.direction.shape:

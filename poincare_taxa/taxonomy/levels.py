@@ -7,7 +7,7 @@ side, because in preorder a subtree is a range of rows. So a binary search count
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Levels", "lineages"]
+__all__ = ["Levels"]
 
 Rows = NDArray[np.integer]
 
@@ -53,19 +53,3 @@ class Levels:
     def _kind(self, depth: Rows, labels: Rows | None) -> NDArray[np.int64]:
         kind = depth.astype(np.int64)
         return kind if labels is None else labels.astype(np.int64) * self._height + kind
-
-
-def lineages(parent: Rows, rows: Rows) -> NDArray[np.int64]:
-    """Rows from each node up to the root, itself first: [k, longest], −1 beyond the root.
-
-    Examples
-    --------
-    >>> lineages(np.array([-1, 0, 1, 0]), np.array([2, 3])).tolist()
-    [[2, 1, 0], [3, 0, -1]]
-    """
-    here = rows.astype(np.int64)
-    found = []
-    while (here >= 0).any():
-        found.append(here)
-        here = np.where(here >= 0, parent[here], -1).astype(np.int64)
-    return np.stack(found, axis=1) if found else np.empty((len(rows), 0), np.int64)

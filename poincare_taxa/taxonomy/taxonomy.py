@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-__all__ = ["MergedTaxonWarning", "Status", "Taxonomy", "TaxonomyError"]
+__all__ = ["MergedTaxonWarning", "Status", "Taxonomy", "TaxonomyError", "tree_of"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -406,9 +406,7 @@ class Taxonomy:
         >>> tax.ancestor_at_rank("genus").tolist()
         [-1, 1, 1]
         """
-        has_rank = (self.taxon_ranks.cast(pl.String) == taxon_rank).to_numpy()
-        nearest = preorder.nearest_marked(self.tree.parent, has_rank)
-        return np.where(has_rank[nearest], nearest, np.int32(-1))
+        return self.tree.nearest_marked(self.taxon_ranks.cast(pl.String) == taxon_rank)
 
     def lineage(self, node: int) -> str:
         """Names from the root down to a node (a row), with "; " between; ids for nodes without."""
@@ -637,6 +635,23 @@ class Taxonomy:
             edge = ids[self.tree.parent[row]], ids[row]
             graph.add_edge(*edge, **({} if lengths is None else {"length": lengths[row]}))
         return graph
+
+
+def tree_of(source: Taxonomy | Tree) -> Tree:
+    """Return the tree of a taxonomy; a tree is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        If the source is neither.
+    """
+    if isinstance(source, Taxonomy):
+        return source.tree
+    if isinstance(source, Tree):
+        return source
+    raise TypeError(
+        f"a Taxonomy (pt.read(path)) or its tree is needed; got {type(source).__name__}"
+    )
 
 
 def _check_arrays(parent: NDArray[Any], given: dict[str, Any]) -> None:

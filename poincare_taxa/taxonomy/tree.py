@@ -1,8 +1,9 @@
 """`Tree`: a rooted tree as preorder arrays, and the arithmetic of its rows.
 
 A *row* is a node, 0…n-1, in preorder: parents precede their children, and the subtree of row v is
-``range(v, end[v])``. A tree has no ids and no names; a `Taxonomy` holds these and a tree.
-Computations take a tree; public functions take a taxonomy.
+``range(v, end[v])``. A tree has no ids and no names; a `Taxonomy` holds these and a tree, and
+``tax.rows(keys)`` converts ids and names to rows. What computes takes a `Tree`; what a person calls
+takes keys.
 """
 
 from dataclasses import dataclass
@@ -100,9 +101,81 @@ class Tree:
             row = above[step] = self.parent[row]
         return above
 
+    def lineages(self, rows: ArrayLike) -> NDArray[np.int64]:
+        """Rows from each of k rows up to the root, itself first: [k, longest], −1 beyond the root.
+
+        Examples
+        --------
+        >>> from poincare_taxa.taxonomy.taxonomy import Taxonomy
+        >>> Taxonomy.from_parents([-1, 0, 1, 0]).tree.lineages([2, 3]).tolist()
+        [[2, 1, 0], [3, 0, -1]]
+        """
+        here = self.check_rows(rows).ravel().astype(np.int64)
+        longest = int(self.depth[here].max()) + 1 if len(here) else 0
+        found = np.empty((len(here), longest), np.int64)
+        for step in range(longest):
+            found[:, step] = here
+            here = np.where(here >= 0, self.parent[here], -1)
+        return found
+
+    def ancestor_at_depth(self, rows: ArrayLike, depth: ArrayLike) -> NDArray[np.int32]:
+        """Self-or-ancestor of each row at a depth; −1 where the row is nearer to the root.
+
+        Broadcasts; O(log n) for each. In level order, by depth and then by row, it is the last row
+        of its level that is at most the given row.
+        """
+        rows, depth = np.broadcast_arrays(self.check_rows(rows), np.asarray(depth, np.int64))
+        place = np.searchsorted(self._level_key, depth * len(self) + rows, side="right") - 1
+        found = self._level_key[place] - depth * len(self)
+        return np.where((depth >= 0) & (depth <= self.depth[rows]), found, -1).astype(np.int32)[()]
+
+    def nearest_marked(self, marked: ArrayLike) -> NDArray[np.int32]:
+        """Nearest self-or-ancestor of every row that is marked, bool [n]; −1 where there is none.
+
+        Examples
+        --------
+        >>> from poincare_taxa.taxonomy.taxonomy import Taxonomy
+        >>> Taxonomy.from_parents([-1, 0, 1, 0]).tree.nearest_marked([0, 1, 0, 0]).tolist()
+        [-1, 1, 1, -1]
+        """
+        marked = np.asarray(marked, np.bool_)
+        nearest = preorder.nearest_marked(self.parent, marked)
+        return np.where(marked[nearest], nearest, np.int32(-1))
+
+    def children(self, row: int) -> NDArray[np.int64]:
+        """Rows of the children of a row, ascending, int64; empty at a leaf."""
+        first, stop = self.first_child[int(self.check_rows(row)) :][:2]
+        return self.by_parent[first:stop]
+
+    def leaves(self, row: int = 0) -> NDArray[np.int64]:
+        """Rows without children in the subtree of a row, ascending, int64; a leaf is its own."""
+        inside = row, self.end[int(self.check_rows(row))]
+        first, stop = np.searchsorted(self.leaf_rows, inside)
+        return self.leaf_rows[first:stop]
+
+    @cached_property
+    def by_parent(self) -> NDArray[np.int64]:
+        """All rows by their parent, then by row, int64 [n]; the root is the first."""
+        return _frozen(np.argsort(self.parent, kind="stable"))
+
+    @cached_property
+    def first_child(self) -> NDArray[np.int64]:
+        """Places [n + 1]: children of v are ``by_parent[first_child[v] : first_child[v + 1]]``."""
+        return _frozen(np.cumsum(np.append(1, self.num_children)))
+
+    @cached_property
+    def leaf_rows(self) -> NDArray[np.int64]:
+        """Rows without children, ascending, int64."""
+        return _frozen(np.flatnonzero(self.num_children == 0))
+
+    @cached_property
+    def _level_key(self) -> NDArray[np.int64]:
+        """Depth and row of all rows as one ascending number, depth · n + row."""
+        return np.sort(self.depth * np.int64(len(self)) + np.arange(len(self)))
+
     def subtree(self, row: int) -> "Tree":
         """Return the tree of a row and its descendants; its rows start at 0."""
-        rows = slice(row, int(self.end[row]))
+        rows = slice(row, int(self.end[int(self.check_rows(row))]))
         parent = self.parent[rows] - np.int32(row)
         parent[0] = -1
         lengths = None
@@ -129,12 +202,12 @@ class Tree:
             return array.astype(np.int32)
         if not np.issubdtype(array.dtype, np.integer):
             raise ValueError(
-                f"rows are whole numbers; got {array.dtype} (for ids or names, use tax.node(…))"
+                f"rows are whole numbers; got {array.dtype} (for ids and names, use tax.rows(…))"
             )
         if array.min() < 0 or array.max() >= len(self):
             raise ValueError(
                 f"rows run from 0 to {len(self) - 1}; got {array.min()}…{array.max()}"
-                " (for ids, use tax.nodes([...]))"
+                " (for ids, use tax.rows(…))"
             )
         return array
 

@@ -13,6 +13,7 @@ from poincare_taxa.blocks.curriculum import join_at_parent
 from poincare_taxa.blocks.manifolds import Polar
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 from poincare_taxa.training.objectives import JOIN_STEP, Objective, Terms
 
 __all__ = ["LevelStress"]
@@ -72,7 +73,7 @@ class LevelStress(Objective):
 
     def __init__(
         self,
-        tree: Taxonomy | TreeIndex,
+        tree: Taxonomy | Tree | TreeIndex,
         *,
         tau: float,
         root_weight: float = 8.0,

@@ -40,6 +40,7 @@ from poincare_taxa.geometry import convert
 from poincare_taxa.kernels.distance import pair_distance
 from poincare_taxa.kernels.ranking import ranking_loss
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["JOIN_STEP", "Objective", "Ranking", "Stress", "Terms", "Triplets", "table_distance"]
 
@@ -79,7 +80,7 @@ class _Batches(Objective):
 
     def __init__(
         self,
-        tree: Taxonomy | TreeIndex | None,
+        tree: Taxonomy | Tree | TreeIndex | None,
         pairs: Any,
         loss: Callable[..., Tensor],
         *,
@@ -209,7 +210,7 @@ class Ranking(_Batches):
 
     def __init__(
         self,
-        tree: Taxonomy | TreeIndex | None,
+        tree: Taxonomy | Tree | TreeIndex | None,
         pairs: PairSampler,
         negatives: NegativeSampler | SharedNegatives,
         loss: Callable[..., Tensor],

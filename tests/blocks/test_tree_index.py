@@ -8,6 +8,20 @@ from oracles.tree import walk_up
 from support.sampling import TREE, ancestors, descendants
 from support.trees import taxonomies
 
+from poincare_taxa.blocks.curriculum import Curriculum, balanced_depths
+from poincare_taxa.blocks.negatives import (
+    CousinNegatives,
+    SameDepthNegatives,
+    SharedNegatives,
+    UniformNegatives,
+)
+from poincare_taxa.blocks.pairs import (
+    AncestorPairs,
+    LCAPairs,
+    LCATriplets,
+    ParentChildPairs,
+    StratifiedPairs,
+)
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
@@ -65,6 +79,46 @@ def test_lca_depth__holds_in_trees_deeper_than_a_byte(depth):
 def test_of__indexes_once():
     tree = TreeIndex.of(TREE)
     assert TreeIndex.of(tree) is tree
+    with pytest.raises(TypeError, match=r"a Taxonomy .* or its tree is needed; got str"):
+        TreeIndex.of("mammals")
+
+
+SOURCES = {"taxonomy": TREE, "tree": TREE.tree, "index": TreeIndex(TREE)}
+BLOCKS = {
+    "AncestorPairs": AncestorPairs,
+    "ParentChildPairs": ParentChildPairs,
+    "StratifiedPairs": lambda source: StratifiedPairs(source, balanced_depths(source), by="depth"),
+    "LCAPairs": LCAPairs,
+    "LCATriplets": LCATriplets,
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_samplers__draw_the_same_of_a_taxonomy_its_tree_and_an_index(block):
+    drawn = [
+        BLOCKS[block](source).sample(20, generator=torch.Generator().manual_seed(0))
+        for source in SOURCES.values()
+    ]
+    assert drawn[0].equal(drawn[1])
+    assert drawn[0].equal(drawn[2])
+
+
+@pytest.mark.parametrize(
+    "negatives", [UniformNegatives, SameDepthNegatives, CousinNegatives, SharedNegatives]
+)
+def test_negatives__draw_the_same_of_a_taxonomy_its_tree_and_an_index(negatives):
+    pairs = AncestorPairs(TREE)[list(range(5))]
+    drawn = [
+        negatives(source, 3)(pairs, torch.Generator().manual_seed(0)) for source in SOURCES.values()
+    ]
+    for other in drawn[1:]:
+        assert all(mine.equal(theirs) for mine, theirs in zip(drawn[0], other, strict=True))
+
+
+@pytest.mark.parametrize("make", [Curriculum.top_down, Curriculum.progressive])
+def test_curriculum__is_the_same_of_a_taxonomy_its_tree_and_an_index(make):
+    first, *others = (make(12, source) for source in SOURCES.values())
+    assert others == [first, first]
 
 
 def test_to__copies_every_tensor():

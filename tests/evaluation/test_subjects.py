@@ -19,7 +19,6 @@ from poincare_taxa.evaluation.subjects import (
 )
 from poincare_taxa.geometry import polar
 from poincare_taxa.kernels.arguments import LARGEST
-from poincare_taxa.taxonomy.levels import lineages
 from poincare_taxa.testing import synthetic_taxonomy
 
 BY = ["distance", "ancestor"]
@@ -100,7 +99,7 @@ def test_tree__a_long_path_costs_no_more_than_a_pass_for_each_query(monkeypatch)
     monkeypatch.setattr(subjects, "_TILE", 1000)
     tree = Taxonomy.from_parents([-1, *range(9_999)]).tree
     queries = np.array([9_999, 5_000])
-    above = lineages(tree.parent, queries)[:, 1:]
+    above = tree.lineages(queries)[:, 1:]
     nearer, tied = TreeSubject(tree).count_nearer(queries, above, "distance")
     assert nearer[0].tolist() == list(range(9_999))
     assert not tied[0].any()

@@ -26,7 +26,7 @@ def broom(handle: int, bristles: int) -> pt.Taxonomy:
 def test_refine__never_worsens_what_it_measures(tax, dim, dtype):
     start = pt.layout(tax, dim, dtype=dtype)
     refined = refine(tax, start, passes=3)
-    measured = _Yardstick(tax, 256, 0)
+    measured = _Yardstick(tax.tree, 256, 0)
     before, after = _means(measured(start)), _means(measured(refined))
     for name in before:
         assert after[name] >= before[name] - 1e-12, name
@@ -118,7 +118,10 @@ def test_better__lets_one_taxon_fall_back_but_not_behind_the_start():
 @pytest.mark.parametrize(("dtype", "tau"), [(torch.float32, 0.8), (torch.float64, 1.8)])
 def test_layout_in_layers__holds_siblings_apart_where_no_coordinate_serves_all_of_them(dtype, tau):
     tax = broom(24, 60)
-    plain, layers = pt.layout(tax, 2, tau=tau, dtype=dtype), layout_in_layers(tax, 2, tau, dtype, 0)
+    plain, layers = (
+        pt.layout(tax, 2, tau=tau, dtype=dtype),
+        layout_in_layers(tax.tree, 2, tau, dtype, 0),
+    )
     assert count_coincident(tax.tree.parent, plain.direction) == 61
     assert count_coincident(tax.tree.parent, layers.direction) <= 32
     assert layers.info["unresolved"] <= 16
@@ -128,7 +131,7 @@ def test_refine__stops_where_precision_ends():
     tax = broom(24, 60)
     start = pt.layout(tax, 2, tau=0.45, dtype=torch.float32)
     refined = refine(tax, start)
-    measured = _Yardstick(tax, 256, 0)
+    measured = _Yardstick(tax.tree, 256, 0)
     before, after = _means(measured(start)), _means(measured(refined))
     assert all(after[name] >= before[name] - 1e-12 for name in before)
     assert not all(proposal["kept"] for proposal in refined.info["passes"])

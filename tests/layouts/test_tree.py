@@ -189,3 +189,9 @@ def test_layout__of_the_sample_uses_the_given_tau():
 def test_layout__names_a_bad_argument(options, message):
     with pytest.raises(ValueError, match=message):
         layout(comb(4), **options)
+
+
+def test_layout__of_a_tree_is_that_of_its_taxonomy():
+    tax = load_sample()
+    for mine, theirs in zip(layout(tax.tree, 4)[:2], layout(tax, 4)[:2], strict=True):
+        assert mine.equal(theirs)

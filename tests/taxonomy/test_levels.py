@@ -1,12 +1,11 @@
-"""Members of subtrees by depth, and lineages, against walks."""
+"""Members of subtrees by depth, against walks."""
 
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
-from oracles.tree import walk_up
 from support.trees import taxonomies
 
-from poincare_taxa.taxonomy.levels import Levels, lineages
+from poincare_taxa.taxonomy.levels import Levels
 
 
 @given(taxonomies(), st.integers(0, 2**32 - 1))
@@ -24,13 +23,3 @@ def test_levels__count_the_members_of_a_subtree_at_a_depth(tax, seed):
         assert found[i] == len(members)
         for label, counts in of_label.items():
             assert counts[i] == sum(labels[w] == label for w in members)
-
-
-@given(taxonomies(), st.data())
-def test_lineages__are_walks_up(tax, data):
-    rows = data.draw(st.lists(st.integers(0, len(tax) - 1), max_size=5))
-    found = lineages(tax.tree.parent, np.array(rows, np.int64))
-    assert found.shape == (len(rows), max((tax.tree.depth[v] + 1 for v in rows), default=0))
-    for v, lineage in zip(rows, found.tolist(), strict=True):
-        walk = walk_up(tax.tree.parent, v)
-        assert lineage == walk + [-1] * (len(lineage) - len(walk))

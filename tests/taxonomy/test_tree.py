@@ -50,6 +50,48 @@ def test_ancestors__are_as_many_as_the_depth(tax):
         assert above.tolist() == walk_up(tree.parent, node)[1:]
 
 
+@given(taxonomies(), st.data())
+def test_lineages__are_walks_up(tax, data):
+    tree = tax.tree
+    rows = data.draw(st.lists(st.integers(0, len(tree) - 1), max_size=5))
+    found = tree.lineages(np.array(rows, np.int64))
+    assert found.shape == (len(rows), max((tree.depth[v] + 1 for v in rows), default=0))
+    for v, lineage in zip(rows, found.tolist(), strict=True):
+        walk = walk_up(tree.parent, v)
+        assert lineage == walk + [-1] * (len(lineage) - len(walk))
+
+
+@given(taxonomies())
+def test_ancestor_at_depth__is_the_one_on_the_walk_to_the_root(tax):
+    tree = tax.tree
+    depths = np.arange(-1, tree.max_depth + 2)
+    found = tree.ancestor_at_depth(np.arange(len(tree))[:, None], depths)
+    for node in range(len(tree)):
+        at = {int(tree.depth[a]): a for a in walk_up(tree.parent, node)}
+        assert found[node].tolist() == [at.get(depth, -1) for depth in depths.tolist()]
+    assert tree.ancestor_at_depth(0, 0) == 0
+
+
+@given(taxonomies(), st.randoms())
+def test_nearest_marked__is_the_first_on_the_walk_to_the_root(tax, random):
+    tree = tax.tree
+    marked = np.array([random.random() < 0.3 for _ in range(len(tree))])
+    found = tree.nearest_marked(marked)
+    for node in range(len(tree)):
+        having = [a for a in walk_up(tree.parent, node) if marked[a]]
+        assert found[node] == (having[0] if having else -1)
+
+
+@given(taxonomies())
+def test_children_and_leaves__are_those_of_the_parents(tax):
+    tree = tax.tree
+    parents = set(tree.parent.tolist())
+    for node in range(len(tree)):
+        assert tree.children(node).tolist() == np.flatnonzero(tree.parent == node).tolist()
+        assert tree.leaves(node).tolist() == sorted(subtree(tree.parent, node) - parents)
+    assert tree.leaves().tolist() == tree.leaf_rows.tolist()
+
+
 @given(taxonomies())
 def test_lca__equals_brute_force_and_commutes_and_lies_above_both(tax):
     tree = tax.tree
@@ -90,8 +132,11 @@ def test_queries__refuse_what_is_no_row(animals, row):
     for query in (tree.lca, tree.distance, tree.is_ancestor):
         with pytest.raises(ValueError, match="rows run from 0 to 6"):
             query(row, 0)
+    for query in (tree.ancestors, tree.children, tree.leaves, tree.lineages, tree.subtree):
+        with pytest.raises(ValueError, match="rows run from 0 to 6"):
+            query(row)
     with pytest.raises(ValueError, match="rows run from 0 to 6"):
-        tree.ancestors(row)
+        tree.ancestor_at_depth(row, 0)
     with pytest.raises(ValueError, match="rows are whole numbers; got float64"):
         tree.lca(1.0, 2)
 
