@@ -9,14 +9,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from poincare_taxa.readers.headings import Headed, headed_table, kind_of, plain
+from poincare_taxa.readers.headings import Headed, headed_table, kinds_of, partner_of
 from poincare_taxa.readers.text import Text, errors_of, provenance, read_parquet
-from poincare_taxa.taxonomy.columns import whole_numbers, without_none_words
+from poincare_taxa.taxonomy.columns import and_more, whole_numbers, without_none_words
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_edges", "read_parents"]
 
 _SYNONYM = r"(?i)synonym|misapplied|unaccepted|not accepted|invalid"  # of a taxonomic status
+_MOST_STEPS = 20  # synonyms of synonyms that are followed
 _URL = r"^https?://\S+/(\d+)/?$"
 Column = str | int
 
@@ -63,14 +64,14 @@ def read_edges(
     else:
         text = Text.load(path)
         table = headed_table(text, {child, parent})
-    with errors_of(path):
-        columns = _choose(table, child, parent)
-        synonym = _is_synonym(columns)
-    taxa = np.flatnonzero(~synonym)
+    taxa = np.zeros(0, np.int64)
     try:
         with errors_of(path):
+            columns = _choose(table, child, parent)
+            synonym = _is_synonym(columns)
+            taxa, synonyms = np.flatnonzero(~synonym), _synonyms(columns.filter(pl.Series(synonym)))
             tax = Taxonomy.from_edges(
-                columns.filter(pl.Series(~synonym)).drop("accepted", "status", strict=False),
+                _below_accepted(columns.filter(pl.Series(~synonym)), synonyms),
                 root=root,
                 undirected=undirected,
                 multi_parent=multi_parent,
@@ -81,7 +82,7 @@ def read_edges(
             raise TaxonomyError(f"{path}: {error}") from error
         row = None if error.row is None else int(taxa[error.row])
         raise text.error_in_row(TaxonomyError(str(error), row=row), above=table.first) from error
-    return _with_synonyms(tax, columns.filter(pl.Series(synonym)), str(path))
+    return _with_synonyms(tax, synonyms, str(path))
 
 
 def read_parents(path: str | Path) -> Taxonomy:
@@ -110,13 +111,13 @@ def read_parents(path: str | Path) -> Taxonomy:
 def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.DataFrame:
     """Columns as `Taxonomy.from_edges` wants them, with ``accepted`` and ``status`` if there."""
     table = headed.table
-    kinds = [kind_of(heading) if headed.named else None for heading in table.columns]
+    kinds = kinds_of(table.columns) if headed.named else [None] * table.width
     # Row names come first and have no heading: unless headings say it, edges stand behind them.
     row_names = int(headed.named and table.columns[0] == "" and table.width > 2)
     at_parent = _place(table, kinds, "parent", parent, 1 + row_names)
     at_child = _place(table, kinds, "child", child, row_names)
     if child is None and "parent" in kinds:
-        at_child = _partner(table, kinds, at_parent, at_child)
+        at_child = _with_parents(table, kinds, at_parent, at_child)
     if at_child == at_parent:
         raise ValueError(
             f"child and parent are both column {table.columns[at_child]!r}; say which is"
@@ -127,7 +128,19 @@ def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.D
         if kind in kinds and kinds.index(kind) not in places.values():
             places[kind] = kinds.index(kind)
     edges = table.select(table.to_series(at).alias(kind) for kind, at in places.items())
+    if "accepted" in places and _is_yes_or_no(edges["accepted"]):
+        yes = edges["accepted"].cast(pl.String).str.contains(r"(?i)^[ty1]")
+        status = pl.Series("status", ["unaccepted", "accepted"]).gather(yes.cast(pl.UInt32))
+        edges = edges.drop("accepted").with_columns(status)
     return _typed(edges)
+
+
+def _is_yes_or_no(column: pl.Series) -> bool:
+    """Whether a column has nothing but true and false."""
+    there = column.drop_nulls()
+    if column.dtype != pl.String:
+        return column.dtype == pl.Boolean
+    return len(there) > 0 and bool(there.str.contains(r"(?i)^(true|false|t|f|yes|no|y|n)$").all())
 
 
 def _place(
@@ -135,7 +148,14 @@ def _place(
 ) -> int:
     """Place of a column: where the caller says, else where its heading is, else `default`."""
     if column is None:
-        return kinds.index(kind) if kind in kinds else default
+        if kind in kinds:
+            return kinds.index(kind)
+        if kind == "parent" and kinds[default] is not None:
+            raise TaxonomyError(
+                f"no heading announces the parent of each taxon; there are {table.columns}: name "
+                "the columns with child= and parent= (read_lineages reads tables of rank columns)"
+            )
+        return default
     if isinstance(column, int) and 0 <= column < table.width:
         return column
     if column in table.columns:
@@ -143,32 +163,29 @@ def _place(
     raise ValueError(f"{kind}={column!r} is no column; there are {table.columns}")
 
 
-def _partner(table: pl.DataFrame, kinds: list[str | None], parent: int, default: int) -> int:
-    """Place of the ids that a column of parents refers to.
+def _with_parents(table: pl.DataFrame, kinds: list[str | None], parent: int, default: int) -> int:
+    """Place of the ids of the taxa whose parents are known.
 
     Of ``id, taxid, parent_taxid`` it is ``taxid``: the headings correspond, and ``id`` is a number
-    of the row.
+    of the row. Without a column of ids the names are the ids.
     """
-    wanted = plain(table.columns[parent]).removeprefix("parent")
-    wanted = {"nameusage": "taxonid", "nameusageid": "taxonid"}.get(wanted, wanted)
-    for place, heading in enumerate(table.columns):
-        if kinds[place] == "child" and plain(heading) == wanted:
-            return place
-    return default
+    partner = partner_of(table.columns, parent)
+    if partner is not None and kinds[partner] == "child":
+        return partner
+    if "child" in kinds or "name" not in kinds:
+        return default
+    return kinds.index("name")
 
 
 def _typed(edges: pl.DataFrame) -> pl.DataFrame:
-    """Ids as integers where all are, URLs as the numbers that they end with."""
+    """Ids as integers where all are, and references to taxa by URL or name as their ids."""
     ids = [name for name in ("child", "parent", "accepted") if name in edges.columns]
+    edges = _without_urls(edges, ids)
     child = edges["child"]
-    for name in ids:
-        if edges[name].dtype == pl.String and edges[name].str.contains(r"^https?://").any():
-            found = edges[name].str.extract(_URL)
-            if found.null_count() == edges[name].null_count():
-                edges = edges.with_columns(found.alias(name))
     edges = edges.with_columns(
         without_none_words(edges[name], child).alias(name) for name in ids[1:]
     )
+    edges = edges.with_columns(_ids_of_names(edges, name).alias(name) for name in ids[1:])
     # "007" is another id than "7", so such a column stays text.
     whole = r"^(0|-?[1-9]\d{0,17})(\.0*)?$"
     if all(
@@ -178,6 +195,45 @@ def _typed(edges: pl.DataFrame) -> pl.DataFrame:
         number = pl.col(*ids).str.replace(r"\.0*$", "").cast(pl.Int64)
         return edges.with_columns(number)
     return edges.with_columns(whole_numbers(edges[name]).alias(name) for name in ids)
+
+
+def _without_urls(edges: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
+    """Replace URLs by the numbers that they end with, or by the ids of other rows."""
+    for name in ids:
+        if edges[name].dtype != pl.String or not edges[name].str.contains(r"^https?://").any():
+            continue
+        found = edges[name].str.extract(_URL)
+        if found.null_count() > edges[name].null_count() and name != "child":
+            last = edges[name].str.extract(r"([^/=#]+)/?$")
+            found = last.set(~last.is_in(edges["child"].cast(pl.String).implode()), None)
+        if found.null_count() == edges[name].null_count():
+            edges = edges.with_columns(found.alias(name))
+    return edges
+
+
+def _ids_of_names(edges: pl.DataFrame, column: str) -> pl.Series:
+    """Ids in place of the names of taxa, where a column has names and not one id."""
+    values = edges[column]
+    there = values.drop_nulls()
+    if "name" not in edges.columns or len(there) == 0:
+        return values
+    if there.dtype == edges["child"].dtype and there[0] in edges["child"]:
+        return values
+    child, there = edges["child"].cast(pl.String), there.cast(pl.String)
+    if there.is_in(child.implode()).any():
+        return values
+    named = pl.DataFrame([child, edges["name"].cast(pl.String)]).filter(
+        ~pl.Series(_is_synonym(edges.drop("accepted", strict=False)))
+    )
+    named = named.drop_nulls().filter(pl.col("name").is_in(there.implode()))
+    if len(named) == 0:
+        return values
+    if repeated := named["name"].filter(named["name"].is_duplicated()).unique().sort().to_list():
+        raise TaxonomyError(
+            f"the column of the {column} taxon has names, but {repeated[0]!r} is the name of "
+            f"several taxa{and_more(len(repeated) - 1)}; use their ids"
+        )
+    return values.cast(pl.String).replace(named["name"], named["child"])
 
 
 # -------------------------------------------------------------------- rows that are no taxa
@@ -192,27 +248,49 @@ def _is_synonym(edges: pl.DataFrame) -> NDArray[np.bool_]:
     if "status" in edges.columns and edges["status"].dtype == pl.String:
         synonym |= edges["status"].str.contains(_SYNONYM).fill_null(False).to_numpy()
     if "accepted" in edges.columns:
-        other = edges["accepted"].cast(pl.String) != edges["child"].cast(pl.String)
-        synonym |= other.fill_null(False).to_numpy()
+        accepted, child = edges["accepted"].cast(pl.String), edges["child"].cast(pl.String)
+        none = accepted.is_in(["0", "-1"]) & ~accepted.is_in(child.implode())
+        synonym |= ((accepted != child) & ~none).fill_null(False).to_numpy()
     return synonym
 
 
-def _with_synonyms(tax: Taxonomy, rows: pl.DataFrame, path: str) -> Taxonomy:
+def _synonyms(rows: pl.DataFrame) -> pl.DataFrame:
+    """Make a table of synonyms: ``child``, ``name`` and ``into``, the id of the accepted taxon."""
+    if "accepted" in rows.columns:
+        into = rows["accepted"]
+    else:  # Catalogue of Life gives the accepted taxon of a synonym as its parent.
+        is_name = rows["status"].str.contains(r"(?i)synonym|misapplied") if len(rows) else None
+        into = rows["parent"] if is_name is None else rows["parent"].set(~is_name, None)
+    name = rows["name" if "name" in rows.columns else "child"].cast(pl.String).alias("name")
+    table = pl.DataFrame([rows["child"], name, into.alias("into")])
+    known = table.drop_nulls("into").unique("child", keep="first")
+    for _ in range(_MOST_STEPS):  # synonyms of synonyms
+        if not table["into"].is_in(known["child"].implode()).any():
+            break
+        table = table.with_columns(table["into"].replace(known["child"], known["into"]))
+    return table
+
+
+def _below_accepted(taxa: pl.DataFrame, synonyms: pl.DataFrame) -> pl.DataFrame:
+    """Replace parents that are synonyms by the accepted taxa."""
+    known = synonyms.drop_nulls("into").unique("child", keep="first")
+    if len(known):
+        taxa = taxa.with_columns(taxa["parent"].replace(known["child"], known["into"]))
+    return taxa.drop("accepted", "status", strict=False)
+
+
+def _with_synonyms(tax: Taxonomy, synonyms: pl.DataFrame, path: str) -> Taxonomy:
     """Give taxa the names of the rows that are their synonyms."""
-    if len(rows) == 0:
+    if len(synonyms) == 0:
         return tax
-    # Some checklists give the accepted taxon of a synonym as its parent.
-    accepted = rows["accepted"] if "accepted" in rows.columns else rows["parent"]
-    accepted = accepted.zip_with(accepted.is_not_null(), rows["parent"])
-    into = tax.rows_of_ids(accepted.fill_null(rows["child"]))
-    names = rows["name" if "name" in rows.columns else "child"].cast(pl.String)
-    kept = (into >= 0) & names.is_not_null().to_numpy()
+    rows = tax.rows_of_ids(synonyms["into"].fill_null(synonyms["child"]))
+    kept = (rows >= 0) & synonyms["name"].is_not_null().to_numpy()
     if lost := int((~kept).sum()):
         warnings.warn(
-            f"{path}: {lost} of {len(rows)} synonyms are left out, since they have no name or "
+            f"{path}: {lost} of {len(synonyms)} synonyms are left out, since they have no name or "
             "their accepted taxon is not in the file",
             stacklevel=3,
         )
-    synonyms = pl.DataFrame({"name": names, "node": into}).filter(pl.Series(kept))
+    table = pl.DataFrame({"name": synonyms["name"], "node": rows}).filter(pl.Series(kept))
     name_class = pl.lit("synonym").cast(pl.Categorical).alias("name_class")
-    return replace(tax, synonyms=synonyms.with_columns(name_class))
+    return replace(tax, synonyms=table.with_columns(name_class))

@@ -9,38 +9,48 @@ import polars as pl
 from poincare_taxa.readers.text import Text
 from poincare_taxa.taxonomy.columns import NO_PARENT
 
-__all__ = ["RANKS", "Headed", "headed_table", "kind_of", "plain", "separator_of"]
+__all__ = [
+    "RANKS",
+    "Headed",
+    "headed_table",
+    "kinds_of",
+    "names_edges",
+    "partner_of",
+    "separator_of",
+]
 
 # What the columns are called in the wild, in lower case without spaces, dots and underscores: NCBI
 # and taxonkit tables, Open Tree's interim format, Darwin Core, Catalogue of Life, WoRMS, GBIF,
-# tables of edges as graph programs write them, this library.
+# ITIS, BOLD, tables of edges as graph programs write them, this library.
 _KINDS = {
     "child": (
-        "child childid id taxid uid taxonid nodeid node ncbitaxid aphiaid taxonkey usagekey source "
-        "sourceid from hyponym hyponymid subclass son v1 id1"
+        "child childid id taxid uid taxonid nodeid node ncbitaxid aphiaid taxonkey usagekey tsn "
+        "source sourceid from hyponym hyponymid subclass son v1 id1"
     ),
     "parent": (
         "parent parentid parentnameusage parentnameusageid parenttaxid parentuid parenttaxonid "
-        "parentnodeid parentaphiaid parentkey parentusagekey parentncbitaxid target "
-        "targetid to hypernym hypernymid superclass father v2 id2"
+        "parentnodeid parentaphiaid parentkey parentusagekey parentncbitaxid parentname "
+        "parenttaxon highertaxon highertaxonid target targetid to hypernym hypernymid superclass "
+        "father v2 id2"
     ),
-    "name": "name scientificname taxonname label",
-    "taxon_rank": "rank taxonrank",
+    "name": "name scientificname taxonname taxname sciname completename taxon label",
+    "taxon_rank": "rank taxonrank taxrank taxonomicrank",
     "branch_length": "branchlength length",
     "accepted": (
         "accepted acceptedid acceptednameusage acceptednameusageid acceptedtaxonid acceptedname "
         "acceptednameid validaphiaid validid acceptedkey acceptedtaxonkey"
     ),
-    "status": "taxonomicstatus status taxonstatus",
+    "status": "taxonomicstatus status taxonstatus nameusage",
 }
 _KIND_OF = {heading: kind for kind, headings in _KINDS.items() for heading in headings.split()}
 # Headings that are taxon ranks, from the top down.
-_RANKS = (
-    "domain superkingdom supergroup realm subrealm kingdom subkingdom infrakingdom superphylum"
-    " superdivision phylum division subphylum subdivision infraphylum superclass class subclass"
-    " infraclass cohort superorder order suborder infraorder parvorder superfamily family"
-    " subfamily supertribe tribe subtribe genus subgenus section species subspecies strain"
-)
+_RANKS = """
+    empire domain superkingdom supergroup realm subrealm kingdom subkingdom infrakingdom superphylum
+    superdivision phylum division subphylum subdivision infraphylum superclass class subclass
+    infraclass cohort superorder order suborder infraorder parvorder superfamily family subfamily
+    supertribe tribe subtribe genus subgenus section species subspecies variety varietas subvariety
+    forma serogroup serotype biotype strain isolate
+"""
 RANKS: list[str] = [*_RANKS.split()]
 _BAR = "\t|\t"
 _NUMBER = r"^-?\d+(\.\d*)?([eE][-+]?\d+)?$"
@@ -67,17 +77,52 @@ def separator_of(text: Text) -> str:
     return " " if re.search(r"\S +\S", line) else "\t"
 
 
-def plain(heading: str) -> str:
-    """Bring a heading into the form that `kind_of` compares: ``dwc:taxonID`` → taxonid.
+def _plain(heading: str) -> str:
+    """Bring a heading into the form that `kinds_of` compares: ``dwc:taxonID`` → taxonid.
 
     Letters in lower case, without a prefix before a colon, spaces, dots and underscores.
     """
     return re.sub(r"[\W_]", "", heading.split(":")[-1].lower())
 
 
-def kind_of(heading: str | None) -> str | None:
-    """Return what a heading announces: child, parent, name, … or None."""
-    return None if heading is None else _KIND_OF.get(plain(heading))
+def kinds_of(headings: Sequence[str | None]) -> list[str | None]:
+    """Return what each heading announces: child, parent, name, … or None.
+
+    Beside words that are known, "parent" before another heading announces its parents, and
+    "accepted" before or behind it the taxon that a synonym belongs to: ``tid, parent_tid,
+    tid_accepted``.
+
+    Examples
+    --------
+    >>> kinds_of(["tid", "parent_tid", "tid_accepted", "remark"])
+    ['child', 'parent', 'accepted', None]
+    """
+    words = ["" if heading is None else _plain(heading) for heading in headings]
+    kinds = [_KIND_OF.get(word) for word in words]
+    for place, word in enumerate(words):
+        about = re.sub(r"^(parent|accepted)|accepted$", "", word)
+        if kinds[place] is not None or about in ("", word) or about not in words:
+            continue
+        is_parent = word.startswith("parent")
+        kinds[place] = "parent" if is_parent else "accepted"
+        partner = words.index(about)
+        if is_parent and kinds[partner] is None and "child" not in kinds:
+            kinds[partner] = "child"
+    return kinds
+
+
+def names_edges(headings: Sequence[str | None]) -> bool:
+    """Whether headings announce parents and the taxa that have them."""
+    kinds = kinds_of(headings)
+    return "parent" in kinds and ("child" in kinds or "name" in kinds)
+
+
+def partner_of(headings: Sequence[str], parent: int) -> int | None:
+    """Place of the heading that a heading of parents corresponds to: taxid, parent_taxid."""
+    wanted = _plain(headings[parent]).removeprefix("parent").removeprefix("higher")
+    wanted = {"nameusage": "taxonid", "nameusageid": "taxonid"}.get(wanted, wanted)
+    words = [_plain(heading) for heading in headings]
+    return words.index(wanted) if wanted in words else None
 
 
 def headed_table(text: Text, expected: Iterable[Any] = (), *, least: int = 2) -> Headed:
@@ -144,7 +189,7 @@ def _renamed(table: pl.DataFrame, cells: Sequence[str | None]) -> pl.DataFrame:
 
 def _names_columns(table: pl.DataFrame, cells: Sequence[str | None], expected: list[Any]) -> bool:
     """Whether cells name columns by words that can only be headings."""
-    if {"child", "parent"} <= {kind_of(cell) for cell in cells}:
+    if names_edges(cells):
         return True
     words = {name.lower() for name in expected if isinstance(name, str)}
     for name, cell in zip(table.columns, cells, strict=True):

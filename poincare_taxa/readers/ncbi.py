@@ -154,8 +154,17 @@ def _read_table(text: Text, columns: dict[str, pl.DataType]) -> pl.DataFrame:
     TaxonomyError
         If a line is cut short, or a number is none; with its line.
     """
+    try:
+        return _parsed(text, text.data, columns)
+    except TaxonomyError:
+        if not text.has_noise:
+            raise
+        return _parsed(text, text.content, columns)
+
+
+def _parsed(text: Text, data: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:
     # Tab-separated, every second field is a bar.
-    width = text.data[: text.data.find(b"\n")].count(b"\t") + 1
+    width = text.first_lines(1)[0].count("\t") + 1
     every = [f"column_{i}" for i in range(max(width, 2 * len(columns)))]
     fields = every[: 2 * len(columns) : 2]
     bar = every[2 * len(columns) - 1]  # A bar after the last field: the line was not cut short.
@@ -163,7 +172,7 @@ def _read_table(text: Text, columns: dict[str, pl.DataType]) -> pl.DataFrame:
     schema |= dict(zip(fields, columns.values(), strict=True))
     try:
         table = pl.read_csv(
-            text.data,
+            data,
             has_header=False,
             columns=[*fields, bar],
             separator="\t",
@@ -187,6 +196,8 @@ def _what_is_wrong(text: Text, columns: dict[str, pl.DataType]) -> TaxonomyError
     """Describe the first line that is not one of a dump."""
     text.decode()
     for number, line in enumerate(text.data.splitlines(), 1):
+        if not line.strip() or line.startswith(b"#"):
+            continue
         fields = line.decode().removesuffix("\t|").split("\t|\t")
         if not line.endswith(b"|") or len(fields) < len(columns):
             if b"\t|" not in line and line:

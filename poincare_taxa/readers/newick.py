@@ -23,6 +23,8 @@ _TOKEN = re.compile(rf"\s*(?:([(),:;])|({_QUOTED})|([^\s(),:;'\"][^(),:;]*)|(\S)
 # A quote hides brackets where it begins a label, but not inside a label or a comment.
 _OUTSIDE = re.compile(rf"(?<![^\s(),\]])(?:{_QUOTED})|[\[\]]")
 _INSIDE = re.compile(r"[\[\]]")
+# A line of "#" and a space, and one with "#" above or below all trees; elsewhere "#" begins a label.
+_HASH_LINE = re.compile(r"(?m)^[ \t]*#(?:[ \t][^\n]*)?$|\A\s*#(?!NEXUS)[^\n]*|(?<=;)\s*#[^\n]*\Z")
 _LENGTH = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _NEXUS_TREE = re.compile(rf"(?i)\bU?TREE\s+\*?\s*({_QUOTED}|[^\s=]+)\s*=\s*")
 _TRANSLATE = re.compile(rf"(?is)\bTRANSLATE\b((?:{_QUOTED}|[^;'\"])*);")
@@ -226,9 +228,14 @@ def _label(written: str) -> tuple[str, str]:
     return written.rstrip(), written.rstrip().replace("_", " ")
 
 
+def _blanks(found: str | re.Match[str]) -> str:
+    """Spaces in place of all characters but line ends."""
+    return re.sub(r"[^\n]", " ", found if isinstance(found, str) else found[0])
+
+
 def _without_comments(text: Text) -> str:
     """Replace comments by spaces, which keeps the positions of all other characters."""
-    string = text.decode()
+    string = _HASH_LINE.sub(_blanks, text.decode())
     if "[" not in string and "]" not in string:
         return string
     parts: list[str] = []
@@ -244,7 +251,7 @@ def _without_comments(text: Text) -> str:
         elif token[0] == "]":
             start = opened.pop()
             if not opened:
-                parts += [string[kept:start], re.sub(r"[^\n]", " ", string[start:place])]
+                parts += [string[kept:start], _blanks(string[start:place])]
                 kept = place
     if opened:
         line = 1 + string.count("\n", 0, opened[0])

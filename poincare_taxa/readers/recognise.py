@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from poincare_taxa.readers.edges import read_edges, read_parents
-from poincare_taxa.readers.headings import RANKS, kind_of, separator_of
+from poincare_taxa.readers.headings import RANKS, names_edges, separator_of
 from poincare_taxa.readers.lineages import PREFIXED, read_lineages
 from poincare_taxa.readers.ncbi import read_ncbi
 from poincare_taxa.readers.newick import read_newick
@@ -85,7 +85,7 @@ def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
     separator = separator_of(text)
     cells = [cell.strip(' "') for cell in first.strip().split(separator)]
     _refuse_known_tables(text, cells)
-    if {"child", "parent"} <= {kind_of(cell) for cell in cells}:
+    if names_edges(cells):
         return read_edges
     if len(cells) == 1 and first.strip().lstrip("-").isdigit():
         return read_parents

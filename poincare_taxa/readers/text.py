@@ -39,7 +39,8 @@ _OTHER = {
 _BLANK = b" \t,;|"  # A line of nothing but these is blank: spreadsheets write such rows.
 _MAYBE_BLANK = np.zeros(256, np.bool_)
 _MAYBE_BLANK[np.frombuffer(_BLANK, np.uint8)] = True
-_SEP_LINE = re.compile(rb"(?i)sep=([^\n])\n")
+_SEP_LINE = re.compile(rb"(?i)\"?sep=([^\n])\"?\n")
+_NO_BREAK = b"\xc2\xa0"  # the space that word processors and web pages write
 
 
 def provenance(path: str | Path, form: str) -> dict[str, Any]:
@@ -207,6 +208,18 @@ class Text:
         declared = _SEP_LINE.match(self.data)
         return declared[1].decode() if declared else None
 
+    @property
+    def has_noise(self) -> bool:
+        """Whether there are blank lines or comments."""
+        return len(self._rows[0]) != self._num_lines
+
+    @property
+    def content(self) -> bytes:
+        """Lines that are neither blank nor comments."""
+        if not self.has_noise:
+            return self.data
+        return b"\n".join(self.data[i:j] for i, j in zip(*self._rows[1:], strict=True))
+
     def table(self, separator: str, *, quotes: bool = False) -> pl.DataFrame:
         """Split lines into columns of text, null where empty; blank and comment lines are left out.
 
@@ -228,7 +241,12 @@ class Text:
             If lines differ in their number of fields, or are not UTF-8.
         """
         top = self.first_lines(2)
-        data = self._content(separator)
+        data = self.content
+        if separator == " " and b"  " in data:  # several spaces count as one
+            data = re.sub(rb"(?m)^ +| +$", b"", re.sub(rb" +", b" ", data))
+        if all(_in_single_quotes(line, separator) for line in top) and b'"' not in data:
+            data, quotes = data.replace(b"'", b'"'), True
+            top = [line.replace("'", '"') for line in top]
         quotes = b'"' in data and (quotes or any(_is_quoted(line, separator) for line in top))
         if quotes:
             data = data.replace(b'\\"', b'""')  # R escapes quotes with a backslash
@@ -254,22 +272,13 @@ class Text:
             raise self.error(f"not a table with {separator!r} between fields: {why}") from error
         return self._tidied(table, separator, quotes)
 
-    def _content(self, separator: str) -> bytes:
-        """Lines that are neither blank nor comments; several spaces count as one separator."""
-        data, (lines, start, end) = self.data, self._rows
-        if len(lines) != self._num_lines:
-            data = b"\n".join(data[i:j] for i, j in zip(start, end, strict=True))
-        if separator == " " and b"  " in data:
-            data = re.sub(rb"(?m)^ +| +$", b"", re.sub(rb" +", b" ", data))
-        return data
-
     def _tidied(self, table: pl.DataFrame, separator: str, quotes: bool) -> pl.DataFrame:
         """Remove spaces around fields, and a last column that holds nothing."""
         mark = separator.encode()
         if separator != " " and any(
-            near in self.data for near in (b" " + mark, mark + b" ", b" \n", b"\n ")
+            near in self.data for near in (b" " + mark, mark + b" ", b" \n", b"\n ", _NO_BREAK)
         ):
-            table = table.with_columns(pl.all().str.strip_chars(" "))
+            table = table.with_columns(pl.all().str.strip_chars(" \u00a0"))
         if quotes:
             table = table.with_columns(
                 pl.when(pl.col(name) != "").then(pl.col(name)) for name in table.columns
@@ -330,6 +339,12 @@ def _is_quoted(line: str, separator: str) -> bool:
     if separator == " ":  # A quoted field may be split by the spaces that it holds.
         return line.count('"') % 2 == 0 and any(field.startswith('"') for field in marked)
     return bool(marked) and all(len(f) > 1 and f[0] == f[-1] == '"' for f in marked)
+
+
+def _in_single_quotes(line: str, separator: str) -> bool:
+    """Whether all fields of a line, at least two, stand in single quotes."""
+    fields = line.strip().split(separator)
+    return len(fields) > 1 and all(len(f) > 1 and f[0] == f[-1] == "'" for f in fields)
 
 
 def _fields(line: str, separator: str, *, quotes: bool) -> list[str]:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 NO_RANK = "no rank"
 # Words, in lower case, that stand for "there is none" where a table gives a parent.
-NO_PARENT = frozenset(["", "-", "\\n", "na", "n/a", "<na>", "nan", "null", "none", "nil"])
+NO_PARENT = frozenset(
+    ["", "-", "--", "-1", ".", "?", "\\n", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null"]
+) | {"none", "nil"}
 Key = int | str
 
 
@@ -52,9 +54,15 @@ def parent_column(parents: pl.Series, ids: pl.Series) -> pl.Series:
 
 
 def without_none_words(parents: pl.Series, ids: pl.Series) -> pl.Series:
-    """Replace words for "none" that are no id by null, and whole decimals by integers."""
+    """Replace words for "none" that are no id by null, and whole decimals by integers.
+
+    The number −1 is such a word: positions of parents are written so.
+    """
     if parents.dtype.is_float():
-        return whole_numbers(parents.fill_nan(None))
+        parents = whole_numbers(parents.fill_nan(None))
+    if parents.dtype.is_signed_integer() and ids.dtype.is_integer():
+        none = (parents == -1).fill_null(False)
+        return parents.set(none, None) if none.any() and -1 not in ids else parents
     if parents.dtype != pl.String:
         return parents
     words = parents.str.to_lowercase().is_in(list(NO_PARENT)).fill_null(False)
@@ -74,6 +82,25 @@ def whole_numbers(column: pl.Series) -> pl.Series:
     return column
 
 
+def length_column(lengths: Any) -> pl.Series:
+    """Make a column of numbers, null where a word says that there is none.
+
+    Raises
+    ------
+    TaxonomyError
+        If a value is no number.
+    """
+    column = pl.Series(lengths, strict=False) if isinstance(lengths, list | tuple) else lengths
+    numbers = column.cast(pl.Float64, strict=False)
+    lost = numbers.is_null() & column.is_not_null()
+    if column.dtype == pl.String:
+        lost &= ~column.str.to_lowercase().is_in(list(NO_PARENT))
+    if lost.any():
+        row = int(lost.arg_max() or 0)
+        raise TaxonomyError(f"{column[row]!r} is not a branch length", row=row)
+    return numbers
+
+
 def as_frame(table: Any) -> pl.DataFrame:
     """Convert a table of polars or pandas to one of polars.
 
@@ -81,6 +108,8 @@ def as_frame(table: Any) -> pl.DataFrame:
     ------
     ValueError
         If it is neither.
+    TaxonomyError
+        If two columns have one name.
     """
     if isinstance(table, pl.DataFrame):
         return table
@@ -88,6 +117,8 @@ def as_frame(table: Any) -> pl.DataFrame:
         return table.collect()
     if type(table).__module__.partition(".")[0] != "pandas":
         raise ValueError(f"a table is a polars or pandas frame; got {type(table).__name__}")
+    if repeated := [str(name) for name in table.columns[table.columns.duplicated()]]:
+        raise TaxonomyError(f"several columns are called {repeated[0]!r}; name each differently")
     return pl.DataFrame({str(name): as_series(table[name]) for name in table.columns})
 
 
@@ -100,6 +131,8 @@ def as_series(values: Any) -> pl.Series:
         return values
     if type(values).__module__.partition(".")[0] == "pandas":
         values = values.astype(object).where(values.notna(), None).tolist()
+    elif hasattr(values, "__array__"):  # tensors too, whose elements are no numbers
+        values = np.asarray(values)
     if not isinstance(values, np.ndarray) or values.dtype == object:
         values = [None if isinstance(v, float) and np.isnan(v) else v for v in values]
         whole = all(v is None or _is_whole(v) for v in values)

@@ -55,16 +55,21 @@ def edge_table(
             raise TaxonomyError(
                 f"no column {sorted(missing)}; the table has {table.columns}: rename them"
             )
-    elif isinstance(edges, np.ndarray):
+    elif hasattr(edges, "__array__"):
+        edges = np.asarray(edges)
         if edges.ndim != 2 or edges.shape[1] != 2:
             raise TaxonomyError(
                 f"edges have the shape {edges.shape}, not [k, 2]: a row is (child, parent)"
             )
-        table = pl.DataFrame({"child": edges[:, 0], "parent": edges[:, 1]})
+        table = pl.DataFrame({"child": as_series(edges[:, 0]), "parent": as_series(edges[:, 1])})
     else:
         pairs = list(edges)
         for row, pair in enumerate(pairs):
-            if isinstance(pair, str) or len(pair) != 2:
+            if (
+                not isinstance(pair, Sequence | np.ndarray)
+                or isinstance(pair, str)
+                or len(pair) != 2
+            ):
                 raise TaxonomyError(f"edge {row} is {pair!r}, not (child, parent)", row=row)
         child, parent = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         table = pl.DataFrame({"child": as_series(child), "parent": as_series(parent)})
@@ -125,9 +130,9 @@ def _multi_parent_error(table: pl.DataFrame, first: pl.Series) -> TaxonomyError:
     ]
     return TaxonomyError(
         f"{len(repeated)} nodes are listed more than once, so this is not a tree:"
-        f" {'; '.join(examples)}. multi_parent='first' keeps each one's first parent; if the"
-        " columns are the other way round or the edges have no direction, say which column is"
-        " which, or undirected=True",
+        f" {'; '.join(examples)}. multi_parent='first' keeps each one's first parent. Are child and"
+        " parent the other way round (child= and parent= of read_edges, graph.reverse())? Edges"
+        " without direction need undirected=True (a graph: graph.to_undirected())",
         row=row,
     )
 

@@ -166,7 +166,7 @@ class Taxonomy:
         ----------
         frame
             Columns ``id``, ``parent`` (id of the parent; null, or the id itself, at the root) and
-            optionally ``name``, ``taxon_rank``, ``branch_length``.
+            optionally ``name``, ``taxon_rank`` (or ``rank``), ``branch_length``.
         extra
             ``synonyms``, ``merged``, ``deleted``, ``source``, as in `from_parents`.
 
@@ -203,8 +203,8 @@ class Taxonomy:
             above,
             ids=ids,
             names=column("name"),
-            taxon_ranks=column("taxon_rank"),
-            branch_lengths=None if lengths is None else lengths.cast(pl.Float64).to_numpy(),
+            taxon_ranks=column("taxon_rank" if "taxon_rank" in frame.columns else "rank"),
+            branch_lengths=None if lengths is None else columns.length_column(lengths).to_numpy(),
             **extra,
         )
 
@@ -293,15 +293,10 @@ class Taxonomy:
             As `from_edges`.
         """
         directed: Any = graph if graph.is_directed() else None
-        above = None if directed is None else {node: list(directed.pred[node]) for node in graph}
-        if above is None:
-            edges = edge_table(list(graph.edges()))
-            nodes = nodes_of_undirected_edges(edges, root, list(graph))
-            node_of = {str(node): node for node in graph}
-            above = {
-                node_of[str(child)]: [] if parent is None else [node_of[str(parent)]]
-                for child, parent in nodes.rows()
-            }
+        if directed is not None:
+            above = {node: list(directed.pred[node]) for node in graph}
+        else:
+            above = _directed_away(graph, root)
             root = None
         rows = [
             (child, parent, *_attributes(graph, child, parent))
@@ -309,13 +304,14 @@ class Taxonomy:
             for parent in parents or [None]
         ]
         child, parent, names, taxon_ranks, lengths = zip(*rows, strict=True) if rows else [()] * 5
+        lengths = columns.length_column(columns.as_series(lengths))
         table = pl.DataFrame(
             {
                 "child": columns.as_series(child),
                 "parent": columns.as_series(parent),
                 "name": pl.Series(names, dtype=pl.String),
                 "taxon_rank": pl.Series(taxon_ranks, dtype=pl.String),
-                "branch_length": pl.Series(lengths, dtype=pl.Float64),
+                **({} if lengths.is_null().all() else {"branch_length": lengths}),
             }
         )
         return cls.from_edges(table, root=root, multi_parent=multi_parent)
@@ -692,9 +688,18 @@ def _what(status: str) -> str:
     return "a homonym" if status == "homonym" else status
 
 
-def _attributes(
-    graph: "nx.Graph", child: Any, parent: Any
-) -> tuple[str | None, str | None, float | None]:
+def _directed_away(graph: "nx.Graph", root: Key | None) -> dict[Any, list[Any]]:
+    """Parents of each node of an undirected tree, away from its root."""
+    nodes = nodes_of_undirected_edges(edge_table(list(graph.edges())), root, list(graph))
+    ids = columns.as_series(list(graph)).cast(pl.String)  # 1.0 is the id 1
+    node_of = dict(zip(ids, graph, strict=True))
+    return {
+        node_of[str(child)]: [] if parent is None else [node_of[str(parent)]]
+        for child, parent in nodes.rows()
+    }
+
+
+def _attributes(graph: "nx.Graph", child: Any, parent: Any) -> tuple[str | None, str | None, Any]:
     """Name and taxon rank of a node of a graph, and the length of the edge to its parent."""
     edge: Any = {} if parent is None else graph.get_edge_data(parent, child)
     if graph.is_multigraph() and parent is not None:
@@ -704,5 +709,5 @@ def _attributes(
     return (
         None if name is None else str(name),
         None if rank is None else str(rank),
-        None if length is None else float(length),
+        length,
     )
