@@ -18,10 +18,10 @@ from poincare_taxa.readers.package import read_package
 from poincare_taxa.readers.text import Text, provenance
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
-__all__ = ["read_ncbi"]
+__all__ = ["TABLES", "read_ncbi"]
 
 _INT, _TEXT = pl.Int64(), pl.String()
-_TABLES = {
+TABLES = {
     "nodes.dmp": {"id": _INT, "parent": _INT, "taxon_rank": _TEXT},
     "names.dmp": {"id": _INT, "name": _TEXT, "unique_name": _TEXT, "name_class": _TEXT},
     "merged.dmp": {"old_id": _INT, "new_id": _INT},
@@ -67,13 +67,13 @@ def read_ncbi(path: str | Path | None = None, *, old_ids: str | Path | None = No
     if path is None:
         return read_package(merged, deleted)
     path = Path(path)
-    if path.name in _TABLES:
+    if path.name in TABLES:
         path = path.parent
     if not path.exists():
         raise FileNotFoundError(
             f"no taxdump at {path}: is the path right? `poincare-taxa download ncbi` fetches one"
         )
-    tables, text, date = _read_tables(path, set(_TABLES))
+    tables, text, date = _read_tables(path, set(TABLES))
     if text is None:
         raise TaxonomyError(
             f"{path}: there is no nodes.dmp, so this is not a taxdump, or not all of it"
@@ -89,7 +89,7 @@ def _read_tables(
     path: Path, wanted: set[str]
 ) -> tuple[dict[str, pl.DataFrame], Text | None, str | None]:
     """Return the tables of a dump by file name, the text of nodes.dmp, and its date."""
-    if path.name in _TABLES:
+    if path.name in TABLES:
         path = path.parent
     tables: dict[str, pl.DataFrame] = {}
     nodes, date = None, None
@@ -98,7 +98,7 @@ def _read_tables(
         if not data.strip() and name in ("merged.dmp", "delnodes.dmp"):
             continue  # An empty table: no id was merged or deleted.
         text = Text.of(place, data)
-        tables[name] = _read_table(text, _TABLES[name])
+        tables[name] = _read_table(text, TABLES[name])
         if name == "nodes.dmp":  # No later error refers to lines of the others.
             nodes, date = text, written
     return tables, nodes, date

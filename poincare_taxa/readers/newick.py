@@ -23,10 +23,16 @@ _TOKEN = re.compile(rf"\s*(?:([(),:;])|({_QUOTED})|([^\s(),:;'\"][^(),:;]*)|(\S)
 # A quote hides brackets where it begins a label, but not inside a label or a comment.
 _OUTSIDE = re.compile(rf"(?<![^\s(),\]])(?:{_QUOTED})|[\[\]]")
 _INSIDE = re.compile(r"[\[\]]")
-# A line of "#" and a space, and one with "#" above or below all trees; elsewhere "#" begins a label.
-_HASH_LINE = re.compile(r"(?m)^[ \t]*#(?:[ \t][^\n]*)?$|\A\s*#(?!NEXUS)[^\n]*|(?<=;)\s*#[^\n]*\Z")
+# Comments: lines of "#" and a space, and "#" above or below all trees; else "#" begins a label.
+_HASH_LINE = re.compile(
+    r"(?m)^[ \t]*#(?:[ \t][^\n]*)?$|\A\s*#(?!(?i:NEXUS))[^\n]*|(?<=;)\s*#[^\n]*\Z"
+)
+# Mesquite writes "<name = value>" behind nodes, where others use comments.
+_MESQUITE = re.compile(r"(?<=[\w)'\"])\s*<[^<>;\n]*=[^<>;\n]*>")
 _LENGTH = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _NEXUS_TREE = re.compile(rf"(?i)\bU?TREE\s+\*?\s*({_QUOTED}|[^\s=]+)\s*=\s*")
+_BLOCK = re.compile(r"(?i)\bBEGIN\s+TREES\s*;")
+_TAXLABELS = re.compile(rf"(?is)\bTAXLABELS\b((?:{_QUOTED}|[^;'\"])*);")
 _TRANSLATE = re.compile(rf"(?is)\bTRANSLATE\b((?:{_QUOTED}|[^;'\"])*);")
 _TRANSLATION = re.compile(rf"\s*(\S+)\s+({_QUOTED}|[^\s,]+)\s*,?")
 # State of the current node: no token yet, children, a label, a branch length.
@@ -60,13 +66,14 @@ def read_newick(path: str | Path, *, tree: int | str | None = None) -> Taxonomy:
     """
     text = Text.load(path)
     string = _without_comments(text)
-    is_nexus = text.data[:6].upper() == b"#NEXUS"
+    is_nexus = text.is_nexus
+    string = _MESQUITE.sub(_blanks, string) if is_nexus else string
     trees = _nexus_trees(text, string) if is_nexus else _newick_trees(string)
     start, stop = _chosen(text, string, trees, tree)
     parser = _Parser(text, string[:stop], start)
     parser.parse()
     if is_nexus:
-        parser.translate(_translation(string))
+        parser.translate(_translation(string, start))
     lengths = np.array(parser.lengths)
     labels = pl.Series("id", parser.labels, dtype=pl.String)
     return Taxonomy.from_parents(
@@ -95,7 +102,8 @@ def _newick_trees(string: str) -> list[_Place]:
 def _nexus_trees(text: Text, string: str) -> list[_Place]:
     """Return the trees of a NEXUS file: ``TREE name = (…);``."""
     trees = []
-    for head in _NEXUS_TREE.finditer(string):
+    block = _BLOCK.search(string)
+    for head in _NEXUS_TREE.finditer(string, 0 if block is None else block.end()):
         tokens = _TOKEN.finditer(string, head.end())
         end = next((token.end() for token in tokens if token[1] == ";"), len(string))
         trees.append((_label(head[1])[0], head.end(), end))
@@ -122,10 +130,20 @@ def _chosen(
     return trees[place][1:]
 
 
-def _translation(string: str) -> dict[str, str]:
-    """Return the labels that a NEXUS file gives the tokens of its trees."""
-    found = _TRANSLATE.search(string)
-    return {} if found is None else dict(_TRANSLATION.findall(found[1]))
+def _translation(string: str, start: int) -> dict[str, str]:
+    """Return the labels that a NEXUS file gives the tokens of the tree that starts there.
+
+    They are those of TRANSLATE in the block of the tree; without it the numbers of taxa are their
+    places in TAXLABELS.
+    """
+    block = max((found.end() for found in _BLOCK.finditer(string, 0, start)), default=0)
+    if found := _TRANSLATE.search(string, block, start):
+        return dict(_TRANSLATION.findall(found[1]))
+    if found := _TAXLABELS.search(string, 0, start):
+        labels = [label[0] for label in re.finditer(rf"{_QUOTED}|\S+", found[1])]
+        numbered = {str(i): label for i, label in enumerate(labels, 1)}
+        return {number: label for number, label in numbered.items() if number not in labels}
+    return {}
 
 
 def _ids(labels: pl.Series) -> pl.Series:

@@ -10,7 +10,7 @@ from pathlib import Path
 from poincare_taxa.readers.edges import read_edges, read_parents
 from poincare_taxa.readers.headings import RANKS, names_edges, separator_of
 from poincare_taxa.readers.lineages import PREFIXED, read_lineages
-from poincare_taxa.readers.ncbi import read_ncbi
+from poincare_taxa.readers.ncbi import TABLES, read_ncbi
 from poincare_taxa.readers.newick import read_newick
 from poincare_taxa.readers.text import Text
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
@@ -18,6 +18,7 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 __all__ = ["read"]
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip", ".dmp")
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _NEWICK = (".nwk", ".newick", ".nw", ".tre", ".tree")
 _DUMP_PART = (".dmp.gz", ".dmp.bz2", ".dmp.xz")
 _HEAD = 65_536  # bytes that are looked at
@@ -59,6 +60,12 @@ def read(path: str | Path) -> Taxonomy:
 def _reader(path: Path) -> Callable[[Path], Taxonomy]:
     """Choose the reader of a path, by its name where this is clear."""
     name = path.name.lower()
+    if name.endswith(_SHEETS):
+        raise TaxonomyError(f"{path} is a spreadsheet; save the sheet as CSV (UTF-8) and read that")
+    if name.endswith(".dmp") and name not in TABLES and not path.is_dir():
+        raise TaxonomyError(
+            f"{path} is one table of a taxdump; read the folder that holds nodes.dmp and names.dmp"
+        )
     if path.is_dir() or name.endswith(_ARCHIVES):
         return read_ncbi
     if name.endswith(_DUMP_PART):
@@ -77,7 +84,7 @@ def _reader(path: Path) -> Callable[[Path], Taxonomy]:
 
 
 def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
-    if text.data[:6].upper() == b"#NEXUS":
+    if text.is_nexus:
         return read_newick
     first, *further = text.first_lines(2)
     if first[0] in "([":

@@ -27,15 +27,28 @@ _OTHER = {
     b"PK\x03\x04": "a zip archive; unpack it, or read a taxdump with read_ncbi",
     b"PAR1": "a parquet file; give it the ending .parquet",
     b"{": "JSON; write its nodes as a table with columns id, parent_id, name, rank",
-    b"[Term]": "an OBO file; write its is_a lines as a table child, parent",
-    b"format-version:": "an OBO file; write its is_a lines as a table child, parent",
+    b"<!DOCTYPE html": "a web page (HTML); did the download fail?",
+    b"<html": "a web page (HTML); did the download fail?",
     b"<": "XML (PhyloXML, NeXML, OWL?); export the tree as Newick, or its nodes as a table",
-    b"digraph": "a DOT graph; write its edges as a table child, parent",
+    b">": "FASTA; write the names of its headers as a table of lineages, without sequences",
+    b"#mega": "a MEGA alignment; export its tree as Newick",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV (UTF-8)",
+    b"SQLite format 3": "an SQLite database; export the nodes as a table",
+    b"\x89HDF": "an HDF5 file (BIOM?); export the lineages as a table (biom convert --to-tsv)",
     b"BZh": "compressed with bzip2; use gzip or unpack it",
     b"\xfd7zXZ": "compressed with xz; use gzip or unpack it",
     b"(\xb5/\xfd": "compressed with zstd; use gzip or unpack it",
 }
 
+# Beginnings that have several forms, behind comments of these languages.
+_COMMENT = rb"(?:\s|//[^\n]*\n|/\*[^*]*\*/|![^\n]*\n)*"
+_OTHER_FORMS = {
+    rb"(?i:(strict\s+)?(di)?graph\b[^\[\n;,\t]*\{)": "a DOT graph; write its edges as a table"
+    " child, parent",
+    rb"graph\s*\[": "a GML graph; read it with networkx (read_gml) and Taxonomy.from_networkx",
+    rb"format-version:|\[Term\]": "an OBO file; write its is_a lines as a table child, parent",
+    rb"\[\s*([\[{\"]|-?\d+\s*,)": _OTHER[b"{"],
+}
 _BLANK = b" \t,;|"  # A line of nothing but these is blank: spreadsheets write such rows.
 _MAYBE_BLANK = np.zeros(256, np.bool_)
 _MAYBE_BLANK[np.frombuffer(_BLANK, np.uint8)] = True
@@ -135,20 +148,27 @@ class Text:
     def of(cls, name: str, data: bytes) -> "Text":
         """Check the bytes of a file, and remove a byte-order mark; see `load` for errors."""
         data = data.removeprefix(_UTF8_MARK)
+        top = data[:200].lstrip()
         for magic, what in _OTHER.items():
-            if data.startswith(magic):
+            if top.startswith(magic):
+                raise TaxonomyError(f"{name}: this is {what}")
+        for form, what in _OTHER_FORMS.items():
+            if re.match(_COMMENT + form, data[:10_000]):
                 raise TaxonomyError(f"{name}: this is {what}")
         if data[257:262] == b"ustar":
             raise TaxonomyError(f"{name}: this is a tar archive; read_ncbi reads taxdumps in those")
         if not data[:10_000].strip() and not data.strip():
             raise TaxonomyError(f"{name}: the file is empty; was a download cut short?")
-        if re.match(rb"\[\s*[\[{\"\d]", data):
-            raise TaxonomyError(f"{name}: this is {_OTHER[b'{']}")
         if b"\0" in data[:10_000]:
             raise TaxonomyError(f"{name}: this is no text but binary data (a Kraken k2d database?)")
         if b"\r" in data:  # Windows ends lines with CR LF, old Macintoshes with CR
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return cls(name, data)
+
+    @property
+    def is_nexus(self) -> bool:
+        """Whether the text is a NEXUS file."""
+        return self.data[:200].lstrip()[:6].upper() == b"#NEXUS"
 
     def decode(self) -> str:
         """Return the text as a string.
