@@ -111,7 +111,9 @@ def read_parents(path: str | Path) -> Taxonomy:
 def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.DataFrame:
     """Columns as `Taxonomy.from_edges` wants them, with ``accepted`` and ``status`` if there."""
     table = headed.table
-    kinds = kinds_of(table.columns) if headed.named else [None] * table.width
+    kinds: list[str | None] = [None] * table.width
+    if headed.named:
+        kinds = kinds_of(table.columns)
     # Row names come first and have no heading: unless headings say it, edges stand behind them.
     row_names = int(headed.named and table.columns[0] == "" and table.width > 2)
     at_parent = _place(table, kinds, "parent", parent, 1 + row_names)

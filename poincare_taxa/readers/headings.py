@@ -25,7 +25,7 @@ __all__ = [
 _KINDS = {
     "child": (
         "child childid id taxid uid taxonid nodeid node ncbitaxid aphiaid taxonkey usagekey tsn "
-        "source sourceid from hyponym hyponymid subclass son v1 id1"
+        "taxonomyid source sourceid from hyponym hyponymid subclass son v1 id1"
     ),
     "parent": (
         "parent parentid parentnameusage parentnameusageid parenttaxid parentuid parenttaxonid "
@@ -125,7 +125,9 @@ def partner_of(headings: Sequence[str], parent: int) -> int | None:
     return words.index(wanted) if wanted in words else None
 
 
-def headed_table(text: Text, expected: Iterable[Any] = (), *, least: int = 2) -> Headed:
+def headed_table(
+    text: Text, expected: Iterable[Any] = (), *, least: int = 2, lines: bool = False
+) -> Headed:
     """Split a text into columns of text under their headings.
 
     The first line is a heading if it says so (`_is_heading`), and so is a comment directly above
@@ -139,6 +141,8 @@ def headed_table(text: Text, expected: Iterable[Any] = (), *, least: int = 2) ->
         Headings (str) or places (int) of columns that the caller looks for.
     least
         Number of columns that are needed.
+    lines
+        Whether each line is one field.
 
     Raises
     ------
@@ -148,7 +152,7 @@ def headed_table(text: Text, expected: Iterable[Any] = (), *, least: int = 2) ->
     first = text.first_lines(1)[0]
     if first.startswith("("):
         raise text.error("this looks like a Newick tree; read_newick reads those")
-    separator = separator_of(text)
+    separator = "\t" if lines else separator_of(text)
     table = _split(text, separator)
     if table.width < least:
         raise text.error(

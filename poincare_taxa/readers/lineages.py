@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from poincare_taxa.readers.headings import RANKS, headed_table
+from poincare_taxa.readers.headings import RANKS, headed_table, kinds_of, names_edges
 from poincare_taxa.readers.text import Text, errors_of, provenance
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
-__all__ = ["read_lineages"]
+__all__ = ["PREFIXED", "SINTAX", "is_lineage_each", "read_lineages"]
 
+_SEVEN = ["domain", "phylum", "class", "order", "family", "genus", "species"]
 # GTDB, Greengenes, SILVA and QIIME write "d__Bacteria;p__Bacillota;…".
 _PREFIXES = {
     "d": "domain",
@@ -26,14 +27,31 @@ _PREFIXES = {
     "g": "genus",
     "s": "species",
     "t": "strain",
+    "sk": "superkingdom",
+    # SILVA's taxonomy as QIIME 1 writes it
+    **{f"D_{i}": rank for i, rank in enumerate(_SEVEN)},
 }
 _HEADINGS = ["lineage", "taxonomy", "gtdb_taxonomy", "classification", "taxon"]
-PREFIXED = re.compile(r"^[a-z]{1,2}__")
-# What classifiers write beside a name: mothur "Bacteria(100)", BLCA "phylum:Bacillota;98.5".
-_CONFIDENCE = r"\s*\(\d+(\.\d+)?%?\)$"
-_SCORE = r"^\d+(\.\d+)?%?$"
+PREFIXED = re.compile(r"^([a-z]{1,2}|D_\d+)__")
+# What classifiers write behind a name, mothur "Bacteria(100)", "Bacteria:0.98", or between names,
+# BLCA "phylum:Bacillota;98.5".
+_NUMBER = r"\d+(\.\d+)?([eE][-+]?\d+)?%?"
+_CONFIDENCES = [
+    rf"\s*\({_NUMBER}\)$",
+    rf"\s*\[{_NUMBER}\]$",
+    r":[01](\.\d+)?$",
+    r"\s+\d+(\.\d+)?%$",
+]
+_SCORE = rf"^{_NUMBER}$"
 _RANK_PREFIX = r"^(" + "|".join(RANKS) + r"):"
-_MISSING = r"^[a-z]{1,2}__$|(?i)^(.*_)?unclassified$|^unassigned$"
+_MISSING = (
+    r"^([a-z]{1,2}|D_\d+)__$"
+    r"|(?i)^(.*_)?unclassified$|^([a-z]{1,2}__)?(unassigned|unidentified|unknown)$|^no blast hit$"
+)
+# Forms of lineages without semicolons: MetaPhlAn "k__Bacteria|p__Bacillota", SINTAX
+# "d:Bacteria(1.0),p:Bacillota(0.9)".
+_BARS = r"^[a-z]{1,2}__[^;|]*\|\s*[a-z]{1,2}__"
+SINTAX = re.compile(r"^(tax=)?[a-z]:[^;,]*(,[a-z]:|\([\d.]+\)$)")
 
 
 def read_lineages(
@@ -86,6 +104,7 @@ def read_lineages(
     text = Text.load(path)
     with errors_of(path):
         levels, taxon_ranks = _names_by_level(text, ranks, column)
+        levels = [_blanked(level, missing) for level in levels]
         by_prefix = [_rank_by_prefix(level) for level in levels]
         taxon_ranks = [given or found for given, found in zip(taxon_ranks, by_prefix, strict=True)]
         levels = [_blanked(level.str.replace(_RANK_PREFIX, ""), missing) for level in levels]
@@ -101,12 +120,13 @@ def _names_by_level(
     text: Text, ranks: Sequence[str] | Mapping[str, str] | None, column: str | int | None
 ) -> tuple[list[pl.Series], list[str | None]]:
     """Return the names at each level, root first, and each level's taxon rank (None: by prefix)."""
-    table, header, _ = headed_table(text, [*(ranks or RANKS), column, *_HEADINGS], least=1)
+    expected = [*(ranks or RANKS), column, *_HEADINGS]
+    table, header, _ = headed_table(text, expected, least=1, lines=is_lineage_each(text))
     if header and column is None and not _lineage_columns(table):
         levels = _rank_columns(text, table, ranks)
         if levels is not None:
             return levels
-    lineages = _lineage_column(text, table, column).str.split(";")
+    lineages = _semicolons(_lineage_column(text, table, header, column)).str.split(";")
     depth = int(lineages.list.len().max() or 0)  # pyright: ignore
     levels = [lineages.list.get(place, null_on_oob=True) for place in range(depth)]
     levels = [level.str.strip_chars() for level in levels]
@@ -157,8 +177,30 @@ def _rank_columns(
                 "ranks that are known here and are left out; name all rank columns with ranks=",
                 stacklevel=5,
             )
+    _warn_of_others(text, table, known)
     chosen = [headings[place] for place in known]
     return [table[heading] for heading in chosen], [heading.lower() for heading in chosen]
+
+
+def _warn_of_others(text: Text, table: pl.DataFrame, known: list[int]) -> None:
+    """Warn of columns beside those of the ranks that have names of further taxa."""
+    headings = table.columns
+    last = headings[known[-1]].lower()
+    others = [
+        heading
+        for place, heading in enumerate(headings)
+        if place not in known
+        and (
+            re.fullmatch(r"(?i)(no rank|clade|series|.*\b(group|clade|series))\s?\d*", heading)
+            or (kinds_of(headings)[place] == "name" and RANKS.index(last) < RANKS.index("species"))
+        )
+    ]
+    if others:
+        warnings.warn(
+            f"{text.name}: the columns {others} are left out; name all rank columns with ranks= if "
+            "they have names of taxa",
+            stacklevel=6,
+        )
 
 
 def _from_the_root(levels: list[pl.Series]) -> list[pl.Series]:
@@ -182,9 +224,45 @@ def _rank_by_prefix(level: pl.Series) -> str | None:
     return found[0] if len(found) and found.n_unique() == 1 else None
 
 
+def is_lineage_each(text: Text) -> bool:
+    """Whether lines are lineages and nothing else: ``Bacteria;Bacillota;Bacilli``.
+
+    Names between semicolons alone may also be fields of a table. They are a lineage if they have
+    prefixes, if a semicolon ends the line, or if two lines begin with the same two names.
+    """
+    lines = text.first_lines(20)
+    if any("\t" in line or "," in line or '"' in line for line in lines):
+        return False
+    fields = [line.strip().rstrip(";").split(";") for line in lines]
+    if sum(len(names) > 1 for names in fields) <= len(fields) / 2 or names_edges(fields[0]):
+        return False
+    if sum(name.lower() in RANKS for name in fields[0]) > 1:
+        return False
+    if all(PREFIXED.match(names[0]) for names in fields):
+        return True
+    ended = all(line.rstrip().endswith(";") for line in lines) and len(fields[0]) > 2
+    begins = [tuple(names[:2]) for names in fields if len(names) > 2]
+    return ended or len(set(begins)) < len(begins)
+
+
+def _semicolons(lineages: pl.Series) -> pl.Series:
+    """Lineages of other forms in the common one."""
+    if lineages.str.contains(_BARS).any():
+        return lineages.str.replace_all("|", ";", literal=True)
+    if lineages.str.contains(SINTAX.pattern).any():
+        prefixed = lineages.str.replace("^tax=", "").str.replace_all(r"(^|,)([a-z]):", "$1${2}__")
+        return prefixed.str.replace_all(",", ";", literal=True)
+    return lineages
+
+
 def _blanked(names: pl.Series, missing: Sequence[str]) -> pl.Series:
     """Names without what classifiers add to them; null where one is missing."""
-    names = names.str.strip_chars().str.replace(_CONFIDENCE, "")
+    names = names.str.strip_chars()
+    for confidence in _CONFIDENCES:  # of most names; one name may end so by itself
+        if _share(names, confidence) > 0.5:
+            names = names.str.replace(confidence, "")
+    if _share(names, PREFIXED.pattern) > 0.5:  # GTDB-Tk has "Unclassified Bacteria" among them
+        names = names.set(names.str.contains(r"(?i)^unclassified\b").fill_null(False), None)
     absent = names.is_in(list(missing)) | names.str.contains(_MISSING)
     return names.set(absent.fill_null(True), None)
 
@@ -194,7 +272,9 @@ def _lineage_columns(table: pl.DataFrame) -> list[str]:
     return [heading for heading in table.columns if _share_of_lineages(table[heading]) > 0.5]
 
 
-def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -> pl.Series:
+def _lineage_column(
+    text: Text, table: pl.DataFrame, header: bool, column: str | int | None
+) -> pl.Series:
     """Return the column of lineage strings: the given one, or the only one with semicolons."""
     if column is None:
         found = _lineage_columns(table)
@@ -211,15 +291,38 @@ def _lineage_column(text: Text, table: pl.DataFrame, column: str | int | None) -
             "name the rank columns with ranks="
         )
     lineages = table[found[0]]
-    if ";" not in (lineages[0] or "") and _share_of_lineages(lineages[1:]) == 1:
-        return lineages[1:]  # The first line is an unknown heading.
-    return lineages
+    if header or table.width == 1 or not _heads_lineages(lineages):
+        return lineages
+    # An unknown heading, or a taxon without others above it: the other columns tell.
+    others = [table[name] for name in table.columns if name != found[0]]
+    if any(_heads_lineages(other) or _heads_codes(other) for other in others):
+        return lineages[1:]
+    raise text.error(
+        f"{lineages[0]!r} may be a heading or a taxon; for a heading say column={lineages[0]!r}, "
+        f"for a taxon write {lineages[0]!r} with a semicolon behind it",
+        line=text.line_of_row(0),
+    )
+
+
+def _heads_lineages(column: pl.Series) -> bool:
+    """Whether all but the first value of a column are lineages."""
+    return _share_of_lineages(column[:1]) == 0 and _share_of_lineages(column[1:]) == 1
+
+
+def _heads_codes(column: pl.Series) -> bool:
+    """Whether all but the first value of a column have digits."""
+    return _share(column[:1], r"\d") == 0 and _share(column[1:], r"\d") == 1
 
 
 def _share_of_lineages(column: pl.Series) -> float:
-    """Share of the values of a column with a semicolon."""
+    """Share of the values of a column that are lineages."""
+    return _share(column, rf";|{_BARS}|{SINTAX.pattern}|{PREFIXED.pattern}")
+
+
+def _share(column: pl.Series, pattern: str) -> float:
+    """Share of the values of a column that match a pattern."""
     present = column.drop_nulls()
-    return float(present.str.contains(";").sum()) / max(len(present), 1)
+    return float(present.str.contains(pattern).sum()) / max(len(present), 1)
 
 
 def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) -> pl.DataFrame:
@@ -250,7 +353,7 @@ def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) ->
         top = pl.DataFrame({"path": [root], "label": [root]})
         nodes = pl.concat([top, nodes.with_columns(nodes["above"].fill_null(root))], how="diagonal")
     # 3. Ids are names where these are unique, else paths.
-    prefix = nodes["label"].str.extract(r"^([a-z]{1,2})__")
+    prefix = nodes["label"].str.extract(PREFIXED.pattern)
     ids = pl.when(pl.col("label").is_unique()).then("label").otherwise("path")
     return nodes.select(
         ids.alias("id"),

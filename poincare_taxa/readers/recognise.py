@@ -9,7 +9,7 @@ from pathlib import Path
 
 from poincare_taxa.readers.edges import read_edges, read_parents
 from poincare_taxa.readers.headings import RANKS, names_edges, separator_of
-from poincare_taxa.readers.lineages import PREFIXED, read_lineages
+from poincare_taxa.readers.lineages import PREFIXED, SINTAX, is_lineage_each, read_lineages
 from poincare_taxa.readers.ncbi import TABLES, read_ncbi
 from poincare_taxa.readers.newick import read_newick
 from poincare_taxa.readers.text import Text
@@ -98,11 +98,16 @@ def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:
         return read_parents
     if sum(cell.lower() in RANKS for cell in cells) >= 2:
         return read_lineages
+    if is_lineage_each(text):
+        return read_lineages
     # Lineage strings: prefixes, or more semicolons inside a cell than an edge list would have.
     cells += further[0].strip().split(separator) if further else []
-    if any(PREFIXED.match(cell) or cell.count(";") >= 2 for cell in cells):
+    if any(PREFIXED.match(cell) or cell.count(";") >= 2 or SINTAX.match(cell) for cell in cells):
         return read_lineages
-    return read_edges
+    # One semicolon: two names of a lineage, unless they are ids of rows, such as two parents.
+    names = {name for cell in cells if ";" in cell for name in cell.split(";")}
+    ids = {line.split(separator)[0] for line in text.first_lines(1000)}
+    return read_lineages if names and not names & ids else read_edges
 
 
 def _refuse_known_tables(text: Text, cells: list[str]) -> None:

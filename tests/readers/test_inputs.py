@@ -78,6 +78,103 @@ READ = {
         ("O'Brien", 'my "clade"'),
     ],
     "S2_tree.nex": [("node0", None), ("A", "node0"), ("B", "node0")],
+    "A6_parent_and_taxon.tsv": [
+        ("Mammalia", None),
+        ("Carnivora", "Mammalia"),
+        ("Felidae", "Carnivora"),
+    ],
+    "A7_name_and_parent_name.csv": [("root", None), ("A", "root"), ("B", "root")],
+    "A8_higher_taxon.csv": [("mammal", None), ("cat", "mammal"), ("dog", "mammal")],
+    "A9_id_name_parent_name.csv": [(1, None), (2, 1), (3, 2)],
+    "A10_darwin_core_names.tsv": [("x1", None), ("x2", "x1"), ("x3", "x2")],
+    "A11_bold.tsv": [(0, None), (1, 0), (20, 1)],
+    "B5_sep_in_quotes.csv": [(1, None), (2, 1)],
+    "B6_no_break_space.csv": [(1, None), (2, 1)],
+    "B7_single_quotes.csv": [(1, None), (2, 1)],
+    "C5_excel_NA.csv": [(1, None), (2, 1), (3, 2)],
+    "C6_minus_one.csv": [(0, None), (1, 0)],
+    "D6_worms_taxon_list.csv": [(2, None), (51, 2)],
+    "D7_itis.csv": [(1, None), (2, 1)],
+    "D8_symbiota.csv": [(1, None), (2, 1)],
+    "D9_gbif_keys.csv": [(1, None), (44, 1)],
+    "D10_accepted_zero.csv": [(0, None), (1, 0), (2, 1)],
+    "D11_synonyms_of_synonyms.tsv": [(1, None), (2, 1)],
+    "D12_child_of_a_synonym.tsv": [(1, None), (2, 1), (4, 2)],
+    "D13_url_ends_with_an_id.csv": [("Q1", None), ("Q2", "Q1")],
+    "E9_gtdbtk_unclassified.tsv": [
+        ("d__Bacteria", None),
+        ("p__P", "d__Bacteria"),
+        ("c__C", "p__P"),
+        ("o__O", "c__C"),
+        ("c__D", "p__P"),
+        ("o__O2", "c__D"),
+    ],
+    "E10_unite_unidentified.tsv": [
+        ("k__Fungi", None),
+        ("p__Ascomycota", "k__Fungi"),
+        ("c__Dothideomycetes", "p__Ascomycota"),
+        ("o__Pleosporales", "c__Dothideomycetes"),
+        ("c__Sordariomycetes", "p__Ascomycota"),
+        ("s__Ascomycota_sp", "c__Sordariomycetes"),
+    ],
+    "E11_lineage_on_each_line.txt": [
+        ("Eukaryota", None),
+        ("TSAR", "Eukaryota"),
+        ("Alveolata", "TSAR"),
+        ("Dino", "Alveolata"),
+        ("Rhizaria", "TSAR"),
+        ("Cerc", "Rhizaria"),
+    ],
+    "E12_metaphlan.tsv": [
+        ("k__Bacteria", None),
+        ("p__Firmicutes", "k__Bacteria"),
+        ("p__Proteobacteria", "k__Bacteria"),
+    ],
+    "E13_blca_unclassified_row.tsv": [
+        ("Bacteria", None),
+        ("Firmicutes", "Bacteria"),
+        ("Bacilli", "Firmicutes"),
+        ("Proteo", "Bacteria"),
+        ("Gamma", "Proteo"),
+    ],
+    "E14_two_names.tsv": [("Bacteria", None), ("Firmicutes", "Bacteria"), ("Proteo", "Bacteria")],
+    "E15_D_0_prefixes.tsv": [
+        ("D_0__Bacteria", None),
+        ("D_1__Firmicutes", "D_0__Bacteria"),
+        ("D_2__Bacilli", "D_1__Firmicutes"),
+        ("D_1__Proteo", "D_0__Bacteria"),
+        ("D_2__Gamma", "D_1__Proteo"),
+    ],
+    "E16_scores_behind_colons.tsv": [("B", None), ("F", "B"), ("X", "F"), ("P", "B"), ("Y", "P")],
+    "E17_scores_in_brackets.tsv": [("B", None), ("F", "B"), ("X", "F"), ("P", "B"), ("Y", "P")],
+    "E18_variety.csv": [("G", None), ("s1", "G"), ("v1", "s1"), ("v2", "s1")],
+    "E19_sintax.tsv": [
+        *[("d__Bacteria", None), ("p__Firmicutes", "d__Bacteria"), ("c__Bacilli", "p__Firmicutes")],
+        *[("p__Proteo", "d__Bacteria"), ("c__Gamma", "p__Proteo")],
+    ],
+    "E20_silva_short_lines.txt": [
+        ("root", None),
+        ("Archaea", "root"),
+        ("Bacteria", "root"),
+        ("F", "Bacteria"),
+    ],
+    "S6_mesquite.nex": [
+        ("node0", None),
+        ("node1", "node0"),
+        ("H._sapiens", "node1"),
+        ("O'Brien", "node1"),
+        ("C", "node0"),
+    ],
+    "S7_taxlabels.nex": [("node0", None), ("Alpha", "node0"), ("Beta", "node0")],
+    "S8_blank_lines_above.nex": [("C", None), ("A", "C"), ("B", "C")],
+    "S9_title_like_a_tree.nex": [("node0", None), ("A", "node0"), ("B", "node0")],
+    "S10_hash_lines.nwk": [
+        ("animal", None),
+        ("mammal", "animal"),
+        ("cat", "mammal"),
+        ("dog", "mammal"),
+        ("crow", "animal"),
+    ],
 }
 
 # file → what the error says
@@ -94,6 +191,21 @@ REFUSED = {
     "T6_taxonomy_summary.tsv": r"ncbi-datasets.*ranks=.*'Phylum name': 'phylum'",
     "T7_nodes.dmp.gz": "one compressed table of a taxdump; unpack",
     "T8_hash.k2d": "binary data",
+    "A12_no_parents.csv": r"no heading announces the parent .*'id', 'name', 'rank'.*read_lineages",
+    "A13_centrifuge.tsv": r"no heading announces the parent",
+    "E21_two_sintax_columns.tsv": r"2 of the columns .* hold lineages .*column=",
+    "E22_ids_and_names.tsv": r"2 of the columns .* hold lineages .*column=",
+    "T9_comment_above.obo": r"an OBO file",
+    "T10_strict.dot": r"a DOT graph",
+    "T11_undirected.dot": r"a DOT graph",
+    "T12_graph.gml": r"a GML graph; .*from_networkx",
+    "T13_indented.json": r"JSON",
+    "T14_blank_above.xml": r"XML",
+    "T15_page.html": r"a web page",
+    "T16_sequences.fasta": r"FASTA",
+    "T17_sheet.xlsx": r"a spreadsheet; save the sheet as CSV",
+    "T18_rankedlineage.dmp": r"one table of a taxdump; read the folder",
+    "T19_alignment.meg": r"a MEGA alignment",
 }
 
 
@@ -131,6 +243,11 @@ def test_read_edges__source_and_target_are_headings():
         ("D1_gbif_Taxon.tsv", "Felis leo", 21),
         ("D2_coldp_status.tsv", "Panthera obsoleta", 2),
         ("D5_worms.tsv", "Malacozoa", 51),
+        ("D6_worms_taxon_list.csv", "Malac", 51),
+        ("D7_itis.csv", "Bryx", 2),
+        ("D8_symbiota.csv", "Old", 2),
+        ("D9_gbif_keys.csv", "Old", 44),
+        ("D11_synonyms_of_synonyms.tsv", "Older", 2),
     ],
 )
 def test_read__synonyms_of_checklists_are_names_of_the_accepted_taxon(name, synonym, accepted):
@@ -163,3 +280,33 @@ def test_read__names_ranks_of_prefixes_and_headings():
         blca, pr2 = read(INPUTS / "E4_blca.tsv"), read(INPUTS / "E2_pr2_ranks.tsv")
     assert blca.taxon_ranks.to_list()[:3] == ["superkingdom", "phylum", "genus"]
     assert pr2.taxon_ranks.to_list()[:4] == ["domain", "supergroup", "division", "subdivision"]
+
+
+def test_read_newick__labels_of_the_block_that_a_tree_is_in(tmp_path):
+    block = "begin trees;\ntranslate 1 {}, 2 {};\ntree {} = (1,2);\nend;\n"
+    path = tmp_path / "two.nex"
+    path.write_text("#NEXUS\n" + block.format("A", "B", "x") + block.format("C", "D", "y"))
+    assert read_newick(path, tree="x").ids.to_list() == ["node0", "A", "B"]
+    assert read_newick(path, tree="y").ids.to_list() == ["node0", "C", "D"]
+
+
+@pytest.mark.parametrize(
+    ("headings", "others"),
+    [("scientificName,kingdom,phylum", "scientificName"), ("kingdom,phylum,clade1", "clade1")],
+)
+def test_read__a_table_of_rank_columns_warns_of_names_elsewhere(tmp_path, headings, others):
+    path = tmp_path / "ranks.csv"
+    path.write_text(f"{headings}\nA,B,C\n")
+    with pytest.warns(UserWarning, match=f"{others}.* are left out"):
+        read_lineages(path)
+
+
+def test_read__a_taxon_above_lineages_is_no_heading(tmp_path):
+    path = tmp_path / "lineages.tsv"
+    path.write_text("x\tArchaea\ny\tBacteria;Vibrio\nz\tBacteria;Bacillus\n")
+    with pytest.raises(TaxonomyError, match="'Archaea' may be a heading or a taxon"):
+        read(path)
+    path.write_text("x\tArchaea;\ny\tBacteria;Vibrio\n")
+    assert len(read(path)) == 4
+    path.write_text("Archaea\nBacteria;Vibrio;\nBacteria;Bacillus;\n")
+    assert len(read_lineages(path)) == 5

@@ -3,8 +3,10 @@
 import hypothesis.strategies as st
 import networkx as nx
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from oracles.tree import preorder, walk_up
 from support.trees import parents, taxonomies
@@ -194,3 +196,57 @@ def test_lineage__runs_from_the_root_to_the_node(animals):
 
 def test_repr__tells_size_depth_and_root(animals):
     assert repr(animals) == "Taxonomy(7 nodes, max depth 3, root 1 'root')"
+
+
+def test_from_edges__takes_arrays_of_objects_and_tensors():
+    expected = [(1, None), (2, 1), (3, 1)]
+    objects = np.array([[1, None], [2, 1], [3, 1]], dtype=object)
+    for edges in (objects, torch.tensor([[1, -1], [2, 1], [3, 1]]), np.array(expected, float)):
+        assert Taxonomy.from_edges(edges).to_frame()["id", "parent"].rows() == expected
+    tax = Taxonomy.from_parents([-1, 0], ids=torch.tensor([5, 7]))
+    assert tax.ids.to_list() == [5, 7]
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([{"child": 1, "parent": 2}], r"edge 0 is .* not \(child, parent\)"),
+        ({"cat": "mammal"}, r"edge 0 is 'cat', not \(child, parent\)"),
+        ([5], "edge 0 is 5"),
+    ],
+)
+def test_from_edges__refuses_what_are_no_pairs(edges, message):
+    with pytest.raises(TaxonomyError, match=message):
+        Taxonomy.from_edges(edges)
+
+
+def test_from_frame__minus_one_is_no_parent_and_rank_is_a_taxon_rank():
+    tax = Taxonomy.from_frame(
+        pl.DataFrame({"id": [0, 1], "parent": [-1, 0], "rank": ["no rank", "genus"]})
+    )
+    assert tax.to_frame()["parent"].to_list() == [None, 0]
+    assert tax.taxon_ranks.to_list() == ["no rank", "genus"]
+    negative = pl.DataFrame({"id": [-1, 1], "parent": [None, -1]})
+    assert Taxonomy.from_frame(negative).to_frame()["parent"].to_list() == [None, -1]
+
+
+def test_from_frame__refuses_lengths_that_are_no_numbers_and_columns_of_one_name():
+    frame = pl.DataFrame({"id": [1, 2], "parent": [None, 1], "branch_length": ["NA", "x"]})
+    with pytest.raises(TaxonomyError, match="'x' is not a branch length") as caught:
+        Taxonomy.from_frame(frame)
+    assert caught.value.row == 1
+    lengths = frame.with_columns(branch_length=pl.Series(["NA", "1.5"]))
+    assert Taxonomy.from_frame(lengths).branch_lengths.tolist()[1:] == [1.5]
+    twice = pd.DataFrame([[1, None, 1], [2, 1, 1]], columns=["id", "parent", "parent"])
+    with pytest.raises(TaxonomyError, match="several columns are called 'parent'"):
+        Taxonomy.from_frame(twice)
+
+
+def test_from_networkx__nodes_may_be_decimals_and_lengths_missing():
+    graph = nx.Graph()
+    graph.add_edge(1.0, 2.0, length="NA")
+    graph.add_edge(1.0, 3.0, length="2")
+    tax = Taxonomy.from_networkx(graph, root=1)
+    assert tax.to_frame()["id", "parent"].rows() == [(1, None), (2, 1), (3, 1)]
+    np.testing.assert_array_equal(tax.branch_lengths, [np.nan, np.nan, 2])
+    assert Taxonomy.from_networkx(nx.Graph([(1, 2)]), root=1).branch_lengths is None
