@@ -148,10 +148,7 @@ class ClosureEmbedding:
     @classmethod
     def _read(cls, path: str | Path) -> "ClosureEmbedding":
         meta = storage.read_meta(path)
-        if problems := storage.file_problems(path, meta):
-            raise ValueError(
-                f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
-            )
+        storage.refuse_changed(path, meta)
         if "nodes.parquet" not in meta["files"]:
             raise ValueError(f"{path} holds a taxonomy: load it with TaxonEmbedding.load")
         points = storage.read_points(path)

@@ -16,13 +16,14 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from poincare_taxa.files.parquet import faults_of_polars
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.tree import layout, layout_in_layers
 from poincare_taxa.model import storage
-from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["CheckResult", "check"]
+__all__ = ["CheckResult", "check", "first_fault"]
 
 _SAMPLE = 1000
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -56,10 +57,10 @@ def check(path: str | Path) -> list[CheckResult]:
     """Verify a saved embedding and its taxonomy.
 
     ==============  ==============================================================================
-    files           every file exists, is readable, and has its recorded SHA-256
+    files           every file exists, is what was recorded, and has the columns and the shapes
     mapping         one point per taxon; ids are unique and none is missing
     self-loops      no taxon is its own parent
-    indices         every parent is a row, one root, rows in preorder
+    indices         every parent is a row, one root, rows in preorder; synonyms and old ids fit
     depth           every taxon has a larger radius than its parent
     projection      unit directions, finite radii, every point strictly inside the ball
     distance        recorded distances are reproduced; distances are a metric on a sample
@@ -93,11 +94,15 @@ def check(path: str | Path) -> list[CheckResult]:
             results[name] = CheckResult(name, "skipped", f"needs {', '.join(failed)}")
             continue
         try:
-            results[name] = CheckResult(name, "passed", verify(saved))
+            with faults_of_polars("the tables cannot be computed with"):
+                results[name] = CheckResult(name, "passed", verify(saved))
         except _FailedError as failure:
             results[name] = CheckResult(name, "failed", str(failure))
         except _NothingToCompareError as reason:
             results[name] = CheckResult(name, "skipped", str(reason))
+        except Exception as error:  # the files may hold anything
+            what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            results[name] = CheckResult(name, "failed", f"what was recorded is unusable ({what})")
     return list(results.values())
 
 
@@ -117,12 +122,16 @@ class _Saved:
     meta: dict[str, Any]
 
     @cached_property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        return storage.read_tables(self.path, self.meta)
+
+    @property
     def frame(self) -> pl.DataFrame:
-        return storage.read_table(self.path, "taxonomy")
+        return self.tables["taxonomy"]
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
-        return Taxonomy.from_frame(self.frame)
+        return storage.taxonomy_of(self.path, self.tables, self.meta)
 
     @cached_property
     def points(self) -> dict[str, Tensor]:
@@ -151,15 +160,11 @@ class _Saved:
 
 def _files(saved: _Saved) -> str:
     problems = storage.file_problems(saved.path, saved.meta)
-    try:
-        columns, tensors = set(saved.frame.columns), set(saved.points)
-    except (OSError, ValueError) as error:
-        problems.append(str(error))
-    else:
-        if missing := {"id", "parent", "name", "taxon_rank"} - columns:
-            problems.append(f"taxonomy.parquet has no column {', '.join(sorted(missing))}")
-        if missing := {"radius", "direction"} - tensors:
-            problems.append(f"points.safetensors has no {', '.join(sorted(missing))}")
+    if not problems:  # only then are they worth reading
+        try:
+            _ = saved.tables, saved.points
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
     if problems:
         raise _FailedError("; ".join(problems))
     return f"{len(saved.meta['files'])} files as they were written"
@@ -167,7 +172,7 @@ def _files(saved: _Saved) -> str:
 
 def _mapping(saved: _Saved) -> str:
     ids, r, u = saved.frame["id"], saved.radius, saved.direction
-    if r.ndim != 1 or u.ndim != 2 or not len(ids) == len(r) == len(u):
+    if len(ids) != len(r):
         raise _FailedError(
             f"{len(ids)} taxa, but radius {list(r.shape)} and direction {list(u.shape)}: "
             "taxonomy and vectors of different embeddings?"
@@ -190,11 +195,8 @@ def _self_loops(saved: _Saved) -> str:
 def _indices(saved: _Saved) -> str:
     try:
         taxonomy = saved.taxonomy
-    except TaxonomyError as error:
+    except ValueError as error:
         raise _FailedError(str(error)) from None
-    moved = (taxonomy.ids != saved.frame["id"]).to_numpy()
-    if moved.any():
-        raise _FailedError(f"rows are not in preorder from {saved.name(int(moved.argmax()))} on")
     return f"one root, every parent known, rows in preorder, {taxonomy.tree.max_depth + 1} levels"
 
 
@@ -210,25 +212,38 @@ def _depth(saved: _Saved) -> str:
     return "every taxon has a larger radius than its parent"
 
 
-def _projection(saved: _Saved) -> str:
-    r, u = saved.radius, saved.direction
-    if not (r.isfinite().all() and u.isfinite().all()):
-        row = int((~(r.isfinite() & u.isfinite().all(1))).long().argmax())
-        raise _FailedError(f"some coordinates are not finite, the first of {saved.name(row)}")
-    if (r < 0).any():
-        raise _FailedError(f"negative radius in {saved.name(int(r.argmin()))}")
+def first_fault(radius: Tensor, direction: Tensor) -> tuple[int, str] | None:
+    """Find the first row of a table that is no point of hyperbolic space, and what is wrong.
+
+    Parameters
+    ----------
+    radius, direction
+        Polar coordinates [n] and [n, dim].
+    """
+    finite = radius.isfinite() & direction.isfinite().all(1)
     # The layout's tolerance is 16 eps; each square and each addition here may round once more.
-    excess = (u.double().square().sum(1) - 1).abs()
-    if excess.max() > (16 + u.shape[1]) * torch.finfo(u.dtype).eps:
-        worst = int(excess.argmax())
-        raise _FailedError(f"the direction of {saved.name(worst)} is not a unit vector")
+    slack = (16 + direction.shape[1]) * torch.finfo(direction.dtype).eps
+    faults = {
+        "has a coordinate that is not finite": ~finite,
+        "has a negative radius": radius < 0,
+        "has a direction that is no unit vector": finite
+        & ((direction.double().square().sum(1) - 1).abs() > slack),
+    }
     for dtype in (torch.float32, torch.float64):
-        norm = torch.linalg.vector_norm(convert.polar_to_ball(r.to(dtype), u.to(dtype)), dim=1)
-        if not (norm < 1).all():
-            raise _FailedError(
-                f"in {dtype}, {saved.name(int(norm.argmax()))} is not inside the ball"
-            )
-    return f"all inside the ball, radius up to {r.max():.4g}"
+        points = convert.polar_to_ball(radius.to(dtype), direction.to(dtype))
+        outside = ~(torch.linalg.vector_norm(points, dim=1) < 1)
+        faults[f"is not inside the ball in {dtype}"] = outside
+    for what, rows in faults.items():
+        if rows.any():
+            return int(rows.long().argmax()), what
+    return None
+
+
+def _projection(saved: _Saved) -> str:
+    if fault := first_fault(saved.radius, saved.direction):
+        row, what = fault
+        raise _FailedError(f"{saved.name(row)} {what}")
+    return f"all inside the ball, radius up to {saved.radius.max():.4g}"
 
 
 def _distance(saved: _Saved) -> str:
@@ -267,15 +282,12 @@ def _initialisation(saved: _Saved) -> str:
     if method not in ("layout", "refined layout"):
         raise _NothingToCompareError("the points are not those of a layout with recorded settings")
     dim, dtype, seed = settings["dim"], _DTYPES[settings["dtype"]], settings["seed"]
+    if dim != saved.direction.shape[1]:
+        raise _FailedError(f"settings have dim {dim!r}, the file {saved.direction.shape[1]}")
     if any(proposal["kept"] for proposal in made.get("passes", [])[1:]):
         again = layout_in_layers(saved.taxonomy.tree, dim, made["tau"], dtype, seed)
     else:
         again = layout(saved.taxonomy, dim, dtype=dtype, seed=seed)
-    if again.direction.shape != saved.direction.shape:
-        raise _FailedError(
-            f"the layout of the settings has directions {list(again.direction.shape)}, the file "
-            f"{list(saved.direction.shape)}"
-        )
     # On another processor the same operations may differ by an ulp on each level.
     slack = (4 + saved.taxonomy.tree.max_depth) * torch.finfo(dtype).eps
     off = (again.direction.double() - saved.direction.double()).abs().amax(1)
@@ -345,8 +357,6 @@ def _configuration(saved: _Saved) -> str:
         for place, entry in recorded.items():
             if entry != value:
                 raise _FailedError(f"{place} has {key} {entry!r}, the files {value!r}")
-    if saved.radius.dtype != saved.direction.dtype:
-        raise _FailedError("radius and direction differ in dtype")
     seed = settings.get("seed")
     if not isinstance(seed, int):
         raise _FailedError(

@@ -24,7 +24,7 @@ from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.refinement import refine as refined
 from poincare_taxa.layouts.tree import layout
-from poincare_taxa.model import storage
+from poincare_taxa.model import checks, storage
 from poincare_taxa.taxonomy.columns import Key
 from poincare_taxa.taxonomy.lookup import Keys, key_list
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
@@ -467,8 +467,18 @@ class TaxonEmbedding:
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> "TaxonEmbedding":
+    def load(cls, path: str | Path, *, verify: bool = False) -> "TaxonEmbedding":
         """Load a saved embedding, bit for bit.
+
+        Sizes, hashes, headers and shapes of the files are compared with each other.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        verify
+            Whether to verify each row too, for files of an unknown origin: finite radii, unit
+            directions, points inside the ball. `check` has a report of more than that.
 
         Raises
         ------
@@ -478,38 +488,31 @@ class TaxonEmbedding:
             If a file is missing, was changed since it was written, or does not fit the others, or
             if `path` is the folder of a `ClosureEmbedding`.
         """
-        return read_whole(path, lambda: cls._read(path))
+        model = read_whole(path, lambda: cls._read(path))
+        if verify and (fault := checks.first_fault(model.radius, model.direction)):
+            row, problem = fault
+            raise ValueError(
+                f"{path}: row {row} (id {model.taxonomy.ids[row]}) of points.safetensors {problem}; "
+                "the vectors were damaged before they were saved: compute them again"
+            )
+        return model
 
     @classmethod
     def _read(cls, path: str | Path) -> "TaxonEmbedding":
         meta = storage.read_meta(path)
         storage.refuse_dag(path, meta)
-        problems = storage.file_problems(path, meta)
-        if problems:
-            raise ValueError(
-                f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
-            )
-        tables = {
-            key: storage.read_table(path, key)
-            for key in ("taxonomy", "synonyms", "merged", "deleted")
-            if f"{key}.parquet" in meta["files"]
-        }
-        frame = tables["taxonomy"]
-        taxonomy = Taxonomy.from_frame(
-            frame,
-            synonyms=tables.get("synonyms"),
-            merged=tables.get("merged"),
-            deleted=tables["deleted"]["id"] if "deleted" in tables else None,
-            source=meta["source"],
-        )
-        if not taxonomy.ids.equals(frame["id"]):
-            raise ValueError(
-                f"{path}: the rows of taxonomy.parquet are not in preorder; was it sorted after it "
-                "was written? Copy the embedding anew"
-            )
+        storage.refuse_changed(path, meta)
         points = storage.read_points(path)
+        taxonomy = storage.taxonomy_of(path, storage.read_tables(path, meta), meta)
         about = {key: value for key, value in meta.items() if key not in _WRITTEN_BY_SAVE}
-        return cls(taxonomy, points["radius"], points["direction"], about)
+        model = cls(taxonomy, points["radius"], points["direction"], about)
+        for key, found in (("num_taxa", len(model)), ("dim", model.dim)):
+            if meta.get(key, found) != found:
+                raise ValueError(
+                    f"{path}: meta.json has {key} {meta[key]!r}, the files {found}; are they of "
+                    "different embeddings? Copy the embedding anew"
+                )
+        return model
 
     def _probe(self) -> dict[str, Any]:
         """Distances of some pairs of taxa, with which other readers can test their computation."""

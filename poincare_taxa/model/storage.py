@@ -7,36 +7,48 @@
 ``meta.json``
     Settings and provenance of the vectors, and the SHA-256 of every other file.
 
-The functions of this file do not interpret the values; `poincare_taxa.model.model` and
-`poincare_taxa.model.checks` do. ``docs/file-format.md`` describes the format for other programs.
+What is read is not trusted: types, dtypes, shapes and sizes are verified before anything is
+allocated, and whatever does not fit raises ValueError with its file. The functions of this file do
+not interpret the values; `poincare_taxa.model.model` and `poincare_taxa.model.checks` do.
+``docs/file-format.md`` describes the format for other programs.
 """
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from poincare_taxa.files.atomic import DRAFT, replace_file, replace_folder
+from poincare_taxa.files.parquet import faults_of_polars, read_parquet
 from poincare_taxa.files.records import as_json
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "ensure_writable",
     "file_problems",
+    "keep_foreign",
+    "open_tensors",
+    "parse_json",
     "read_meta",
     "read_points",
     "read_table",
+    "read_tables",
+    "refuse_changed",
     "refuse_dag",
     "save_tensors",
+    "taxonomy_of",
     "update_meta",
     "write_folder",
 ]
@@ -45,6 +57,7 @@ FORMAT = "poincare-taxa embedding"
 FORMAT_VERSION = 1
 META = "meta.json"
 POINTS = "points.safetensors"
+_LARGEST_META = 64 * 2**20  # bytes; a report and the radii of a thousand levels are 0.1 MiB
 
 
 def write_folder(
@@ -77,13 +90,14 @@ def write_folder(
     with replace_folder(path) as folder:
         save_tensors(points, folder / POINTS)
         for key, table in tables.items():
-            _write_table(table, folder / f"{key}.parquet")
+            with _writing(file := folder / f"{key}.parquet"):
+                table.write_parquet(file, compression="zstd")
         files = {file.name: _fingerprint(file) for file in sorted(folder.iterdir())}
         _write_json(
             folder / META,
             {"format": FORMAT, "format_version": FORMAT_VERSION, **meta, "files": files},
         )
-        _keep_foreign(Path(path), folder)
+        keep_foreign(Path(path), folder)
 
 
 def save_tensors(
@@ -98,21 +112,21 @@ def save_tensors(
     """
     file.touch()
     mode = file.stat().st_mode
-    try:
+    with _writing(file):
         save_file({key: t.contiguous() for key, t in tensors.items()}, file, metadata)
-    except SafetensorError as error:
-        raise OSError(f"{file} cannot be written ({error}); is the disk full?") from error
     file.chmod(mode)  # safetensors makes files that only their owner can read
 
 
-def _write_table(table: pl.DataFrame, file: Path) -> None:
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Turn what the writers of other libraries raise on a full disk into `OSError`."""
     try:
-        table.write_parquet(file, compression="zstd")
-    except pl.exceptions.PolarsError as error:
+        yield
+    except (pl.exceptions.PolarsError, SafetensorError) as error:
         raise OSError(f"{file} cannot be written ({error}); is the disk full?") from error
 
 
-def _keep_foreign(old: Path, new: Path) -> None:
+def keep_foreign(old: Path, new: Path) -> None:
     """Copy what others put into a saved embedding's folder to the folder that replaces it."""
     if not old.is_dir() or not any(old.iterdir()):
         return
@@ -152,10 +166,9 @@ def read_meta(path: str | Path) -> dict[str, Any]:
             f"{path} {what}: not a saved embedding "
             f"(make one with `poincare-taxa embed SOURCE -o {path}`)"
         )
-    try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}): was it edited or cut short?") from None
+    if file.stat().st_size > _LARGEST_META:
+        raise ValueError(f"{file} has more than {_LARGEST_META:,} bytes: is it another file?")
+    meta = parse_json(file.read_bytes(), file)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise ValueError(f"{file} has not the format {FORMAT!r}: is it another program's folder?")
     version = meta.get("format_version")
@@ -165,7 +178,47 @@ def read_meta(path: str | Path) -> dict[str, Any]:
             "install the version of poincare-taxa that wrote it "
             f"({meta.get('library_version', 'unknown')})"
         )
+    for key in ("source", "settings", "layout", "probe"):
+        if not isinstance(meta.get(key, {}), dict):
+            raise ValueError(f"{file}: {key} must be an object, not {_brief(meta[key])}{_ANEW}")
+    if not _are_records(meta.get("files", {})):
+        raise ValueError(
+            f"{file}: files must list names with bytes and sha256, not {_brief(meta['files'])}{_ANEW}"
+        )
     return meta
+
+
+_ANEW = ": was it edited? Save the embedding again, or copy it anew"
+
+
+def parse_json(text: bytes | str, file: Path) -> Any:
+    """Return the value of a JSON text of a file.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or nested a thousand times.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not JSON ({error}): was it edited or cut short?") from None
+
+
+def _brief(value: Any) -> str:
+    text = repr(value) if not isinstance(value, list | dict) else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _are_records(files: Any) -> bool:
+    """Whether a value has plain file names, each with a size and a hash."""
+    return isinstance(files, dict) and all(
+        re.fullmatch(r"[\w-][\w.-]{0,200}", name, re.ASCII)  # a file of this folder
+        and isinstance(record, dict)
+        and type(record.get("bytes")) is int
+        and isinstance(record.get("sha256"), str)
+        for name, record in files.items()
+    )
 
 
 def refuse_dag(path: str | Path, meta: Mapping[str, Any]) -> None:
@@ -183,6 +236,56 @@ def refuse_dag(path: str | Path, meta: Mapping[str, Any]) -> None:
         )
 
 
+def read_tables(path: str | Path, meta: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
+    """Read the tables of a taxonomy by name, "taxonomy" and those that there are besides.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_table`.
+    """
+    return {
+        key: read_table(path, key)
+        for key in ("taxonomy", "synonyms", "merged", "deleted")
+        if key == "taxonomy" or f"{key}.parquet" in meta.get("files", {})
+    }
+
+
+def taxonomy_of(
+    path: str | Path, tables: Mapping[str, pl.DataFrame], meta: Mapping[str, Any]
+) -> Taxonomy:
+    """Build the taxonomy of the tables and verify that rows are in preorder.
+
+    Raises
+    ------
+    ValueError
+        If the tables are no taxonomy; the message names the path.
+    """
+    frame = tables["taxonomy"]
+    try:
+        with faults_of_polars("the tables do not fit together"):
+            taxonomy = Taxonomy.from_frame(
+                frame,
+                synonyms=tables.get("synonyms"),
+                merged=tables.get("merged"),
+                deleted=tables["deleted"]["id"] if "deleted" in tables else None,
+                source=meta.get("source", {}),
+            )
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error} (were the tables edited? Save the embedding again, or copy it anew)"
+        ) from error
+    moved = (taxonomy.ids != frame["id"].cast(taxonomy.ids.dtype)).to_numpy()
+    if moved.any():
+        row = int(moved.argmax())
+        raise ValueError(
+            f"{path}: the rows of taxonomy.parquet are not in preorder from row {row} "
+            f"(id {frame['id'][row]}) on; was it sorted after it was written? Copy the embedding "
+            "anew"
+        )
+    return taxonomy
+
+
 def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
     """Compare the files with the sizes and hashes that ``meta.json`` records.
 
@@ -191,40 +294,96 @@ def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
     problems
         One sentence for each file that is missing or differs.
     """
-    recorded = meta.get("files")
-    if not isinstance(recorded, dict) or POINTS not in recorded:
+    recorded = meta.get("files", {})
+    if POINTS not in recorded:
         return [f"{META} records no file hashes"]
     problems = []
     for name, expected in recorded.items():
         file = Path(path) / name
         if not file.is_file():
             problems.append(f"{name} is missing")
-            continue
-        found = _fingerprint(file)
-        if found["bytes"] != expected.get("bytes"):
-            problems.append(
-                f"{name} has {found['bytes']} bytes, {expected.get('bytes')} were written"
-            )
-        elif found["sha256"] != expected.get("sha256"):
+        elif (size := file.stat().st_size) != expected["bytes"]:
+            problems.append(f"{name} has {size} bytes, {expected['bytes']} were written")
+        elif _fingerprint(file)["sha256"] != expected["sha256"]:
             problems.append(f"{name} was changed after it was written (its SHA-256 differs)")
     return problems
 
 
+def refuse_changed(path: str | Path, meta: Mapping[str, Any]) -> None:
+    """Raise an error if files are missing, or are not those that ``meta.json`` records.
+
+    Raises
+    ------
+    ValueError
+        With the `file_problems`.
+    """
+    if problems := file_problems(path, meta):
+        raise ValueError(
+            f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
+        )
+
+
 def read_points(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors, bit for bit.
+    """Read ``radius`` [n] and ``direction`` [n, dim], bit for bit.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, is not a safetensors file, or its header announces something else.
+    """
+    file = Path(path) / POINTS
+    with open_tensors(file) as stream:
+        found = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
+        about = {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}
+        if missing := {"radius", "direction"} - about.keys():
+            raise ValueError(f"{file} has no {', '.join(sorted(missing))}; it has {sorted(about)}")
+        (r_type, r_shape), (u_type, u_shape) = about["radius"], about["direction"]
+        if r_type != u_type or r_type not in ("F32", "F64"):
+            raise ValueError(
+                f"{file} has a radius of {r_type} and a direction of {u_type}, where both are F32 "
+                "or both F64: did another program write it?"
+            )
+        if len(r_shape) != 1 or len(u_shape) != 2 or r_shape[0] != u_shape[0]:
+            raise ValueError(
+                f"{file} has a radius {r_shape} and a direction {u_shape}, not [n] and [n, dim]: "
+                "are they of different embeddings?"
+            )
+        return {name: stream.get_tensor(name) for name in ("radius", "direction")}
+
+
+@contextmanager
+def open_tensors(file: Path) -> Iterator[Any]:
+    """Open a safetensors file; what is wrong with it, also while it is read, raises ValueError.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If the file is missing or is not a safetensors file.
     """
-    file = Path(path) / POINTS
     try:
-        return load_file(file)
-    except SafetensorError as error:
+        with safe_open(file, framework="pt") as stream:
+            yield stream
+    except (SafetensorError, KeyError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{file} is not a readable safetensors file ({error}): was it cut short?"
         ) from None
+
+
+def _is_key(dtype: pl.DataType) -> bool:
+    return dtype.is_integer() or dtype in (pl.String, pl.Null)
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    return dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+
+
+_COLUMNS: dict[str, dict[str, Callable[[pl.DataType], bool]]] = {
+    "taxonomy": {"id": _is_key, "parent": _is_key, "name": _is_text, "taxon_rank": _is_text},
+    "synonyms": {"name": _is_text, "node": lambda dtype: dtype.is_integer(), "name_class": _is_text},
+    "merged": {"old_id": _is_key, "new_id": _is_key},
+    "deleted": {"id": _is_key},
+    "nodes": {"name": lambda dtype: _is_key(dtype) or _is_text(dtype)},
+}
 
 
 def read_table(path: str | Path, key: str) -> pl.DataFrame:
@@ -233,15 +392,19 @@ def read_table(path: str | Path, key: str) -> pl.DataFrame:
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing or is not a parquet file.
+        If the file is missing, is not a parquet file, or has not the columns of this table.
     """
     file = Path(path) / f"{key}.parquet"
-    try:
-        return pl.read_parquet(file, glob=False)
-    except pl.exceptions.ComputeError as error:
-        raise ValueError(
-            f"{file} is not a readable parquet file ({error}): was it cut short?"
-        ) from None
+    table = read_parquet(file)
+    for name, fits in _COLUMNS[key].items():
+        if name not in table.columns:
+            raise ValueError(f"{file} has no column {name}; it has {table.columns}")
+        if not fits(table[name].dtype):
+            raise ValueError(
+                f"{file}: the column {name} is {table[name].dtype}, which it cannot be: did "
+                "another program write it?"
+            )
+    return table
 
 
 def ensure_writable(path: str | Path) -> None:

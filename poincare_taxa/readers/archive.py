@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from poincare_taxa.readers.text import unpacked_limit
+from poincare_taxa.files.parquet import unpacked_limit
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 _EARLIEST = "1990"  # Reproducibly built archives have the dates 1970 or 1980, which mean nothing.
@@ -31,7 +31,7 @@ def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
     TaxonomyError
         If the path is no archive, is cut short, encrypted or packed by an unknown method, has a
         wanted file twice, or has members that are links, whose path leads outside of the archive,
-        or that unpack to more than `text.unpacked_limit` allows.
+        or that unpack to more than `files.parquet.unpacked_limit` allows.
     """
     if path.is_dir():
         for name in sorted(wanted):

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from poincare_taxa.files.parquet import read_parquet
 from poincare_taxa.readers.headings import Headed, headed_table, kinds_of, partner_of
-from poincare_taxa.readers.text import Text, errors_of, provenance, read_parquet
+from poincare_taxa.readers.text import Text, errors_of, provenance
 from poincare_taxa.taxonomy.columns import and_more, whole_numbers, without_none_words
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
@@ -60,7 +61,7 @@ def read_edges(
     """
     text = None
     if Path(path).suffix == ".parquet":
-        table = Headed(read_parquet(path), True, 0)
+        table = Headed(read_parquet(path, TaxonomyError), True, 0)
     else:
         text = Text.load(path)
         table = headed_table(text, {child, parent})

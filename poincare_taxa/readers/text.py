@@ -6,8 +6,7 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from poincare_taxa.files.parquet import faults_of_polars, unpacked_limit
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 _GZIP = b"\x1f\x8b"
@@ -63,39 +63,11 @@ def provenance(path: str | Path, form: str) -> dict[str, Any]:
     return {"format": form, "path": str(path), "sha256": digest}
 
 
-def unpacked_limit(path: Path) -> int:
-    """Bytes that are read at most of a compressed file: 100 times its size, and at least 64 MiB.
-
-    Taxonomies compress to between a quarter and a thirtieth; files made to fill a memory do to a
-    thousandth.
-    """
-    return max(100 * path.stat().st_size, 64 * 2**20)
-
-
-@contextmanager
-def errors_of(name: str | Path) -> Iterator[None]:
+def errors_of(name: str | Path) -> AbstractContextManager[None]:
     """Turn errors of polars into `TaxonomyError` that names the file."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OverflowError, UnicodeError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TaxonomyError(f"{name}: this cannot be read as a table ({why})") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # polars' own faults are no Exception
-            raise
-        raise TaxonomyError(f"{name}: this cannot be read as a table; is it damaged?") from error
-
-
-def read_parquet(path: str | Path) -> pl.DataFrame:
-    """Read a parquet file.
-
-    Raises
-    ------
-    TaxonomyError
-        Where it is damaged, or something else.
-    """
-    with errors_of(path):
-        return pl.read_parquet(path, glob=False)  # a name with brackets is a name
+    return faults_of_polars(
+        f"{name}: this cannot be read as a table; is it damaged?", TaxonomyError
+    )
 
 
 def _unpacked(path: Path, data: bytes) -> bytes:

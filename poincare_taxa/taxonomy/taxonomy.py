@@ -117,7 +117,7 @@ class Taxonomy:
         ------
         TaxonomyError
             If there is no node, no root or more than one, a cycle, a parent that is no node, an id
-            that occurs twice, or a column of another length.
+            that occurs twice, a column of another length, or a synonym or an old id of nothing.
 
         Examples
         --------
@@ -143,10 +143,14 @@ class Taxonomy:
         if synonyms is not None:
             row = np.empty(n, np.int32)
             row[tree.order] = np.arange(n, dtype=np.int32)
+            _check_nodes(synonyms["node"], n)
             nodes = pl.Series("node", row[synonyms["node"].to_numpy()])
-            synonyms = synonyms.select("name", nodes, "name_class")
+            synonyms = synonyms.select(pl.col("name").cast(pl.String), nodes, "name_class")
         if merged is not None:
-            merged = merged.select(pl.col("old_id", "new_id").cast(ids.dtype))
+            merged = merged.select(
+                columns.id_column(merged[name], ids.dtype).alias(name)
+                for name in ("old_id", "new_id")
+            )
         return cls(
             tree=Tree(tree.parent, tree.end, tree.depth, lengths),
             ids=ids.gather(order),
@@ -154,7 +158,7 @@ class Taxonomy:
             taxon_ranks=taxon_ranks.gather(order),
             synonyms=synonyms,
             merged=merged,
-            deleted=None if deleted is None else deleted.cast(ids.dtype),
+            deleted=None if deleted is None else columns.id_column(deleted, ids.dtype),
             source=source or {},
         )
 
@@ -663,6 +667,18 @@ def _check_arrays(parent: NDArray[Any], given: dict[str, Any]) -> None:
     for what, column in given.items():
         if column is not None and len(column) != n:
             raise TaxonomyError(f"{len(column)} {what} for {n} nodes; give one for each")
+
+
+def _check_nodes(nodes: pl.Series, n: int) -> None:
+    """Raise TaxonomyError unless every synonym is that of a node."""
+    outside = ~nodes.is_between(0, n - 1).fill_null(False)
+    if outside.any():
+        row = int(outside.arg_max() or 0)
+        raise TaxonomyError(
+            f"synonym {row} is one of node {nodes[row]}, and nodes run from 0 to {n - 1}; is the "
+            "table that of another taxonomy?",
+            row=row,
+        )
 
 
 def _in_preorder(parent: NDArray[Any], ids: pl.Series, names: pl.Series) -> preorder.Preorder:
