@@ -92,4 +92,37 @@ def imports(out: Out = None) -> None:
         write_text(pages(out) / "rooms.svg", import_graph.picture(rooms) + "\n")
 
 
-COMMANDS = (report, aot, sample, taxdump, lines, imports)
+def fuzz(
+    inputs: Annotated[int, typer.Option(help="How many.", min=1)] = 100_000,
+    seed: Annotated[int, typer.Option(help="Of the inputs.")] = 0,
+    processes: Annotated[int, typer.Option(help="That read at the same time.", min=1)] = 2,
+    only: Annotated[
+        int | None, typer.Option(help="Write this one to ./fuzzed and show what it gives.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Every reader, and what reads saved files, over damaged and hostile inputs."""
+    from benchmarks.tables import markdown, write_page, write_rows
+    from benchmarks.tools import fuzz as suite
+
+    if only is not None:
+        name, outcome = suite.kept(only, seed, Path("fuzzed") / f"{seed}-{only}")
+        print(f"{name}: {outcome.kind}\n{outcome.detail}")
+        return
+    bad: list[int] = []
+
+    def show(i: int, name: str, outcome: suite.Outcome) -> None:
+        bad.append(i)
+        print(f"--only {i} --seed {seed}: {name} {outcome.kind}\n{outcome.detail}", flush=True)
+
+    rows = suite.measure(inputs, seed, processes, show)
+    page = f"{markdown(rows)}\n\n{suite.circumstances(inputs, seed)}"
+    print(page)
+    if out is not None:
+        write_rows(out, "fuzz", rows)
+        write_page(out, "fuzz", page)
+    if bad:
+        raise typer.Exit(1)
+
+
+COMMANDS = (report, aot, sample, taxdump, lines, imports, fuzz)

@@ -154,4 +154,7 @@ class ClosureEmbedding:
         points = storage.read_points(path)
         names = storage.read_table(path, "nodes")["name"]
         about = {key: meta[key] for key in meta if key not in ("format", "format_version", "files")}
-        return cls(names, points["radius"], points["direction"], about)
+        try:
+            return cls(names, points["radius"], points["direction"], about)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; are the files of different embeddings?") from error

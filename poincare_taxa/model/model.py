@@ -492,8 +492,8 @@ class TaxonEmbedding:
         if verify and (fault := checks.first_fault(model.radius, model.direction)):
             row, problem = fault
             raise ValueError(
-                f"{path}: row {row} (id {model.taxonomy.ids[row]}) of points.safetensors {problem}; "
-                "the vectors were damaged before they were saved: compute them again"
+                f"{path}: row {row} (id {model.taxonomy.ids[row]}) {problem}; the vectors were "
+                "damaged before they were saved: compute them again"
             )
         return model
 
@@ -505,14 +505,14 @@ class TaxonEmbedding:
         points = storage.read_points(path)
         taxonomy = storage.taxonomy_of(path, storage.read_tables(path, meta), meta)
         about = {key: value for key, value in meta.items() if key not in _WRITTEN_BY_SAVE}
-        model = cls(taxonomy, points["radius"], points["direction"], about)
-        for key, found in (("num_taxa", len(model)), ("dim", model.dim)):
-            if meta.get(key, found) != found:
-                raise ValueError(
-                    f"{path}: meta.json has {key} {meta[key]!r}, the files {found}; are they of "
-                    "different embeddings? Copy the embedding anew"
-                )
-        return model
+        found = {"num_taxa": len(taxonomy), "dim": points["direction"].shape[1]}
+        try:
+            for key, value in found.items():
+                if meta.get(key, value) != value:
+                    raise ValueError(f"meta.json has {key} {meta[key]!r}, the files {value}")
+            return cls(taxonomy, points["radius"], points["direction"], about)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; are the files of different embeddings?") from error
 
     def _probe(self) -> dict[str, Any]:
         """Distances of some pairs of taxa, with which other readers can test their computation."""

@@ -183,7 +183,8 @@ def read_meta(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{file}: {key} must be an object, not {_brief(meta[key])}{_ANEW}")
     if not _are_records(meta.get("files", {})):
         raise ValueError(
-            f"{file}: files must list names with bytes and sha256, not {_brief(meta['files'])}{_ANEW}"
+            f"{file}: files must list names with bytes and sha256, not "
+            f"{_brief(meta['files'])}{_ANEW}"
         )
     return meta
 
@@ -352,8 +353,10 @@ def read_points(path: str | Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def open_tensors(file: Path) -> Iterator[Any]:
+def open_tensors(file: Path, advice: str = "") -> Iterator[Any]:
     """Open a safetensors file; what is wrong with it, also while it is read, raises ValueError.
+
+    The message ends with the advice.
 
     Raises
     ------
@@ -365,7 +368,7 @@ def open_tensors(file: Path) -> Iterator[Any]:
             yield stream
     except (SafetensorError, KeyError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"{file} is not a readable safetensors file ({error}): was it cut short?"
+            f"{file} is damaged ({error}), no readable safetensors file: was it cut short?{advice}"
         ) from None
 
 
@@ -379,7 +382,11 @@ def _is_text(dtype: pl.DataType) -> bool:
 
 _COLUMNS: dict[str, dict[str, Callable[[pl.DataType], bool]]] = {
     "taxonomy": {"id": _is_key, "parent": _is_key, "name": _is_text, "taxon_rank": _is_text},
-    "synonyms": {"name": _is_text, "node": lambda dtype: dtype.is_integer(), "name_class": _is_text},
+    "synonyms": {
+        "name": _is_text,
+        "node": lambda dtype: dtype.is_integer(),
+        "name_class": _is_text,
+    },
     "merged": {"old_id": _is_key, "new_id": _is_key},
     "deleted": {"id": _is_key},
     "nodes": {"name": lambda dtype: _is_key(dtype) or _is_text(dtype)},

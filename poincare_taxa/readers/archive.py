@@ -1,5 +1,6 @@
 """Named members of a folder, a tar or a zip archive, read without writing to disk."""
 
+import errno
 import lzma
 import stat
 import struct
@@ -51,7 +52,7 @@ def read_members(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes, str
     except TaxonomyError:
         raise
     except OSError as error:
-        if error.errno is not None:  # A fault of the disk; bad data gives an error without number.
+        if error.errno not in (None, errno.EINVAL):  # A fault of the disk, not of the data.
             raise
         raise _broken(path, error) from error
     except _BROKEN as error:

@@ -121,6 +121,11 @@ def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.D
     at_child = _place(table, kinds, "child", child, row_names)
     if child is None and "parent" in kinds:
         at_child = _with_parents(table, kinds, at_parent, at_child)
+    if at_child == at_parent and child is None and parent is None:
+        raise TaxonomyError(
+            f"of the columns {table.columns} only {table.columns[at_child]!r} holds ids of nodes; "
+            "say with child= and parent= where they are"
+        )
     if at_child == at_parent:
         raise ValueError(
             f"child and parent are both column {table.columns[at_child]!r}; say which is"

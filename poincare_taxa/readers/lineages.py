@@ -52,6 +52,7 @@ _MISSING = (
 # "d:Bacteria(1.0),p:Bacillota(0.9)".
 _BARS = r"^[a-z]{1,2}__[^;|]*\|\s*[a-z]{1,2}__"
 SINTAX = re.compile(r"^(tax=)?[a-z]:[^;,]*(,[a-z]:|\([\d.]+\)$)")
+_DEEPEST = 1000  # names of a lineage; the whole tree of life has 233 levels
 
 
 def read_lineages(
@@ -128,6 +129,11 @@ def _names_by_level(
             return levels
     lineages = _semicolons(_lineage_column(text, table, header, column)).str.split(";")
     depth = int(lineages.list.len().max() or 0)  # pyright: ignore
+    if depth > _DEEPEST or 16 * depth * len(lineages) > max(100 * len(text.data), 64 * 2**20):
+        raise text.error(
+            f"a lineage has {depth:,} names, which no taxonomy has; is a line end missing?",
+            line=text.line_of_row(int(lineages.list.len().arg_max() or 0)),
+        )
     levels = [lineages.list.get(place, null_on_oob=True) for place in range(depth)]
     levels = [level.str.strip_chars() for level in levels]
     # Scores between the names have places of their own, which are left out.
@@ -327,6 +333,11 @@ def _share(column: pl.Series, pattern: str) -> float:
 
 def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) -> pl.DataFrame:
     """Make a table of nodes, one for each distinct path of names from the root."""
+    if not any(level.count() for level in levels):
+        raise TaxonomyError(
+            "there is no name in any lineage; is column= or ranks= the right one, or missing= too "
+            "wide?"
+        )
     # 1. From level to level: the path to each name, and the path to the nearest name above it.
     path = above = pl.Series([None], dtype=pl.String).new_from_index(0, len(levels[0]))
     tables = []
@@ -344,11 +355,6 @@ def _nodes(levels: list[pl.Series], taxon_ranks: list[str | None], root: str) ->
         above = path.zip_with(level.is_not_null(), above)
     # 2. One root above all, where there are several topmost taxa.
     nodes = pl.concat(tables)
-    if len(nodes) == 0:
-        raise TaxonomyError(
-            "there is no name in any lineage; is column= or ranks= the right one, or missing= too "
-            "wide?"
-        )
     if nodes["above"].null_count() > 1:
         top = pl.DataFrame({"path": [root], "label": [root]})
         nodes = pl.concat([top, nodes.with_columns(nodes["above"].fill_null(root))], how="diagonal")

@@ -23,18 +23,20 @@ _TOKEN = re.compile(rf"\s*(?:([(),:;])|({_QUOTED})|([^\s(),:;'\"][^(),:;]*)|(\S)
 # A quote hides brackets where it begins a label, but not inside a label or a comment.
 _OUTSIDE = re.compile(rf"(?<![^\s(),\]])(?:{_QUOTED})|[\[\]]")
 _INSIDE = re.compile(r"[\[\]]")
-# Comments: lines of "#" and a space, and "#" above or below all trees; else "#" begins a label.
-_HASH_LINE = re.compile(
-    r"(?m)^[ \t]*#(?:[ \t][^\n]*)?$|\A\s*#(?!(?i:NEXUS))[^\n]*|(?<=;)\s*#[^\n]*\Z"
-)
+# Nothing here goes back over what it has matched: the time is linear in the length of any text.
+# Comments: lines of "#" and a space, and "#" above all trees; else "#" begins a label.
+_HASH_LINE = re.compile(r"(?m)^[ \t]*+#(?:[ \t][^\n]*+)?$|\A\s*+#(?!(?i:NEXUS))[^\n]*+")
 # Mesquite writes "<name = value>" behind nodes, where others use comments.
-_MESQUITE = re.compile(r"(?<=[\w)'\"])\s*<[^<>;\n]*=[^<>;\n]*>")
-_LENGTH = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_NEXUS_TREE = re.compile(rf"(?i)\bU?TREE\s+\*?\s*({_QUOTED}|[^\s=]+)\s*=\s*")
-_BLOCK = re.compile(r"(?i)\bBEGIN\s+TREES\s*;")
-_TAXLABELS = re.compile(rf"(?is)\bTAXLABELS\b((?:{_QUOTED}|[^;'\"])*);")
-_TRANSLATE = re.compile(rf"(?is)\bTRANSLATE\b((?:{_QUOTED}|[^;'\"])*);")
-_TRANSLATION = re.compile(rf"\s*(\S+)\s+({_QUOTED}|[^\s,]+)\s*,?")
+_MESQUITE = re.compile(r"(?<=[\w)'\"])\s*+<[^<>;=\n]*+=[^<>;\n]*+>")
+_LENGTH = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_NEXUS_TREE = re.compile(rf"(?i)\bU?TREE\s++\*?\s*+({_QUOTED}|[^\s=]++)\s*+=\s*+")
+_BLOCK = re.compile(r"(?i)\bBEGIN\s++TREES\s*+;")
+_TAXLABELS = re.compile(r"(?i)\bTAXLABELS\b")
+_TRANSLATE = re.compile(r"(?i)\bTRANSLATE\b")
+_TO_SEMICOLON = re.compile(rf"(?:{_QUOTED}|[^;'\"]++)*+(?=;)")
+_TRANSLATION = re.compile(rf"(?<![^\s,])([^\s,]++)\s++({_QUOTED}|[^\s,]++)")
+_BLANKS = re.compile(r"\s++")
+_BEHIND = re.compile(r";[^\S\n]*+#")
 # State of the current node: no token yet, children, a label, a branch length.
 _NEW, _CLOSED, _LABELLED, _MEASURED = range(4)
 
@@ -95,15 +97,22 @@ def _newick_trees(string: str) -> list[_Place]:
     ends = [token.end() for token in _TOKEN.finditer(string) if token[1] == ";"]
     if not ends or string[ends[-1] :].strip():
         ends.append(len(string))
-    starts = [0, *(len(string) - len(string[end:].lstrip()) for end in ends[:-1])]
+    starts = [0, *(_blanks_end(string, end) for end in ends[:-1])]
     return [(str(i), start, end) for i, (start, end) in enumerate(zip(starts, ends, strict=True))]
+
+
+def _blanks_end(string: str, place: int) -> int:
+    found = _BLANKS.match(string, place)
+    return place if found is None else found.end()
 
 
 def _nexus_trees(text: Text, string: str) -> list[_Place]:
     """Return the trees of a NEXUS file: ``TREE name = (…);``."""
-    trees = []
+    trees: list[_Place] = []
     block = _BLOCK.search(string)
     for head in _NEXUS_TREE.finditer(string, 0 if block is None else block.end()):
+        if trees and head.start() < trees[-1][2]:
+            continue  # a label inside of a tree
         tokens = _TOKEN.finditer(string, head.end())
         end = next((token.end() for token in tokens if token[1] == ";"), len(string))
         trees.append((_label(head[1])[0], head.end(), end))
@@ -137,13 +146,20 @@ def _translation(string: str, start: int) -> dict[str, str]:
     places in TAXLABELS.
     """
     block = max((found.end() for found in _BLOCK.finditer(string, 0, start)), default=0)
-    if found := _TRANSLATE.search(string, block, start):
-        return dict(_TRANSLATION.findall(found[1]))
-    if found := _TAXLABELS.search(string, 0, start):
-        labels = [label[0] for label in re.finditer(rf"{_QUOTED}|\S+", found[1])]
+    if found := _command(_TRANSLATE, string, block, start):
+        return dict(_TRANSLATION.findall(found))
+    if found := _command(_TAXLABELS, string, 0, start):
+        labels = [label[0] for label in re.finditer(rf"{_QUOTED}|\S+", found)]
         numbered = {str(i): label for i, label in enumerate(labels, 1)}
         return {number: label for number, label in numbered.items() if number not in labels}
     return {}
+
+
+def _command(word: re.Pattern[str], string: str, start: int, stop: int) -> str | None:
+    """What stands between the first occurrence of a word and its semicolon."""
+    head = word.search(string, start, stop)
+    found = head and _TO_SEMICOLON.match(string, head.end(), stop)
+    return found[0] if found else None
 
 
 def _ids(labels: pl.Series) -> pl.Series:
@@ -251,9 +267,21 @@ def _blanks(found: str | re.Match[str]) -> str:
     return re.sub(r"[^\n]", " ", found if isinstance(found, str) else found[0])
 
 
+def _without_last_line(string: str) -> str:
+    """Replace a comment on the last line, behind all trees, by spaces."""
+    last = string.rfind("\n") + 1
+    if string[last:].lstrip().startswith("#") and string[:last].rstrip().endswith(";"):
+        return string[:last].rstrip()
+    found = _BEHIND.search(string, last)
+    return string if found is None else string[: found.start() + 1]
+
+
 def _without_comments(text: Text) -> str:
-    """Replace comments by spaces, which keeps the positions of all other characters."""
-    string = _HASH_LINE.sub(_blanks, text.decode())
+    """Replace comments by spaces, which keeps the positions of all other characters.
+
+    Blanks at the end are removed.
+    """
+    string = _without_last_line(_HASH_LINE.sub(_blanks, text.decode()).rstrip())
     if "[" not in string and "]" not in string:
         return string
     parts: list[str] = []
@@ -274,4 +302,4 @@ def _without_comments(text: Text) -> str:
     if opened:
         line = 1 + string.count("\n", 0, opened[0])
         raise text.error("'[' opens a comment that is never closed", line=line)
-    return "".join([*parts, string[kept:]])
+    return "".join([*parts, string[kept:]]).rstrip()

@@ -80,7 +80,20 @@ def _reader(path: Path) -> Callable[[Path], Taxonomy]:
         return read_newick
     if name.endswith(".parquet"):
         return read_edges
-    return _reader_of_text(Text.of(str(path), head))
+    return _reader_of_text(_beginning(path, head))
+
+
+def _beginning(path: Path, head: bytes) -> Text:
+    """Text of the head of a file; of the whole file where that may cut its first two rows."""
+    if len(head) == _HEAD:
+        try:
+            text = Text.of(str(path), head)
+            if len(text.first_lines(3)) == 3:
+                return text
+        except TaxonomyError:  # nothing but comments and blank lines so far
+            pass
+        return Text.load(path)
+    return Text.of(str(path), head)
 
 
 def _reader_of_text(text: Text) -> Callable[[Path], Taxonomy]:

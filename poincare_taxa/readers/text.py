@@ -38,6 +38,8 @@ _OTHER = {
     b"BZh": "compressed with bzip2; use gzip or unpack it",
     b"\xfd7zXZ": "compressed with xz; use gzip or unpack it",
     b"(\xb5/\xfd": "compressed with zstd; use gzip or unpack it",
+    _GZIP: "compressed twice; unpack it once",
+    **dict.fromkeys((b"x\x01", b"x\x9c", b"x\xda"), "compressed with zlib; unpack it"),
 }
 
 # Beginnings that have several forms, behind comments of these languages.
@@ -49,6 +51,7 @@ _OTHER_FORMS = {
     rb"format-version:|\[Term\]": "an OBO file; write its is_a lines as a table child, parent",
     rb"\[\s*([\[{\"]|-?\d+\s*,)": _OTHER[b"{"],
 }
+_WIDEST = 10_000  # columns of a table
 _BLANK = b" \t,;|"  # A line of nothing but these is blank: spreadsheets write such rows.
 _MAYBE_BLANK = np.zeros(256, np.bool_)
 _MAYBE_BLANK[np.frombuffer(_BLANK, np.uint8)] = True
@@ -245,6 +248,12 @@ class Text:
         else:
             self._refuse_ragged(separator)
         widths = [len(_fields(line, separator, quotes=quotes)) for line in top]
+        if max(widths) > _WIDEST:
+            raise self.error(
+                f"{max(widths):,} fields between {separator!r}, and a table has at most "
+                f"{_WIDEST:,}; is a line end missing?",
+                line=self.line_of_row(widths.index(max(widths))),
+            )
         mark = separator.encode()
         if widths[-1] == widths[0] + 1 and self._ends_with(separator):
             data = data.replace(b"\n", mark + b"\n", 1)  # a separator ends every other line

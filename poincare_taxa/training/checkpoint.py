@@ -1,11 +1,12 @@
 """Checkpoints of a training run: one file an epoch, whole or not there at all.
 
 A checkpoint is a safetensors file, ``epoch-000012.safetensors``: the tensors (points, moments of
-the optimizer, state of the random generator), and, as JSON in the file's header, everything else.
-It is written beside its place and renamed into it, so that a run that is killed at any moment
-leaves the checkpoints that it had. Nothing is pickled.
+the optimizer, state of the random generator), and, in the file's header, everything else as JSON
+and the SHA-256 of all of it. It is written beside its place and renamed into it, so that a run that
+is killed at any moment leaves the checkpoints that it had. Nothing is pickled.
 """
 
+import hashlib
 import json
 import re
 import tempfile
@@ -13,17 +14,19 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
 from poincare_taxa.files.atomic import DRAFT, mend, replace_file
-from poincare_taxa.files.records import library_version
-from poincare_taxa.model.storage import save_tensors
+from poincare_taxa.files.records import dtype_name, library_version
+from poincare_taxa.model.storage import open_tensors, parse_json, save_tensors
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "Checkpoints"]
 
 FORMAT = "poincare-taxa checkpoint"
 FORMAT_VERSION = 1
+
+_GO_ON = " Delete it, and the run resumes from the checkpoint before"
 
 
 class Checkpoint(NamedTuple):
@@ -124,8 +127,10 @@ class Checkpoints:
             "state": dict(state),
         }
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        text = json.dumps(header, allow_nan=False)
+        about = {"checkpoint": text, "sha256": _digest(text, plain)}
         with replace_file(self._file(epoch)) as draft:
-            save_tensors(plain, draft, {"checkpoint": json.dumps(header, allow_nan=False)})
+            save_tensors(plain, draft, about)
         for old in self.epochs()[: -self.keep_last]:
             if old not in keep:
                 self._file(old).unlink(missing_ok=True)
@@ -143,16 +148,18 @@ class Checkpoints:
         file = self._file(epoch)
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such checkpoint; there are {self.epochs()}")
-        try:
-            with safe_open(file, framework="pt") as stream:
-                header = json.loads((stream.metadata() or {}).get("checkpoint", "{}"))
-                tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        except (SafetensorError, ValueError) as error:
+        with open_tensors(file, _GO_ON) as stream:
+            about = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        if "checkpoint" not in about:
+            raise ValueError(f"{file} does not say {FORMAT!r}: another program's file?")
+        # Checkpoints of earlier versions have no checksum.
+        if about.get("sha256", found := _digest(about["checkpoint"], tensors)) != found:
             raise ValueError(
-                f"{file} is damaged ({error}): was it cut short? Delete it, and the run resumes "
-                "from the checkpoint before"
-            ) from None
-        if header.get("format") != FORMAT:
+                f"{file} was changed after it was written (its SHA-256 differs).{_GO_ON}"
+            )
+        header = parse_json(about["checkpoint"], file)
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ValueError(f"{file} does not say {FORMAT!r}: another program's file?")
         versions = header.get("format_version"), header.get("library_version")
         if versions != (FORMAT_VERSION, library_version()):
@@ -161,6 +168,8 @@ class Checkpoints:
                 f"{versions[0]}); this is {library_version()} (format {FORMAT_VERSION}), "
                 "which would not go on with the same bits: install that version, or start anew"
             )
+        if not isinstance(header.get("state"), dict):
+            raise ValueError(f"{file} has no state of a run.{_GO_ON}")
         return Checkpoint(tensors, header["state"])
 
     def _file(self, epoch: int) -> Path:
@@ -168,3 +177,13 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return list(self.path.iterdir())
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a header and of the names, dtypes, shapes and bytes of tensors on the CPU."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, dtype_name(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poincare_taxa.blocks.projection import clip_gradients, project_after_step, project_all
 from poincare_taxa.files.records import as_json
-from poincare_taxa.training.checkpoint import Checkpoints
+from poincare_taxa.training.checkpoint import Checkpoint, Checkpoints
 from poincare_taxa.training.defaults import Recipe
 from poincare_taxa.training.early_stopping import EarlyStopping
 from poincare_taxa.training.provenance import called, described, translated
@@ -227,7 +227,18 @@ class Loop:
         ValueError
             If the checkpoint cannot be read, or is of a run with another source or other settings.
         """
-        tensors, state = folder.load(epoch)
+        checkpoint = folder.load(epoch)
+        try:
+            self._restore(checkpoint, folder, epoch)
+        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            raise ValueError(
+                f"{folder.path}: the checkpoint of epoch {epoch} is no state of this run "
+                f"({type(error).__name__}: {error}). Delete it, and the run resumes from the one "
+                "before"
+            ) from error
+
+    def _restore(self, checkpoint: Checkpoint, folder: Checkpoints, epoch: int) -> None:
+        tensors, state = checkpoint
         self._compare(translated(state["settings"], self.settings), folder)
         moments: dict[int, Row] = {
             int(index): dict(numbers) for index, numbers in state["optimizer"]["state"].items()
@@ -241,8 +252,11 @@ class Loop:
             {key: tuple(value) if key == "betas" else value for key, value in group.items()}
             for group in state["optimizer"]["param_groups"]
         ]
+        points, now = tensors["points"], self.points
+        if (points.shape, points.dtype) != (now.shape, now.dtype):
+            raise TypeError(f"points {list(points.shape)} of {points.dtype}")
         with torch.no_grad():
-            self.points.copy_(tensors["points"])
+            self.points.copy_(points)
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(tensors["generator"])
         for row in state["history"]:

@@ -1,12 +1,22 @@
-"""Saved folders: files of others, full disks, and loading while another process saves."""
+"""Saved folders: files of others, full disks, other processes, and files that harm."""
 
+import json
+import math
+import re
 import resource
+import shutil
 import subprocess
 import sys
+from datetime import date
+from pathlib import Path
 
+import polars as pl
 import pytest
+import torch
 
 import poincare_taxa as pt
+from benchmarks.tools import damage
+from poincare_taxa.model import storage
 from poincare_taxa.testing import synthetic_taxonomy
 
 TAX = synthetic_taxonomy(300, seed=1)
@@ -86,3 +96,195 @@ for model in itertools.cycle(models):
             (tmp_path / "enough").touch()
     assert writer.returncode == 0
     assert seen == {4, 5}
+
+
+# -------------------------------------------------------------------- what is read is not trusted
+
+
+@pytest.fixture
+def saved(tmp_path):
+    tax = pt.Taxonomy.from_parents(
+        [-1, 0, 0, 1],
+        ids=[1, 20, 30, 40],
+        names=["root", "cats", "dogs", "lion"],
+        synonyms=pl.DataFrame({"name": ["felids"], "node": [1], "name_class": ["synonym"]}),
+        merged=pl.DataFrame({"old_id": [41], "new_id": [40]}),
+        deleted=pl.Series([42]),
+    )
+    pt.embed(tax, dim=3).save(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def refusal(path, **options):
+    """Message of the error of `load`; and some check fails, or the folder is no embedding."""
+    with pytest.raises(ValueError, match=r"saved") as caught:
+        pt.TaxonEmbedding.load(path, **options)
+    try:
+        results = pt.check(path)
+    except ValueError as error:
+        assert "saved" in str(error)  # noqa: PT017
+    else:
+        assert "failed" in {result.status for result in results}
+    return str(caught.value)
+
+
+BAD_META = {
+    "deep": "[" * 100_000,
+    "a list": "[]",
+    "files is a list": {"files": []},
+    "files without sizes": {"files": {"points.safetensors": {}}},
+    "sizes that are texts": {"files": {"points.safetensors": {"bytes": "1", "sha256": "0"}}},
+    "a file elsewhere": {"files": {"../saved/meta.json": {"bytes": 1, "sha256": "0"}}},
+    "source is a text": {"source": "NCBI"},
+    "settings is a list": {"settings": [1]},
+    "layout is a number": {"layout": 7},
+    "probe is a list": {"probe": [1, 2]},
+    "dim": {"dim": 10**9},
+    "num_taxa": {"num_taxa": "4"},
+    "version": {"format_version": "1"},
+}
+
+
+@pytest.mark.parametrize("case", BAD_META)
+def test_load__refuses_a_meta_file_with(saved, case):
+    file, bad = saved / "meta.json", BAD_META[case]
+    meta = json.loads(file.read_text())
+    file.write_text(bad if isinstance(bad, str) else json.dumps(meta | bad))
+    refusal(saved)
+
+
+HOSTILE_META = {
+    "seed": {"settings": {"seed": "x"}},
+    "dim of the settings": {"settings": {"dim": 10**9}},
+    "dtype of the settings": {"settings": {"dtype": ["float64"]}},
+    "targets": {"settings": {"target_radius": "x"}},
+    "tau": {"layout": {"tau": None, "passes": [0, {"kept": 1}]}},
+    "passes": {"layout": {"passes": 5}},
+    "ends of the probe": {"probe": {"a": [1], "b": ["x"], "distance": [0]}},
+    "distances of the probe": {"probe": {"a": [1], "b": [1], "distance": [{}]}},
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_META)
+def test_check__fails_where_meta_has_a_wrong(saved, case):
+    (part, bad), *_ = HOSTILE_META[case].items()
+    storage.update_meta(saved, **{part: storage.read_meta(saved)[part] | bad})
+    assert "failed" in {result.status for result in pt.check(saved)}
+
+
+def points(n=4, dim=3, dtype=torch.float64):
+    return {
+        "radius": torch.arange(n).to(dtype),
+        "direction": torch.nn.functional.one_hot(torch.arange(n) % dim, dim).to(dtype),
+    }
+
+
+BAD_POINTS = {
+    "int64": (points(dtype=torch.int64), "I64"),
+    "float16": (points(dtype=torch.float16), "F16"),
+    "two dtypes": (points() | {"radius": torch.arange(4.0)}, "F32 and a direction of F64"),
+    "no radius": ({"direction": points()["direction"]}, "no radius"),
+    "too few": (points(n=3), "different embeddings"),
+    "more radii": (points() | {"radius": torch.arange(5.0).double()}, "different embeddings"),
+    "a flat direction": (points() | {"direction": torch.ones(4).double()}, "not .n. and"),
+    "no dimensions": (points(dim=1), "dim 3, the files 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_POINTS)
+def test_load__refuses_points_with(saved, case):
+    tensors, said = BAD_POINTS[case]
+    storage.save_tensors(tensors, saved / "points.safetensors")
+    damage.forge_hashes(saved)
+    assert re.search(said, refusal(saved))
+
+
+def test_load__reads_no_more_than_the_file_has(saved):
+    header = (
+        b'{"radius":{"dtype":"F64","shape":[4],"data_offsets":[0,32]},"direction":{"dtype":"F64",'
+    )
+    header += b'"shape":[4,1000000000],"data_offsets":[32,32000000032]}}'
+    data = len(header).to_bytes(8, "little") + header + bytes(128)
+    (saved / "points.safetensors").write_bytes(data)
+    damage.forge_hashes(saved)
+    assert "damaged" in refusal(saved)
+
+
+def test_load__refuses_a_table_that_unpacks_to_too_much(saved):
+    table = pl.DataFrame({"id": [1] * 10**7, "parent": [1] * 10**7})
+    table = table.with_columns(name=pl.lit("a"), taxon_rank=pl.lit("b"))
+    table.write_parquet(saved / "taxonomy.parquet")
+    damage.forge_hashes(saved)
+    assert "unpacks to more than 64 MiB" in refusal(saved)
+
+
+BAD_TABLES = {
+    "synonyms": {
+        "of no node": {"node": [4]},
+        "of a node before the first": {"node": [-1]},
+        "of nothing": {"node": pl.Series([None], dtype=pl.Int64)},
+        "nodes that are texts": {"node": ["1"]},
+        "names that are numbers": {"name": [7]},
+        "without a class": {"name_class": None},
+    },
+    "merged": {
+        "into a text": {"new_id": ["x"]},
+        "into nothing": {"new_id": pl.Series([None], dtype=pl.Int64)},
+        "from a number": {"old_id": [1.5]},
+    },
+    "deleted": {
+        "nothing": {"id": pl.Series([None], dtype=pl.Int64)},
+        "a date": {"id": [date.today()]},
+    },
+    "taxonomy": {
+        "parents that are texts": {"parent": ["x", "1", "1", "2"]},
+        "ranks that are numbers": {"taxon_rank": [1, 2, 3, 4]},
+        "lengths that are texts": {"branch_length": ["a"] * 4},
+        "one id twice": {"id": [1, 20, 20, 40]},
+        "no ids": {"id": None},
+        "another order": {"id": [1, 30, 40, 20], "parent": [None, 1, 20, 1]},
+    },
+}
+
+
+@pytest.mark.parametrize(("key", "case"), [(k, c) for k, v in BAD_TABLES.items() for c in v])
+def test_load__refuses_tables_with(saved, key, case):
+    table = storage.read_table(saved, key)
+    for name, values in BAD_TABLES[key][case].items():
+        table = table.drop(name) if values is None else table.with_columns(pl.Series(name, values))
+    table.write_parquet(saved / f"{key}.parquet")
+    damage.forge_hashes(saved)
+    refusal(saved)
+
+
+BAD_ROWS = {
+    "is not finite": {"radius": math.nan},
+    "negative radius": {"radius": -1.0},
+    "no unit vector": {"direction": 1.001},
+}
+
+
+@pytest.mark.parametrize("said", BAD_ROWS)
+def test_load__verifies_every_row_where_it_is_told_to(saved, said):
+    tensors = storage.read_points(saved)
+    for name, value in BAD_ROWS[said].items():
+        tensors[name][2] = value
+    storage.save_tensors(tensors, saved / "points.safetensors")
+    damage.forge_hashes(saved)
+    assert len(pt.TaxonEmbedding.load(saved)) == 4
+    with pytest.raises(ValueError, match=rf"row 2 \(id 40\) .*{said}"):
+        pt.TaxonEmbedding.load(saved, verify=True)
+    assert "failed" in {result.status for result in pt.check(saved)}
+
+
+def test_load__refuses_files_of_two_embeddings(saved, tmp_path):
+    pt.embed(TAX, dim=3).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "points.safetensors", saved)
+    damage.forge_hashes(saved)
+    assert "different embeddings" in refusal(saved)
+
+
+@pytest.mark.parametrize("name", ["hominoidea", "strings"])
+def test_load__verified_embeddings_of_before_are_sound(name):
+    path = Path(__file__).parents[1] / "fixtures" / "embeddings" / name
+    assert len(pt.TaxonEmbedding.load(path, verify=True)) > 10

@@ -5,6 +5,8 @@ import contextlib
 import gzip
 import io
 import lzma
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -139,3 +141,66 @@ def test_read_newick__a_word_is_no_length(tmp_path, length):
     path.write_text(f"(a:{length},b:1)r;")
     with pytest.raises(TaxonomyError, match=r"x\.nwk:1: column 4: .* is not a branch length"):
         read_newick(path)
+
+
+N = 300_000
+LONG = {
+    "blanks at the end": "(a,b)" + " " * N,
+    "blanks in a tree": "(a," + " " * N + "b)",
+    "digits": f"(a:{'1' * N}x,b);",
+    "brackets": "(" * N,
+    "nested": "(" * N + "a" + ")" * N + ";",
+    "comments": "(a" + "[" * N + "]" * N + ",b);",
+    "quotes": "('a" + "''" * N + "',b);",
+    "quotes that open": "(" + "'\"" * N,
+    "commas": "(" + "," * N + ");",
+    "semicolons": ";" * N,
+    "trees": "#NEXUS\n" + "TREE a = " * N,
+    "tree and blanks": "#NEXUS\nTREE" + " " * N + "a = (a,b);",
+    "translate": "#NEXUS\n" + "TRANSLATE " * N + "'\nTREE a = (a,b);",
+    "translated": f"#NEXUS\nTRANSLATE {'a' * N} b;\nTREE a = (a,b);",
+    "translated blanks": f"#NEXUS\nTRANSLATE a{' ' * N};\nTREE a = (a,b);",
+    "translated commas": f"#NEXUS\nTRANSLATE {'a,' * N};\nTREE a = (a,b);",
+    "taxlabels": "#NEXUS\n" + "TAXLABELS " * N + "'\nTREE a = (a,b);",
+    "mesquite": f"#NEXUS\nTREE a = (a{'<' * N}{'=' * N},b);",
+    "mesquite and blanks": f"#NEXUS\nTREE a = (a{' ' * N}<,b);",
+    "hashes": "(a,b);" + ";#" * N + "\nx",
+    "blanks and hashes": "(a,b);" + (" " * 1000 + "#") * (N // 1000),
+    "columns": "\t" * N + "\n" + "\t" * N + "\n",
+    "headings": "\t".join(f"c{i}" for i in range(N // 10)) + "\n" + "\t" * (N // 10 - 1) + "\n",
+    "one lineage": "a;" * N,
+    "a deep lineage": "a;b\n" * (N // 100) + "a;" * (N // 100) + "\n",
+    "separators": "a;b\n" * N + "," * N,
+    "spaces": "a b\n" + " " * N + "c a\n",
+    "comment lines": "#\n" * N + "a\tb\n",
+    "blank lines": " \n" * N + "a\tb\n",
+    "quoted fields": '"a","b"\n' + '""' * N,
+    "an open field": '"a,b\n' * N,
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_read__takes_linear_time_for_texts_that_were_made_to_take_more(tmp_path, case):
+    text = LONG[case]
+    path = tmp_path / ("x.nwk" if text[0] in "(;#" and not case.endswith("lines") else "x.txt")
+    path.write_text(text)
+    read_or_refuse(path)  # for hours if the time were quadratic
+
+
+@pytest.mark.parametrize("kind", ["quoted", "plain", "bracket", "comment"])
+def test_read_newick__memory_is_bounded_by_the_size_of_the_file(tmp_path, kind):
+    size = 20_000_000
+    long = {"quoted": f"'{'a b' * (size // 3)}'", "plain": "a" * size}.get(kind, "a")
+    text = f"({long},b)r[{'x' * size if kind == 'comment' else ''}];"
+    path = tmp_path / "x.nwk"
+    path.write_text(text)
+    code = f"""
+import resource, sys
+from poincare_taxa.readers import read_newick
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert len(read_newick(sys.argv[1])) == 3
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / {size})
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 16  # bytes for each byte of the file; a label cost 170

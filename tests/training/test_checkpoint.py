@@ -5,9 +5,12 @@ import os
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
+import poincare_taxa as pt
 from poincare_taxa.files.atomic import DRAFT, _host
+from poincare_taxa.testing import synthetic_taxonomy
 from poincare_taxa.training import checkpoint
 from poincare_taxa.training.checkpoint import Checkpoints
 
@@ -82,6 +85,86 @@ def test_checkpoint__is_read_without_this_library(checkpoints):
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])["__metadata__"]["checkpoint"]
     assert json.loads(header)["state"] == {"epoch": 2}
+
+
+def rewrite(path, change, tensors=None):
+    """Write a checkpoint anew, its header changed and without a checksum, as versions before."""
+    with safe_open(path, framework="pt") as stream:
+        header = json.loads(stream.metadata()["checkpoint"])
+        tensors = tensors or {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    save_file(tensors, path, {"checkpoint": change(header)})
+
+
+@pytest.mark.parametrize("place", ["tensor", "state", "name"])
+def test_load__notices_any_change_by_the_checksum(checkpoints, place):
+    path = file(checkpoints, 2)
+    data = path.read_bytes()
+    if place == "tensor":
+        data = data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+    else:
+        was, now = {"state": (b'epoch\\": 2', b'epoch\\": 3'), "name": (b'"x":', b'"y":')}[place]
+        assert data.count(was) == 1
+        data = data.replace(was, now)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"epoch-000002.* was changed .*SHA-256.* Delete it"):
+        checkpoints.load(2)
+
+
+def test_load__reads_checkpoints_without_a_checksum(checkpoints):
+    rewrite(file(checkpoints, 2), json.dumps)
+    assert checkpoints.load(2).state == {"epoch": 2}
+
+
+HEADERS = {
+    "deep": lambda header: "[" * 100_000,
+    "not JSON": lambda header: "{",
+    "a list": lambda header: "[]",
+    "no state": lambda header: json.dumps(header | {"state": 7}),
+    "another format": lambda header: json.dumps(header | {"format": None}),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_load__does_not_trust_the_header(checkpoints, case):
+    rewrite(file(checkpoints, 2), HEADERS[case])
+    with pytest.raises(ValueError, match="epoch-000002"):
+        checkpoints.load(2)
+
+
+def test_save__lets_others_read_as_the_umask_says(checkpoints):
+    plain = checkpoints.path / "plain"
+    plain.touch()
+    assert file(checkpoints, 2).stat().st_mode == plain.stat().st_mode
+
+
+STATES = {
+    "no settings": lambda state, tensors: state.pop("settings"),
+    "no source": lambda state, tensors: state["settings"].pop("source"),
+    "a text for the history": lambda state, tensors: state.update(history="x"),
+    "no optimizer": lambda state, tensors: state.pop("optimizer"),
+    "groups of numbers": lambda state, tensors: state["optimizer"].update(param_groups=[1]),
+    "points of another shape": lambda state, tensors: tensors.update(points=torch.ones(1, 4)),
+    "no generator": lambda state, tensors: tensors.pop("generator"),
+    "a short generator": lambda state, tensors: tensors.update(generator=torch.zeros(3).byte()),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_resume__refuses_a_state_that_is_none(tmp_path, case):
+    tax = synthetic_taxonomy(50, seed=1)
+    options = {"dim": 3, "checkpoint": tmp_path / "run", "progress": False}
+    pt.fit(tax, epochs=1, **options)
+    path = tmp_path / "run" / "epoch-000001.safetensors"
+    with safe_open(path, framework="pt") as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+
+    def change(header):
+        STATES[case](header["state"], tensors)
+        return json.dumps(header)
+
+    rewrite(path, change, tensors)
+    with pytest.raises(ValueError, match=r"run: the checkpoint of epoch 1 is no state"):
+        pt.fit(tax, epochs=2, resume=True, **options)
 
 
 def test_leftovers__of_a_killed_write_are_cleared(checkpoints):
