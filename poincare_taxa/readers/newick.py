@@ -156,7 +156,7 @@ def _translation(string: str, start: int) -> dict[str, str]:
 
 
 def _command(word: re.Pattern[str], string: str, start: int, stop: int) -> str | None:
-    """What stands between the first occurrence of a word and its semicolon."""
+    """Return what stands between the first occurrence of a word and its semicolon."""
     head = word.search(string, start, stop)
     found = head and _TO_SEMICOLON.match(string, head.end(), stop)
     return found[0] if found else None
