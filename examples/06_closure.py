@@ -32,12 +32,8 @@ tax = pt.load_sample("mammals").subtree("Carnivora")
 tree = pt.AncestorPairs(tax)[torch.arange(len(pt.AncestorPairs(tax)))]
 
 swims = len(tax)  # a row of its own, below the root
-members = [
-    row
-    for clade in ("Pinnipedia", "Lutrinae")
-    for row in range(tax.node(clade), int(tax.end[tax.node(clade)]))
-]
-more = [(0, swims), *((swims, row) for row in members)]
+swimmers = pl.concat([tax.subtree("Pinnipedia").ids, tax.subtree("Lutrinae").ids])
+more = [(0, swims), *((swims, row) for row in tax.rows(swimmers))]
 names = pl.concat([tax.names, pl.Series(["swims"])])
 pairs = pt.ClosurePairs(torch.cat((tree, torch.tensor(more))), num_nodes=len(tax) + 1)
 len(tax), len(pairs)
@@ -81,5 +77,5 @@ model = pt.ClosureEmbedding(
 with tempfile.TemporaryDirectory() as folder:
     model.save(Path(folder) / "carnivores")
     model = pt.ClosureEmbedding.load(Path(folder) / "carnivores")
-otter = tax.node("Lutra lutra")
-print(model.nearest(model.names[otter], k=int(tax.depth[otter]) + 1))
+otter = tax.rows("Lutra lutra")
+print(model.nearest(model.names[otter], k=len(tax.ancestors("Lutra lutra")) + 1))

@@ -89,13 +89,13 @@ def test_embedding__says_what_it_said(name):
 
 def test_embedding__knows_old_names_and_ids():
     taxonomy = pt.TaxonEmbedding.load(folder("hominoidea")).taxonomy
-    human = taxonomy.node("Homo sapiens")
-    assert taxonomy.node(9606) == taxonomy.node("wise man") == human
+    human = taxonomy.rows("Homo sapiens")
+    assert taxonomy.rows(9606) == taxonomy.rows("wise man") == human
     with pytest.warns(UserWarning, match="taxon 1 was merged into 9606"):
-        assert taxonomy.node(1) == human
-    assert [str(taxonomy.status(id)) for id in (9606, 1, 2)] == [
-        "active", "merged into 9606", "deleted",
-    ]  # fmt: skip
+        assert taxonomy.rows(1) == human
+    found = taxonomy.resolve([9606, 1, 2])
+    assert found["status"].to_list() == ["active", "merged", "deleted"]
+    assert found["id"].to_list() == [9606, 9606, None]
 
 
 @pytest.mark.parametrize("name", TREES)

@@ -116,10 +116,7 @@ def ncbi(queries=500):
         radius, direction, info = pt.closure_layout(tax, 2)
     print(f"{len(tax):,} taxa, {info}", flush=True)
     rows = np.sort(np.random.default_rng(0).permutation(len(tax) - 1)[:queries] + 1)
-    above = [tax.ancestors(int(row)) for row in rows]
-    targets = torch.full((queries, max(map(len, above))), -1)
-    for row, nodes in enumerate(above):
-        targets[row, : len(nodes)] = torch.from_numpy(np.asarray(nodes))
+    targets = torch.from_numpy(tax.tree.lineages(rows)[:, 1:])
     query = torch.from_numpy(rows)
     counts = count_nearer(
         (radius, direction),
@@ -129,10 +126,10 @@ def ncbi(queries=500):
         skip=query,
     )
     precision, ranks = [], []
-    for row, nodes in enumerate(above):
+    for row, depth in enumerate(tax.tree.depth[rows].tolist()):
         # a tie counts as a node before
-        before = np.sort((counts.nearer + counts.tied)[row, : len(nodes)].numpy())
-        place = np.arange(len(nodes))
+        before = np.sort((counts.nearer + counts.tied)[row, :depth].numpy())
+        place = np.arange(depth)
         others = np.maximum(before - place, 0)
         precision.append(np.mean((place + 1) / (place + 1 + others)))
         ranks.append(1 + others)

@@ -87,7 +87,7 @@ def tree_samplers(generator: torch.Generator) -> Iterator[Row]:
     yield row(name, partial(shared.tile, pairs, generator), BATCH * TILE)
 
     nodes = samplers["UniformNegatives"](pairs, generator)
-    expected = torch.from_numpy(tax.tree_distance(pairs[:, 1:].numpy(), nodes.numpy()))
+    expected = torch.from_numpy(tax.tree.distance(pairs[:, 1:].numpy(), nodes.numpy()))
     assert torch.equal(tree.distance(pairs[:, 1:], nodes), expected.to(torch.int64))
     yield row("TreeIndex.distance", lambda: tree.distance(pairs[:, 1:], nodes), nodes.numel())
 

@@ -181,7 +181,7 @@ def check_layout(taxonomy: pt.Taxonomy, points: Layout, allowed: float = DISTORT
         raise WrongAnswerError("radii are not τ times the depth")
     rng = np.random.default_rng(0)
     u, v = rng.integers(len(taxonomy), size=(2, PAIRS))
-    tree = torch.from_numpy(taxonomy.tree_distance(u, v)).double()
+    tree = torch.from_numpy(taxonomy.tree.distance(u, v)).double()
     r, x = points.radius.double(), points.direction.double()
     distance = polar.dist(r[u], x[u], r[v], x[v])
     apart = tree > 0
@@ -215,7 +215,7 @@ def check_evaluation(
     for name, score in (("closure", polar.dist), ("ancestor", polar.ancestor_score)):
         low = high = pairs = 0
         for q in asked.tolist():
-            above = torch.tensor(taxonomy.ancestors(q))
+            above = torch.tensor(taxonomy.tree.ancestors(q))
             s = score(r[[q]], u[[q]], r, u)
             others = torch.ones(len(s), dtype=torch.bool)
             others[above] = others[q] = False

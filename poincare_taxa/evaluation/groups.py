@@ -50,7 +50,7 @@ def taxon_groups(
         if kind == "depth" and level.isdigit():
             groups[name] = _ancestor_at_depth(taxonomy, int(level))
         elif name in known:
-            groups[name] = taxonomy.ancestor_at_rank(name)
+            groups[name] = taxonomy.tree.nearest_marked(taxonomy.has_rank(name))
         else:
             raise ValueError(
                 f"no taxon has the rank {name!r}; there are {', '.join(sorted(known))}"

@@ -264,7 +264,7 @@ def _distance(saved: _Saved) -> str:
     probe = saved.meta.get("probe")
     if not probe:
         raise _NothingToCompareError("no recorded distances to compare with")
-    rows = (saved.taxonomy.nodes(pl.Series(probe[end])) for end in ("a", "b"))
+    rows = (saved.taxonomy.rows(pl.Series(probe[end])) for end in ("a", "b"))
     recorded = torch.tensor(probe["distance"], dtype=torch.float64)
     off = (polar.dist(*saved.at(next(rows)), *saved.at(next(rows))) - recorded).abs()
     if off.max() > slack:

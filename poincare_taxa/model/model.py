@@ -25,8 +25,8 @@ from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.refinement import refine as refined
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import checks, storage
-from poincare_taxa.taxonomy.columns import Key
-from poincare_taxa.taxonomy.lookup import Keys, key_list
+from poincare_taxa.taxonomy.columns import Key, and_more
+from poincare_taxa.taxonomy.lookup import Keys, check_paired
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["TaxonEmbedding", "embed"]
@@ -102,7 +102,7 @@ def embed(
 class TaxonEmbedding:
     """A vector for every taxon, with the taxonomy and the provenance of both.
 
-    A *key* is an id of the taxonomy, or a name (`Taxonomy.node`): ``model["9606"]``,
+    A *key* is an id of the taxonomy, or a name (`Taxonomy`): ``model["9606"]``,
     ``model[9606]`` and ``model["Homo sapiens"]`` are the same vector.
 
     Parameters
@@ -179,16 +179,15 @@ class TaxonEmbedding:
 
     def __contains__(self, key: object) -> bool:
         """Whether a key leads to a taxon: an id, also a merged one, or an unambiguous name."""
-        listed, single = key_list(key)
-        return single and bool(self.taxonomy.resolve(listed)["id"][0] is not None)
+        return key in self.taxonomy
 
     def __iter__(self) -> Iterator[Key]:
         """Ids in the order of the vectors."""
-        return iter(self.taxonomy.ids)
+        return iter(self.taxonomy)
 
     def get(self, key: Key, default: Any = None) -> Any:
         """Return ``model[key]`` where the key leads to a taxon, else a default."""
-        return self[key] if self.__contains__(key) else default
+        return self[key] if key in self.taxonomy else default
 
     def vectors(
         self,
@@ -207,43 +206,59 @@ class TaxonEmbedding:
             What a key that leads to no taxon gives: an error, a row of nan, no row, or the vector
             of its nearest ancestor that is here.
         lineages
-            Another release of the taxonomy, in which the ancestors of missing keys are looked up;
-            for "ancestor". A key that is missing there too is an error.
+            Another release of the taxonomy, in which the ancestors of missing keys are looked up,
+            for "ancestor". A key without a lineage there is an error, as is every missing key
+            without `lineages`.
 
         Raises
         ------
         TaxonomyError
-            If keys are missing and `missing` is "raise", or "ancestor" and there is no lineage.
+            If keys are missing and `missing` is "raise", or "ancestor" and they have no ancestor
+            here that is known.
         ValueError
-            If `missing` is none of the four, or "ancestor" without `lineages`.
+            If `missing` is none of the four, or `lineages` are given for another one.
         """
         if missing not in ("raise", "nan", "drop", "ancestor"):
             raise ValueError(f"missing is 'raise', 'nan', 'drop' or 'ancestor'; got {missing!r}")
-        if (missing == "ancestor") != (lineages is not None):
-            raise ValueError("missing='ancestor' and lineages=<another release> go together")
-        listed, _ = key_list(keys)
-        if missing == "raise":
-            return self[listed]
-        ids = self.taxonomy.resolve(listed)["id"]
-        absent = ids.is_null().to_numpy()
-        if lineages is not None:
-            for place in np.flatnonzero(absent):
-                ids = ids.scatter(int(place), self._ancestor_here(listed[place], lineages))
-            absent = np.zeros_like(absent)
-        rows = torch.from_numpy(self.taxonomy.rows_of_ids(ids.fill_null(self.taxonomy.ids[0])))
-        vectors = self.radius[rows, None] * self.direction[rows]
+        if lineages is not None and missing != "ancestor":
+            raise ValueError("lineages=<another release> is for missing='ancestor'")
+        rows = np.atleast_1d(
+            self.taxonomy.rows(keys, missing="raise" if missing == "raise" else -1)
+        )
+        absent = rows < 0
+        if missing == "ancestor" and absent.any():
+            wanted = self.taxonomy.resolve(keys)["key"].filter(pl.Series(absent))
+            rows[absent] = self._ancestors_here(wanted, lineages)
+            absent = rows < 0
         if missing == "drop":
-            return vectors[torch.from_numpy(~absent)]
+            rows, absent = rows[~absent], absent[~absent]
+        vectors = self.radius[rows, None] * self.direction[rows]
         vectors[torch.from_numpy(absent)] = torch.nan
         return vectors
 
-    def _ancestor_here(self, key: Key, lineages: Taxonomy) -> Key:
-        """Id of the nearest ancestor, in another release, that is in this one."""
-        above = lineages.tree.ancestors(lineages.node(key))
-        ids = lineages.ids.gather(pl.Series(above))
-        for found in self.taxonomy.resolve(ids)["id"].drop_nulls():
-            return found
-        raise TaxonomyError(f"no ancestor of {key!r} in the other release is in this taxonomy")
+    def _ancestors_here(self, keys: pl.Series, lineages: Taxonomy | None) -> NDArray[np.int64]:
+        """Rows of the nearest self-or-ancestors, in another release, that are in this one."""
+        found = np.full(len(keys), -1)
+        there = np.full(0, -1) if lineages is None else lineages.rows(keys, missing=-1)
+        if lineages is not None and (there >= 0).any():
+            # 1. Lineages of the keys that the other release has, itself first: [k, longest].
+            known = np.flatnonzero(there >= 0)
+            above = lineages.tree.lineages(there[known])
+            # 2. Rows of their ids here, each id looked up once; the first that is here counts.
+            other, place = np.unique(above, return_inverse=True)
+            here = self.taxonomy.rows(lineages.ids.gather(pl.Series(other).clip(0)), missing=-1)
+            here = np.where(other < 0, -1, here)[place].reshape(above.shape)
+            found[known] = here[np.arange(len(here)), (here >= 0).argmax(axis=1)]
+        lost = keys.filter(pl.Series(found < 0))
+        if len(lost):
+            where = (
+                "; lineages=<a release> has some" if lineages is None else " by the other release"
+            )
+            raise TaxonomyError(
+                f"{len(lost)} of {len(keys)} missing keys have no ancestor here{where}: "
+                f"{', '.join(map(repr, lost[:5]))}{and_more(len(lost) - 5)}"
+            )
+        return found
 
     def tangent(self) -> Tensor:
         """Tangent vectors of all taxa at the origin, [n, dim]; see ``model[key]``."""
@@ -282,6 +297,7 @@ class TaxonEmbedding:
         ----------
         a, b
             A key, or many. One key is paired with each of many; many keys are paired with as many.
+            For all pairs, see `kernels.cdist`.
 
         Returns
         -------
@@ -293,9 +309,10 @@ class TaxonEmbedding:
         TaxonomyError
             If a key is unknown, deleted or ambiguous.
         """
-        (rows_a, single_a), (rows_b, single_b) = self._rows(a), self._rows(b)
+        rows_a, rows_b = self.taxonomy.rows(a), self.taxonomy.rows(b)
+        check_paired(rows_a, rows_b, "pt.kernels.cdist of model.radius and model.direction")
         distance = polar.dist(*self._points(rows_a), *self._points(rows_b))
-        return distance.item() if single_a and single_b else distance
+        return distance.item() if distance.ndim == 0 else distance
 
     def nearest(self, keys: Keys, k: int = 10, taxon_rank: str | None = None) -> pl.DataFrame:
         """Taxa nearest to a taxon, by an exact search.
@@ -365,16 +382,18 @@ class TaxonEmbedding:
         ValueError
             If `k` is below 1.
         """
-        node = self.taxonomy.node(key)
-        k = int(self.taxonomy.tree.depth[node]) if k is None else _at_least_one(k)
-        found, score = self._best("ancestor", np.array([node]), k, None)
+        row = self.taxonomy.rows(key)
+        if not isinstance(row, int):
+            raise TypeError(f"ancestors are those of one taxon; got {len(row)} keys")
+        k = int(self.taxonomy.tree.depth[row]) if k is None else _at_least_one(k)
+        found, score = self._best("ancestor", np.array([row]), k, None)
         others = np.isfinite(score)
         found, score = found[others], score[others]
         inwards = np.argsort(-self.radius.numpy(force=True)[found], kind="stable")
         found, score = found[inwards], score[inwards]
         return self._describe(found).with_columns(
             pl.Series("score", score),
-            pl.Series("is_ancestor", self.taxonomy.tree.is_ancestor(found, node)),
+            pl.Series("is_ancestor", self.taxonomy.tree.is_ancestor(found, row)),
         )
 
     def _rows(self, keys: Keys) -> tuple[NDArray[np.int64], bool]:
@@ -390,12 +409,7 @@ class TaxonEmbedding:
         """Rows of a taxon rank; None for all rows."""
         if taxon_rank is None:
             return None
-        ranks = self.taxonomy.taxon_ranks.cast(pl.String)
-        rows = np.flatnonzero((ranks == taxon_rank).to_numpy())
-        if len(rows) == 0:
-            known = ", ".join(ranks.unique().sort())
-            raise ValueError(f"no taxon has the rank {taxon_rank!r}; the ranks here are: {known}")
-        return torch.from_numpy(rows)
+        return torch.from_numpy(np.flatnonzero(self.taxonomy.has_rank(taxon_rank)))
 
     def _best(
         self,

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from poincare_taxa.files.parquet import read_parquet
 from poincare_taxa.readers.headings import Headed, headed_table, kinds_of, partner_of
 from poincare_taxa.readers.text import Text, errors_of, provenance
-from poincare_taxa.taxonomy.columns import and_more, whole_numbers, without_none_words
+from poincare_taxa.taxonomy.columns import (
+    and_more,
+    find,
+    id_column,
+    sort,
+    whole_numbers,
+    without_none_words,
+)
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 __all__ = ["read_edges", "read_parents"]
@@ -291,7 +298,8 @@ def _with_synonyms(tax: Taxonomy, synonyms: pl.DataFrame, path: str) -> Taxonomy
     """Give taxa the names of the rows that are their synonyms."""
     if len(synonyms) == 0:
         return tax
-    rows = tax.rows_of_ids(synonyms["into"].fill_null(synonyms["child"]))
+    into = id_column(synonyms["into"].fill_null(synonyms["child"]), tax.ids.dtype)
+    rows = find(sort(tax.ids), into)
     kept = (rows >= 0) & synonyms["name"].is_not_null().to_numpy()
     if lost := int((~kept).sum()):
         warnings.warn(

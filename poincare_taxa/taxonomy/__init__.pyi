@@ -1,5 +1,4 @@
 from .taxonomy import MergedTaxonWarning as MergedTaxonWarning
-from .taxonomy import Status as Status
 from .taxonomy import Taxonomy as Taxonomy
 from .taxonomy import TaxonomyError as TaxonomyError
 from .tree import Tree as Tree

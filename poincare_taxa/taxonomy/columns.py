@@ -35,6 +35,13 @@ class TaxonomyError(ValueError):
 # -------------------------------------------------------------------- columns
 
 
+class Column(pl.Series):
+    """A column that is indexed by integers of numpy too, as ``ids[tree.parent[row]]``."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(int(key) if isinstance(key, np.integer) else key)
+
+
 def id_column(ids: Any, dtype: pl.DataType | None = None) -> pl.Series:
     """Convert ids to Int64 where all are whole numbers, else to String; or to the given `dtype`."""
     column = whole_numbers(as_series(ids)).alias("id")

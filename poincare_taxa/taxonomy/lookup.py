@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from poincare_taxa.taxonomy import columns
 from poincare_taxa.taxonomy.columns import Index, Key
 
-__all__ = ["Keys", "Lookup", "MergedTaxonWarning", "Status", "key_list"]
+__all__ = ["Found", "KeyColumn", "Keys", "Lookup", "MergedTaxonWarning", "check_paired"]
 
 Keys = Key | Sequence[Key] | NDArray[Any] | pl.Series
 STATES = ["active", "merged", "deleted", "unknown", "homonym"]
+OTHER_RELEASE = "; is it of another taxonomy, or of a newer release of this one?"
 _ACTIVE, _MERGED, _DELETED, _UNKNOWN, _HOMONYM = range(5)
 _MOST_RELEASES = 1000  # merges that are followed from one old id
 
@@ -26,59 +27,115 @@ class MergedTaxonWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Status:
-    """State of an id in a taxonomy.
+class KeyColumn:
+    """Keys of any kind as a column.
 
     Attributes
     ----------
-    state
-        "active", "merged", "deleted" or "unknown". An id merged into a taxon that is not in the
-        taxonomy is unknown.
-    node
-        Row of the taxon; None where the id is deleted or unknown.
-    into
-        Id of the taxon that an old id was merged into, also where the taxonomy lacks that taxon.
+    values : pl.Series [k]
+        Int64 where all keys are integers of that size, else String.
+    is_text : bool [k]
+        Which keys were given as text: an integer is an id, and text an id or a name.
+    single : bool
+        Whether one key was given rather than many.
     """
 
-    state: Literal["active", "merged", "deleted", "unknown"]
-    node: int | None = None
-    into: Key | None = None
+    values: pl.Series
+    is_text: NDArray[np.bool_]
+    single: bool
 
-    def __str__(self) -> str:
-        if self.into is None:
-            return self.state
-        if self.state == "merged":
-            return f"merged into {self.into}"
-        return f"unknown (merged into {self.into}, which is not in this taxonomy)"
+    @classmethod
+    def of(cls, keys: Any) -> "KeyColumn":
+        """Read keys.
 
+        Parameters
+        ----------
+        keys
+            An id or a name, or many: a list, or a column or array of numpy, polars, pandas or
+            torch.
 
-def key_list(keys: Any) -> tuple[list[Key], bool]:
-    """Return keys as a list, and whether they were one key.
-
-    Parameters
-    ----------
-    keys
-        An id or a name, or many: a list, or a column or array of numpy, polars, pandas or torch.
-
-    Raises
-    ------
-    TypeError
-        If a key is neither an int nor a str: a bool, None, a float, bytes, a slice.
-    """
-    if isinstance(keys, slice | bytes | dict):
-        raise TypeError(f"a key is an id (int or str) or a name; got a {type(keys).__name__}")
-    if not isinstance(keys, int | str | float | type(None)) and hasattr(keys, "tolist"):
-        keys = keys.tolist()  # arrays and columns of numpy, torch and pandas; 0-d ones become one
-    elif isinstance(keys, pl.Series):
-        keys = keys.to_list()
-    single = isinstance(keys, str) or not isinstance(keys, Iterable)
-    listed: list[Any] = [keys] if single else list(cast(Iterable[Any], keys))
-    for key in listed:
-        if isinstance(key, bool) or not isinstance(key, int | str | np.integer):
+        Raises
+        ------
+        TypeError
+            If a key is neither an int nor a str: a bool, None, a float, bytes, a slice.
+        """
+        if isinstance(keys, slice | bytes | dict) or hasattr(keys, "columns"):
+            raise TypeError(f"a key is an id (int or str) or a name; got a {type(keys).__name__}")
+        if isinstance(keys, np.ndarray) and keys.ndim == 1 and keys.dtype.kind in "iu":
+            keys = pl.Series(keys)
+        if isinstance(keys, pl.Series):
+            if keys.dtype.is_integer() and not keys.has_nulls():
+                values = keys.cast(pl.String if keys.dtype == pl.UInt64 else pl.Int64)
+                return cls(values, np.zeros(len(keys), np.bool_), False)
+            keys = keys.to_list()
+        elif not isinstance(keys, int | str | float | type(None)) and hasattr(keys, "tolist"):
+            keys = keys.tolist()  # arrays and columns of torch, pandas, numpy; 0-d ones become one
+        single = isinstance(keys, str) or not isinstance(keys, Iterable)
+        listed: list[Any] = [keys] if single else list(cast(Iterable[Any], keys))
+        kinds = {kind: _kind(kind) for kind in set(map(type, listed))}
+        if None in kinds.values():
+            wrong = next(key for key in listed if kinds[type(key)] is None)
             raise TypeError(
-                f"a key is an id (int or str) or a name; got {key!r}, a {type(key).__name__}"
+                f"a key is an id (int or str) or a name; got {wrong!r}, a {type(wrong).__name__}"
+                + (" (of points, TaxonEmbedding.nearest(point=…))" * isinstance(wrong, float))
             )
-    return listed, single
+        is_text = np.fromiter((kinds[type(key)] is str for key in listed), np.bool_, len(listed))
+        try:
+            if kinds and not is_text.any():
+                return cls(pl.Series(map(int, listed), dtype=pl.Int64), is_text, single)
+        except (OverflowError, TypeError):
+            pass  # An integer of more than 64 bits: no id, so that its digits are enough.
+        return cls(pl.Series(map(str, listed), dtype=pl.String), is_text, single)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def shown(self, i: int) -> str:
+        """Key i as in a message: text in quotes."""
+        value = self.values[int(i)]
+        return repr(value) if self.is_text[i] else str(value)
+
+
+def _kind(kind: type) -> type | None:
+    """Return int or str for a type of keys, None for another type."""
+    if issubclass(kind, bool):
+        return None
+    return str if issubclass(kind, str) else int if issubclass(kind, int | np.integer) else None
+
+
+def check_paired(a: int | NDArray[Any], b: int | NDArray[Any], all_pairs: str) -> None:
+    """Raise ValueError unless rows are one and many, or as many; `all_pairs` is what computes all.
+
+    The rows of one key are an int, as those of `Taxonomy.rows`.
+    """
+    if not isinstance(a, int) and not isinstance(b, int) and len(a) != len(b):
+        raise ValueError(
+            f"{len(a)} and {len(b)} keys make no pairs: give one key and many, or many and as many "
+            f"(for all pairs: {all_pairs})"
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What keys lead to.
+
+    Attributes
+    ----------
+    keys : KeyColumn
+        The keys.
+    status : pl.Series [k]
+        Enum of `STATES`: an id that is active, merged or deleted, a name of one taxon (active) or
+        of several (homonym), or unknown.
+    row : int64 [k]
+        Row of the taxon; -1 where there is none.
+    into : pl.Series [k]
+        Id that an old id was merged into, also where that is no taxon here; else null.
+    """
+
+    keys: KeyColumn
+    status: pl.Series
+    row: NDArray[np.int64]
+    into: pl.Series
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,41 +156,20 @@ class Lookup:
     merged: pl.DataFrame | None
     deleted: pl.Series | None
 
-    def status(self, id: Key) -> Status:
-        """Return the state of an id: active, merged, deleted or unknown."""
-        key = columns.as_id(id, self.ids.dtype)
-        if key is None:
-            return Status("unknown")
-        row = columns.find_one(self._id_index, key)
-        if row is not None:
-            return Status("active", row)
-        # Follow merges over several releases, and stop at an id that was seen before.
-        into, seen = key, set()
-        while into not in seen and (step := columns.find_one(self._merged_index, into)) is not None:
-            seen.add(into)
-            assert self.merged is not None
-            into = self.merged["new_id"][step]
-        if into != key:
-            row = columns.find_one(self._id_index, into)
-            return Status("unknown" if row is None else "merged", row, into)
-        deleted = columns.find_one(self._deleted_index, key) is not None
-        return Status("deleted" if deleted else "unknown")
+    def resolve(self, keys: Any) -> Found:
+        """Find what keys lead to, all at once.
 
-    def resolve(self, keys: Sequence[Key]) -> tuple[pl.Series, NDArray[np.int64]]:
-        """Find what many keys lead to, all at once.
-
-        Returns
-        -------
-        status
-            Enum [k] of `STATES`: an id that is active, merged or deleted, a name of one taxon
-            (active) or of several (homonym), or unknown.
-        row
-            int64 [k]; -1 where there is none.
+        Raises
+        ------
+        TypeError
+            As `KeyColumn.of`.
         """
-        texts = pl.Series([str(key) for key in keys], dtype=pl.String)
-        ids = texts
-        if self.ids.dtype != pl.String:
-            ids = texts.set(~texts.str.contains(r"^-?\d{1,18}$"), None).cast(pl.Int64)
+        keys = KeyColumn.of(keys)
+        ids = keys.values
+        if self.ids.dtype == pl.String:
+            ids = ids.cast(pl.String)
+        elif ids.dtype == pl.String:
+            ids = ids.set(~ids.str.contains(r"^-?\d{1,18}$"), None).cast(pl.Int64)
         # 1. Active ids.
         row = columns.find(self._id_index, ids)
         state = np.where(row >= 0, _ACTIVE, _UNKNOWN)
@@ -151,17 +187,18 @@ class Lookup:
         found = np.where(merged, columns.find(self._id_index, at), -1)
         row[left] = found
         state[left[found >= 0]] = _MERGED
+        into = self.ids.clear(len(keys)).scatter(left[merged], at.filter(pl.Series(merged)))
         # 3. Deleted ids.
         left = left[~merged]
         deleted = columns.find(self._deleted_index, ids.gather(pl.Series(left))) >= 0
         state[left[deleted]] = _DELETED
         # 4. Names, of keys that are text.
-        is_text = np.array([isinstance(key, str) for key in keys], np.bool_)
-        left = np.flatnonzero((state == _UNKNOWN) & is_text)
-        named, count = self._rows_of_names(texts.gather(pl.Series(left)))
-        row[left] = np.where(count == 1, named, -1)
+        left = np.flatnonzero((state == _UNKNOWN) & keys.is_text)
+        named, count = self._rows_of_names(keys.values.gather(pl.Series(left)))
+        row[left] = np.where(count == 1, named, row[left])
         state[left] = np.where(count == 1, _ACTIVE, np.where(count > 1, _HOMONYM, _UNKNOWN))
-        return pl.Series("status", np.array(STATES)[state]).cast(pl.Enum(STATES)), row
+        status = pl.Series("status", np.array(STATES)[state]).cast(pl.Enum(STATES))
+        return Found(keys, status, row, into)
 
     def _rows_of_names(self, wanted: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return a row of each name and how many have it, by scientific names, else by synonyms."""
@@ -179,13 +216,9 @@ class Lookup:
             count[here] = groups["len"].to_numpy()[place[here]]
         return row, count
 
-    def rows_of_ids(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
-        """Rows of active ids, int64 [k]; -1 for all others."""
-        return columns.find(self._id_index, columns.id_column(ids, self.ids.dtype))
-
-    def rows_of_name(self, name: str) -> NDArray[np.integer]:
+    def _named(self, name: str) -> NDArray[np.integer]:
         """Rows with this scientific name, else rows with this synonym."""
-        rows = (self.names == name).arg_true()  # Needs no index: 8 ms for 2.6 million names.
+        rows = (self.names == name).arg_true()
         if len(rows) == 0 and self.synonyms is not None:
             rows = self.synonyms.filter(pl.col("name") == name)["node"].unique().sort()
         return rows.to_numpy()
@@ -196,22 +229,21 @@ class Lookup:
         names = pl.concat(
             [self.names] if self.synonyms is None else [self.names, self.synonyms["name"]]
         )
-        lower = name.lower()
+        lengths = names.str.len_chars().cast(pl.Int64)
+        names = names.filter(lengths.is_between(len(name) - 3, len(name) + 3))
+        lower, lowered = name.lower(), names.str.to_lowercase()
         alike = names.filter(
-            names.str.len_chars().cast(pl.Int64).is_between(len(name) - 3, len(name) + 3)
-            & (
-                names.str.to_lowercase().str.starts_with(lower[:3])
-                | names.str.to_lowercase().str.ends_with(lower[-4:])
-            )
+            lowered.str.starts_with(lower[:3]) | lowered.str.ends_with(lower[-4:])
         ).unique()
         spelt = {candidate.lower(): candidate for candidate in sorted(alike)}
         close = difflib.get_close_matches(lower, spelt, n=3, cutoff=0.75)
         if close:
             return f"; did you mean {' or '.join(repr(spelt[c]) for c in close)}?"
-        return "; is it of another taxonomy, or of a newer release of this one?"
+        return OTHER_RELEASE
 
-    def homonyms(self, name: str, rows: NDArray[np.integer], describe: Callable[[int], str]) -> str:
+    def homonyms(self, name: str, describe: Callable[[int], str]) -> str:
         """Message that lists the taxa of one name, each with its description."""
+        rows = self._named(name)
         return "\n".join(
             [
                 f"{name!r} names {len(rows)} taxa; choose one by its id:",

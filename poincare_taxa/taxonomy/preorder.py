@@ -167,6 +167,24 @@ def group_rows(number: NDArray[np.integer]) -> list[NDArray[np.int64]]:
     return np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
 
 
+def ranges(
+    start: NDArray[np.integer], stop: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Members of k ranges, one range after the other: the range that each is of, and the member.
+
+    Examples
+    --------
+    >>> place, member = ranges(np.array([4, 0, 7]), np.array([6, 0, 8]))
+    >>> place.tolist(), member.tolist()
+    ([0, 0, 2], [4, 5, 7])
+    """
+    size = (stop - start).astype(np.int64)
+    before = np.cumsum(size) - size
+    return np.repeat(np.arange(len(size)), size), np.arange(size.sum()) + np.repeat(
+        start - before, size
+    )
+
+
 def outside_branch(top: Any, branch: Any, stop: Any, step: Any) -> Any:
     """Row number `step` of the subtree of `top` without the rows ``branch <= row < stop``.
 

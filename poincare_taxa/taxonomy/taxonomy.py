@@ -1,11 +1,12 @@
 """`Taxonomy`: a rooted tree of taxa with their ids, names and ranks.
 
-Terms: a *node* is a row, 0…n-1, in preorder (`Tree`). An *id* identifies a taxon in its source (a
-taxid). A *taxon rank* is a level of the classification, such as "genus". The root has depth 0.
+Terms: an *id* identifies a taxon in its source (a taxid). A *key* is an id, or a name or synonym. A
+*row* is the place of a node in preorder, 0…n-1 (`Tree`). A *taxon rank* is a level of the
+classification, such as "genus". The root has depth 0.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,22 +26,52 @@ from poincare_taxa.taxonomy.edges import (
     nodes_of_edges,
     nodes_of_undirected_edges,
 )
-from poincare_taxa.taxonomy.lookup import Keys, Lookup, MergedTaxonWarning, Status, key_list
+from poincare_taxa.taxonomy.lookup import (
+    OTHER_RELEASE,
+    Found,
+    Keys,
+    Lookup,
+    MergedTaxonWarning,
+    check_paired,
+)
 from poincare_taxa.taxonomy.tree import Tree
 
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-__all__ = ["MergedTaxonWarning", "Status", "Taxonomy", "TaxonomyError", "tree_of"]
+__all__ = ["MergedTaxonWarning", "Taxonomy", "TaxonomyError", "tree_of"]
+
+
+# What the first versions had. The next release removes this table.
+_MOVED = {
+    "node": "Taxonomy.rows(key)",
+    "nodes": "Taxonomy.rows(keys)",
+    "rows_of_ids": "Taxonomy.rows(keys, missing=-1)",
+    "status": "Taxonomy.resolve(keys)",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Taxonomy:
-    """A rooted tree of taxa; immutable. Node i is the i-th node in preorder.
+    """A rooted tree of taxa; immutable.
 
     Build one with `from_parents`, `from_edges`, `from_frame`, `from_networkx` or a reader. The
     plain constructor does not check that its arrays are in preorder.
+
+    *Methods* take keys, and what they return are ids. A key is an id (9606 or "9606"), else a
+    scientific name, else a synonym; the id of a taxon that was merged into another one leads to
+    that one, with a `MergedTaxonWarning`. One key gives one value. Many keys (a list, or a column
+    or array of numpy, polars, pandas or torch) give a polars Series with a value for each, in their
+    order. Methods of two keys pair one with each of many, or many with as many.
+
+    *Columns* have an entry for each row: ``ids[row]``, ``names[row]``, ``parent[row]``. Arithmetic
+    of rows is in `tree`, and `rows` is the bridge: ``tax.lca(9606, 10090)`` is
+    ``tax.ids[tax.tree.lca(tax.rows(9606), tax.rows(10090))]``.
+
+    Every method of keys raises `TaxonomyError` if a key is unknown (the message suggests similar
+    names), deleted or a homonym (the message lists the taxa), and `TypeError` if it is no key: a
+    bool, None, a float, bytes.
 
     Attributes
     ----------
@@ -60,6 +91,14 @@ class Taxonomy:
         Ids that were deleted.
     source : dict
         Origin of the taxonomy: format, path, hash, date.
+
+    Examples
+    --------
+    >>> tax = Taxonomy.from_edges([("cat", "mammals"), ("dog", "mammals"), ("tabby", "cat")])
+    >>> tax.lineage("tabby"), tax.lca("tabby", "dog"), tax.is_ancestor("cat", "dog")
+    ('mammals; cat; tabby', 'mammals', False)
+    >>> tax.tree_distance("tabby", ["cat", "dog"]).to_list()
+    [1, 3]
     """
 
     tree: Tree
@@ -78,6 +117,8 @@ class Taxonomy:
                 f"tree, ids, names and taxon_ranks differ in length: {lengths}; each has an entry "
                 "for every node (from_parents builds them all)"
             )
+        for name in ("ids", "names", "taxon_ranks"):
+            object.__setattr__(self, name, columns.Column(getattr(self, name)))
 
     # ---------------------------------------------------------------- construction
 
@@ -376,43 +417,115 @@ class Taxonomy:
         """Number of nodes in each node's subtree, itself included, int32 [n]."""
         return self.tree.subtree_size
 
-    def is_ancestor(self, a: ArrayLike, v: ArrayLike) -> NDArray[np.bool_]:
-        """Whether row a is row v or one of its ancestors. Broadcasts."""
-        return self.tree.is_ancestor(a, v)
+    # ---------------------------------------------------------------- queries by key
 
-    def lca(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.int32]:
-        """Row of the lowest common ancestor of rows u and v. Broadcasts; O(log n) per pair."""
-        return self.tree.lca(u, v)
+    def is_ancestor(self, a: Keys, v: Keys) -> Any:
+        """Whether taxon `a` is taxon `v` or one of its ancestors: bool, or a Series for many."""
+        return _value(self.tree.is_ancestor(*self._paired(a, v, "is_ancestor")))
 
-    def tree_distance(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.int32]:
-        """Count the edges between rows u and v. Broadcasts; O(log n) per pair."""
-        return self.tree.distance(u, v)
-
-    def ancestors(self, node: int) -> NDArray[np.int32]:
-        """Rows from the parent of a node (a row) up to the root; empty at the root."""
-        return self.tree.ancestors(node)
-
-    def ancestor_at_rank(self, taxon_rank: str) -> NDArray[np.int32]:
-        """Nearest self-or-ancestor of exactly this taxon rank, for every node.
-
-        Returns
-        -------
-        rows
-            int32 [n]; -1 for nodes without one.
+    def lca(self, a: Keys, b: Keys | None = None) -> Any:
+        """Id of the lowest common ancestor of two taxa; of all, where only `a` is given.
 
         Examples
         --------
-        >>> tax = Taxonomy.from_parents([-1, 0, 1], taxon_ranks=[None, "genus", "species"])
-        >>> tax.ancestor_at_rank("genus").tolist()
-        [-1, 1, 1]
+        >>> tax = Taxonomy.from_edges([("cat", "mammals"), ("dog", "mammals"), ("tabby", "cat")])
+        >>> tax.lca("cat", ["dog", "tabby"]).to_list(), tax.lca(["cat", "dog", "tabby"])
+        (['mammals', 'cat'], 'mammals')
         """
-        return self.tree.nearest_marked(self.taxon_ranks.cast(pl.String) == taxon_rank)
+        if b is not None:
+            return self._ids(self.tree.lca(*self._paired(a, b, "lca")))
+        rows = np.atleast_1d(self.rows(a))
+        if len(rows) == 0:
+            raise ValueError("no keys have no common ancestor; give at least one")
+        return self._ids(self.tree.lca(rows.min(), rows.max()))  # In preorder, these are enough.
 
-    def lineage(self, node: int) -> str:
-        """Names from the root down to a node (a row), with "; " between; ids for nodes without."""
-        rows = pl.Series([*self.tree.ancestors(node)[::-1], node])
-        names = self.names.gather(rows).fill_null(self.ids.gather(rows).cast(pl.String))
-        return "; ".join(names)
+    def tree_distance(self, a: Keys, b: Keys) -> Any:
+        """Count the edges between two taxa: int, or a Series for many."""
+        return _value(self.tree.distance(*self._paired(a, b, "distance")))
+
+    def ancestors(self, keys: Keys) -> pl.Series:
+        """Ids from the parent of a taxon up to the root; a list of them for each of many.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_edges([("cat", "mammals"), ("tabby", "cat")])
+        >>> tax.ancestors("tabby").to_list(), tax.ancestors(["mammals", "cat"]).to_list()
+        (['cat', 'mammals'], [[], ['mammals']])
+        """
+        rows = self.rows(keys)
+        if isinstance(rows, int):
+            return self._ids(self.tree.ancestors(rows))
+        above = self.tree.lineages(rows)[:, 1:]
+        place, step = np.nonzero(above >= 0)
+        return self._lists(self._ids(above[place, step]), place, len(rows))
+
+    def children(self, keys: Keys) -> pl.Series:
+        """Ids of the children of a taxon, in the order of the source; lists of them for many."""
+        rows, first = self.rows(keys), self.tree.first_child
+        if isinstance(rows, int):
+            return self._ids(self.tree.children(rows))
+        place, member = preorder.ranges(first[rows], first[rows + 1])
+        return self._lists(self._ids(self.tree.by_parent[member]), place, len(rows))
+
+    def leaves(self, keys: Keys) -> pl.Series:
+        """Ids of the taxa without children below a taxon; lists of them for many.
+
+        A taxon without children is its own.
+        """
+        rows, leaves = self.rows(keys), self.tree.leaf_rows
+        if isinstance(rows, int):
+            return self._ids(self.tree.leaves(rows))
+        first, stop = (np.searchsorted(leaves, edge) for edge in (rows, self.tree.end[rows]))
+        place, member = preorder.ranges(first, stop)
+        return self._lists(self._ids(leaves[member]), place, len(rows))
+
+    def ancestor_at_rank(self, keys: Keys, taxon_rank: str) -> Any:
+        """Id of the nearest self-or-ancestor of exactly a taxon rank; None, or null, without one.
+
+        Raises
+        ------
+        ValueError
+            If no taxon has this rank.
+
+        Examples
+        --------
+        >>> ranks = [None, "genus", "species"]
+        >>> tax = Taxonomy.from_parents([-1, 0, 1], ids=["Life", "Felis", "F. catus"],
+        ...     taxon_ranks=ranks)
+        >>> tax.ancestor_at_rank("F. catus", "genus")
+        'Felis'
+        """
+        rows, marked = self.rows(keys), self.has_rank(taxon_rank)
+        if isinstance(rows, int):
+            above = [row for row in (rows, *self.tree.ancestors(rows)) if marked[row]]
+            return self.ids[above[0]] if above else None
+        found = pl.Series(self.tree.nearest_marked(marked)[rows])
+        return self.ids.gather(found.set(found < 0, None))
+
+    def has_rank(self, taxon_rank: str) -> NDArray[np.bool_]:
+        """Whether each row has exactly a taxon rank, bool [n].
+
+        Raises
+        ------
+        ValueError
+            If no taxon has this rank.
+        """
+        ranks = self.taxon_ranks.unique().cast(pl.String)
+        if taxon_rank not in ranks:
+            known = ", ".join(ranks.sort())
+            raise ValueError(f"no taxon has the rank {taxon_rank!r}; the ranks here are: {known}")
+        return (self.taxon_ranks == taxon_rank).to_numpy()
+
+    def lineage(self, keys: Keys) -> Any:
+        """Names from the root down to a taxon, with "; " between; ids for taxa without.
+
+        Text, or a Series of text for many keys.
+        """
+        rows = self.rows(keys)
+        above = self.tree.lineages(rows)[:, ::-1]
+        place, step = np.nonzero(above >= 0)
+        found = self._lists(self._labels(above[place, step]), place, len(above)).list.join("; ")
+        return found[0] if isinstance(rows, int) else found
 
     def subtree(self, key: Key) -> "Taxonomy":
         """Return the taxonomy of a taxon and its descendants.
@@ -420,9 +533,11 @@ class Taxonomy:
         Parameters
         ----------
         key
-            Id or name of the taxon, as for `node`, whose errors this method raises.
+            Id or name of the taxon.
         """
-        top = self.node(key)
+        top = self.rows(key)
+        if not isinstance(top, int):
+            raise TypeError(f"a subtree is that of one taxon; got {len(top)} keys")
         rows = slice(top, int(self.tree.end[top]))
         synonyms = self.synonyms
         if synonyms is not None:
@@ -439,78 +554,6 @@ class Taxonomy:
         )
 
     # ---------------------------------------------------------------- looking taxa up
-
-    def node(self, key: Key) -> int:
-        """Row of a taxon.
-
-        Parameters
-        ----------
-        key
-            An id (9606 or "9606"), else a scientific name, else a synonym. A merged id gives the
-            taxon that it was merged into, with a `MergedTaxonWarning`.
-
-        Raises
-        ------
-        TaxonomyError
-            If the taxon is unknown (the message suggests similar names) or deleted, or if the name
-            is a homonym (the message lists the taxa).
-        """
-        status = self.status(key)
-        if status.state == "merged":
-            warnings.warn(f"taxon {key} was {status}, which is used", MergedTaxonWarning, 2)
-        if status.node is not None:
-            return status.node
-        if status.state == "deleted":
-            raise TaxonomyError(
-                f"taxon {key} was deleted from the taxonomy and has no successor: leave it out, or "
-                "take its parent of an older release"
-            )
-        if status.into is not None:
-            raise TaxonomyError(f"taxon {key} is {status}")
-        rows = self._lookup.rows_of_name(str(key))
-        if len(rows) == 1:
-            return int(rows[0])
-        if len(rows) > 1:
-            raise TaxonomyError(self._lookup.homonyms(str(key), rows, self._place))
-        suggestions = self._lookup.suggestions(str(key))
-        raise TaxonomyError(f"no taxon has the id or name {key!r}{suggestions}{self._note()}")
-
-    def nodes(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
-        """Rows of many ids, int64 [k].
-
-        Merged ids give the taxa that they were merged into, with one `MergedTaxonWarning`.
-
-        Raises
-        ------
-        TaxonomyError
-            If an id is deleted or unknown.
-        """
-        wanted = columns.id_column(ids, self.ids.dtype)
-        rows = self._lookup.rows_of_ids(wanted)
-        missing = np.flatnonzero(rows < 0)
-        if len(missing) == 0:
-            return rows
-        statuses = [self.status(wanted[int(i)]) for i in missing]
-        followed = [status.node for status in statuses if status.node is not None]
-        lost = [
-            (wanted[int(i)], status)
-            for i, status in zip(missing, statuses, strict=True)
-            if status.node is None
-        ]
-        if lost:
-            shown = ", ".join(f"{key!r} is {status}" for key, status in lost[:5])
-            raise TaxonomyError(
-                f"{len(lost)} of {len(wanted)} ids are not in the taxonomy: {shown}"
-                f"{columns.and_more(len(lost) - 5)}{self._note()}"
-            )
-        warnings.warn(
-            f"{len(missing)} of {len(wanted)} ids were merged into others, which are used:"
-            f" {wanted[int(missing[0])]} was {statuses[0]}",
-            MergedTaxonWarning,
-            2,
-        )
-        rows[missing] = followed
-        return rows
 
     def resolve(self, keys: Keys) -> pl.DataFrame:
         """Return what became of keys, found or not; nothing is raised for those that are missing.
@@ -538,27 +581,28 @@ class Taxonomy:
         >>> tax.resolve([7, "Felis", 9]).rows()[1:]
         [('Felis', 'active', 7, 'Felis', 'no rank'), ('9', 'unknown', None, None, None)]
         """
-        listed, _ = key_list(keys)
-        status, row = self._lookup.resolve(listed)
-        at = pl.Series(row).set(pl.Series(row < 0), None)
+        found = self._lookup.resolve(keys)
+        at = pl.Series(found.row).set(pl.Series(found.row < 0), None)
         return pl.DataFrame(
             {
-                "key": pl.Series([str(key) for key in listed], dtype=pl.String),
-                "status": status,
+                "key": found.keys.values.cast(pl.String),
+                "status": found.status,
                 "id": self.ids.gather(at),
                 "name": self.names.gather(at),
                 "taxon_rank": self.taxon_ranks.gather(at),
             }
         )
 
-    def rows(self, keys: Keys) -> int | NDArray[np.int64]:
-        """Rows of taxa: the bridge from keys to `tree`.
+    def rows(self, keys: Keys, *, missing: int | Literal["raise"] = "raise") -> Any:
+        """Rows of taxa: the bridge from keys to `tree` and to columns.
 
         Parameters
         ----------
         keys
-            As in `resolve`. A merged id gives the taxon that it was merged into, with a
+            A key, or many. A merged id gives the taxon that it was merged into, with a
             `MergedTaxonWarning`.
+        missing
+            What a key that leads to no taxon gives: an error, or this number, such as -1.
 
         Returns
         -------
@@ -568,43 +612,74 @@ class Taxonomy:
         Raises
         ------
         TaxonomyError
-            If a key is unknown, deleted or a homonym; of many keys the message has the number and
-            the first few.
+            If a key is unknown (the message suggests similar names), deleted or a homonym (the
+            message lists the taxa); of many keys the message has the number and the first few.
         TypeError
             If a key is no int and no str.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_parents([-1, 0, 1], ids=[1, 7, 9], names=["root", "Felis", None])
+        >>> tax.rows("Felis"), tax.rows([9, 1]).tolist(), tax.rows([7, 8], missing=-1).tolist()
+        (1, [2, 0], [1, -1])
         """
-        listed, single = key_list(keys)
-        if single:
-            return self.node(listed[0])
-        status, row = self._lookup.resolve(listed)
-        missing = np.flatnonzero(row < 0)
-        if len(missing):
-            shown = ", ".join(f"{listed[i]!r} is {_what(status[int(i)])}" for i in missing[:5])
-            raise TaxonomyError(
-                f"{len(missing)} of {len(listed)} keys are not in the taxonomy: {shown}"
-                f"{columns.and_more(len(missing) - 5)}{self._note()}"
-            )
-        merged = np.flatnonzero((status == "merged").to_numpy())
+        found = self._lookup.resolve(keys)
+        lost = np.flatnonzero(found.row < 0)
+        if len(lost) and missing == "raise":
+            raise TaxonomyError(self._no_taxon(found, lost) + self._note())
+        merged = np.flatnonzero((found.status == "merged").to_numpy())
         if len(merged):
+            one = f"{found.keys.shown(merged[0])} was merged into {found.into[int(merged[0])]}"
             warnings.warn(
-                f"{len(merged)} of {len(listed)} ids were merged into others, which are used:"
-                f" {listed[int(merged[0])]} was merged into {self.ids[int(row[merged[0]])]}",
+                f"taxon {one}, which is used"
+                if found.keys.single
+                else f"{len(merged)} of {len(found.row)} ids were merged into others, which are "
+                f"used: {one}",
                 MergedTaxonWarning,
                 2,
             )
-        return row
+        if missing != "raise":
+            found.row[lost] = missing
+        return int(found.row[0]) if found.keys.single else found.row
 
-    def rows_of_ids(self, ids: pl.Series | Sequence[Key] | NDArray[Any]) -> NDArray[np.int64]:
-        """Rows of active ids, int64 [k]; -1 for all others: merged, deleted and unknown ones."""
-        return self._lookup.rows_of_ids(ids)
+    def __contains__(self, key: object) -> bool:
+        """Whether a key leads to a taxon."""
+        found = self._lookup.resolve(key)
+        return found.keys.single and bool(found.row[0] >= 0)
 
-    def status(self, id: Key) -> Status:
-        """Return the state of an id: active, merged, deleted or unknown."""
-        return self._lookup.status(id)
+    def __iter__(self) -> Iterator[Key]:
+        """Ids in the order of the rows."""
+        return iter(self.ids)
 
     @cached_property
     def _lookup(self) -> Lookup:
         return Lookup(self.ids, self.names, self.synonyms, self.merged, self.deleted)
+
+    def _no_taxon(self, found: Found, lost: NDArray[np.integer]) -> str:
+        """Message of keys that lead to no taxon: why one does, or how many of them and which."""
+        if not found.keys.single:
+            shown = [
+                f"{found.keys.shown(i)} is {_what(found.status[int(i)], found.into[int(i)])}"
+                for i in lost[:5]
+            ]
+            return (
+                f"{len(lost)} of {len(found.row)} keys are not in the taxonomy: {', '.join(shown)}"
+                f"{columns.and_more(len(lost) - 5)}"
+            )
+        key, status, into = found.keys.shown(0), found.status[0], found.into[0]
+        if status == "deleted":
+            return (
+                f"taxon {key} was deleted from the taxonomy and has no successor: leave it out, or "
+                "take its parent of an older release"
+            )
+        if into is not None:
+            return f"taxon {key} is {_what(status, into)}"
+        name = str(found.keys.values[0])
+        if status == "homonym":
+            return self._lookup.homonyms(name, self._place)
+        if not found.keys.is_text[0]:
+            return f"no taxon has the id {key}{OTHER_RELEASE}"
+        return f"no taxon has the id or name {key}{self._lookup.suggestions(name)}"
 
     def _note(self) -> str:
         """Return what the source lacks, for errors about keys that are not found."""
@@ -613,11 +688,42 @@ class Taxonomy:
 
     def _place(self, row: int) -> str:
         """Taxon rank and shortened lineage of a row, which distinguish homonyms."""
-        names = self.lineage(row).split("; ")
+        names = self._labels(np.append(self.tree.ancestors(row)[::-1], row)).to_list()
         brief = "; ".join(names if len(names) <= 7 else [*names[:3], "…", *names[-3:]])
         return f"{self.taxon_ranks[row]}, in {brief}"
 
+    def _labels(self, rows: NDArray[np.integer]) -> pl.Series:
+        """Names of rows; ids of those without."""
+        at = pl.Series(rows)
+        return self.names.gather(at).fill_null(self.ids.gather(at).cast(pl.String))
+
+    def _ids(self, rows: Any) -> Any:
+        """Id of a row, or ids of many."""
+        return self.ids[rows] if np.ndim(rows) == 0 else self.ids.gather(pl.Series(rows))
+
+    def _paired(self, a: Keys, b: Keys, what: str) -> tuple[Any, Any]:
+        """Rows of pairs of keys: one with each of many, or many with as many."""
+        rows_a, rows_b = self.rows(a), self.rows(b)
+        check_paired(rows_a, rows_b, f"tax.tree.{what}(tax.rows(a)[:, None], tax.rows(b))")
+        return rows_a, rows_b
+
+    @staticmethod
+    def _lists(members: pl.Series, place: NDArray[np.integer], k: int) -> pl.Series:
+        """Gather members into k lists: each belongs to the list of its place."""
+        flat = pl.DataFrame({"place": pl.Series(place).set_sorted(), "member": members})
+        lists = flat.group_by("place", maintain_order=True).agg("member")
+        every = pl.DataFrame({"place": np.arange(k)})
+        found = every.join(lists, on="place", how="left", maintain_order="left")["member"]
+        return found.fill_null([]).alias(members.name)
+
     # ---------------------------------------------------------------- networkx
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _MOVED:
+                raise AttributeError(f"Taxonomy.{name} is {_MOVED[name]} now")
+            raise AttributeError(f"'Taxonomy' object has no attribute {name!r}")
 
     def to_networkx(self) -> "nx.DiGraph":
         """Return a graph with an edge from each parent to its children.
@@ -700,8 +806,15 @@ def _in_preorder(parent: NDArray[Any], ids: pl.Series, names: pl.Series) -> preo
     return tree
 
 
-def _what(status: str) -> str:
+def _what(status: str, into: Key | None) -> str:
+    if into is not None:
+        return f"{status} (merged into {into}, which is not in this taxonomy)"
     return "a homonym" if status == "homonym" else status
+
+
+def _value(found: NDArray[Any]) -> Any:
+    """Convert what a method found to a value of Python for one key, to a Series for many."""
+    return found.item() if np.ndim(found) == 0 else pl.Series(found)
 
 
 def _directed_away(graph: "nx.Graph", root: Key | None) -> dict[Any, list[Any]]:

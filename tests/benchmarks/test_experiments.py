@@ -73,7 +73,7 @@ def test_shuffled__has_the_shape_and_other_labels_in_their_places(within_depth):
     place = controls.permutation(TAX, 0, within_depth=within_depth)
     other = controls.shuffled(TAX, place)
     np.testing.assert_array_equal(other.parent, TAX.parent)
-    np.testing.assert_array_equal(other.nodes(TAX.ids.to_list()), place)
+    np.testing.assert_array_equal(other.rows(TAX.ids.to_list()), place)
     assert np.array_equal(TAX.depth[place], TAX.depth) == within_depth
 
 

@@ -235,7 +235,7 @@ def test_search__what_is_wrong_is_refused():
     tax = synthetic_taxonomy(200)
     points, asked = layout(tax)[:2], torch.arange(5, 20)
     above = search.ancestors(tax, asked.numpy())
-    assert above[3][above[3] >= 0].tolist() == tax.ancestors(8).tolist()
+    assert above[3][above[3] >= 0].tolist() == tax.tree.ancestors(8).tolist()
     near = search.nearest(points, asked, above, "torch")
     search.check_nearest(points, asked, near)
     for wrong in (
@@ -352,7 +352,7 @@ def test_jobs__count_only_if_they_learned():
 
 def test_closure__is_every_ancestor_of_every_node():
     tax = synthetic_taxonomy(100)
-    expected = {(v, a) for v in range(100) for a in tax.ancestors(v).tolist()}
+    expected = {(v, a) for v in range(100) for a in tax.tree.ancestors(v).tolist()}
     found = jobs.closure(tax).tolist()
     assert len(found) == len(expected)
     assert set(map(tuple, found)) == expected

@@ -241,7 +241,7 @@ def test_lca_pairs__are_even_over_the_depths_of_the_lca():
     probability = {}
     for u in nodes:
         for j in range(TREE.depth[u]):
-            meeting = [v for v in range(len(TREE)) if TREE.depth[TREE.lca(u, v)] == j]
+            meeting = [v for v in range(len(TREE)) if TREE.depth[TREE.tree.lca(u, v)] == j]
             for v in meeting:
                 probability[u, v] = 1 / (len(nodes) * TREE.depth[u] * len(meeting))
     assert_distribution(drawn(LCAPairs(TREE), 40_000), probability)
@@ -251,12 +251,16 @@ def test_lca_pairs__are_even_over_the_depths_of_the_lca():
 def test_lca_triplets__have_the_nearer_node_below_the_deeper_lca(tax, seed):
     assume(tax.max_depth >= 2)
     for u, near, far in LCATriplets(tax).sample(20, generator=generator(seed)).tolist():
-        assert tax.depth[tax.lca(u, near)] > tax.depth[tax.lca(u, far)]
+        assert tax.depth[tax.tree.lca(u, near)] > tax.depth[tax.tree.lca(u, far)]
 
 
 def test_lca_triplets__choose_two_depths_evenly():
     depths = [
-        (int(TREE.depth[u]), int(TREE.depth[TREE.lca(u, near)]), int(TREE.depth[TREE.lca(u, far)]))
+        (
+            int(TREE.depth[u]),
+            int(TREE.depth[TREE.tree.lca(u, near)]),
+            int(TREE.depth[TREE.tree.lca(u, far)]),
+        )
         for u, near, far in drawn(LCATriplets(TREE))
     ]
     deep = [v for v in range(len(TREE)) if TREE.depth[v] >= 2]

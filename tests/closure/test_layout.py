@@ -61,10 +61,10 @@ def test_caps__are_nested_for_ancestors_and_disjoint_for_others(parents):
     for a in inner:
         for b in inner[inner != a]:
             apart = abs(centre[a] - centre[b])
-            if tax.is_ancestor(a, b):
+            if tax.tree.is_ancestor(a, b):
                 assert apart + half[b] <= half[a] + slack
                 assert apart >= half[b] - slack  # outside of its descendants' caps
-            elif not tax.is_ancestor(b, a):
+            elif not tax.tree.is_ancestor(b, a):
                 assert apart >= half[a] + half[b] - slack
 
 

@@ -14,7 +14,7 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy
 def test_taxon_groups__depths_are_the_ancestors_at_that_depth(tax, depth):
     labels = taxon_groups(tax, [f"depth {depth}"])[f"depth {depth}"]
     for node in range(len(tax)):
-        lineage = [*tax.ancestors(node)[::-1], node]
+        lineage = [*tax.tree.ancestors(node)[::-1], node]
         assert labels[node] == (lineage[depth] if depth < len(lineage) else -1)
 
 
@@ -31,7 +31,7 @@ def test_taxon_groups__take_the_ranks_that_divide_from_the_root_down():
     tax = Taxonomy.from_parents(parent, taxon_ranks=rank)
     groups = taxon_groups(tax)
     assert list(groups) == ["family", "genus"]
-    assert np.array_equal(groups["genus"], tax.ancestor_at_rank("genus"))
+    assert np.array_equal(groups["genus"], tax.tree.nearest_marked(tax.has_rank("genus")))
     assert list(taxon_groups(tax, ["species"])) == ["species"]
     unranked = Taxonomy.from_parents(parent)
     assert list(taxon_groups(unranked)) == ["depth 3", "depth 4", "depth 5"]

@@ -92,14 +92,15 @@ def test_evaluate__agrees_with_loops_over_every_way_to_break_ties(tax, seed, k):
     radius = r.numpy()
     tree = oracle.tree_matrix(tax.parent)
     labels = [
-        next((a for a in (*tax.ancestors(v), v) if tax.depth[a] == 1), -1) for v in range(len(tax))
+        next((a for a in (*tax.tree.ancestors(v), v) if tax.depth[a] == 1), -1)
+        for v in range(len(tax))
     ]
     found = {key: [] for key in ("precision", "purity", "closure", "ancestor", "beside", "ranks")}
     pairs = 0
     for q in range(len(tax)):
         by_distance = oracle.orders(distance[q], q)
         by_score = oracle.orders(distance[q] + radius, q)
-        above = set(tax.ancestors(q).tolist())
+        above = set(tax.tree.ancestors(q).tolist())
         beside = {v for v in range(len(tax)) if tree[q, v] == 1}
         pairs += len(above)
 
@@ -127,7 +128,7 @@ def test_evaluate__separation_agrees_with_loops():
     tax = a_taxonomy(60)
     r, u = nested(tax)
     report = evaluate((r, u), tax, only={"separation"}, taxon_ranks=["class"])
-    labels = tax.ancestor_at_rank("class")
+    labels = tax.tree.nearest_marked(tax.has_rank("class"))
     rows = np.flatnonzero(labels >= 0)
     matrix = polar.cdist(r, u, r, u).numpy()
     near, far = [], []
@@ -155,7 +156,7 @@ def test_evaluate__sampled_pairs_are_measured_as_scipy_does():
     }
     assert stream(1, "a").random() != stream(1, "b").random()
     for kind, others in draws.items():
-        tree = tax.tree_distance(queries[:, None], others)
+        tree = tax.tree.distance(queries[:, None], others)
         distance = polar_subject(r, u).pairs(queries[:, None], others)
         expected = stats.spearmanr(distance, tree, axis=None).statistic
         assert report[f"Spearman{kind}"].value == pytest.approx(expected)
@@ -163,7 +164,7 @@ def test_evaluate__sampled_pairs_are_measured_as_scipy_does():
         assert report[f"mean distortion{kind}"].value == pytest.approx(each.mean())
         assert report[f"p99 distortion{kind}"].value == each[math.ceil(0.99 * (len(each) - 1))]
         assert report[f"worst distortion{kind}"].value == each[-1]
-    lca = tax.depth[tax.lca(queries[:, None], others)]
+    lca = tax.depth[tax.tree.lca(queries[:, None], others)]
     levels = []
     for level in np.flatnonzero(np.bincount(lca.ravel()) >= 45):
         inside = lca == level
@@ -296,7 +297,7 @@ def test_evaluate__a_collapsed_embedding_earns_chance():
     assert report["mean distortion"].value == 1
     assert report["depth–radius Spearman"].value == 0
     for rank in ("phylum", "class"):
-        labels = tax.ancestor_at_rank(rank)
+        labels = tax.tree.nearest_marked(tax.has_rank(rank))
         size = np.bincount(labels[labels >= 0], minlength=n)
         chance = np.mean([(size[a] - 1) / (n - 1) for a in labels[labels >= 0]])
         assert report[f"purity@10/{rank}"].value == pytest.approx(chance)

@@ -15,7 +15,7 @@ def test_lca_balanced_others__part_where_they_say(tax, seed):
     queries = np.arange(len(tax))
     others, depth = samples.lca_balanced_others(tax.tree, queries, 7, np.random.default_rng(seed))
     assert np.all(others != queries[:, None])
-    assert np.array_equal(tax.depth[tax.lca(queries[:, None], others)], depth)
+    assert np.array_equal(tax.depth[tax.tree.lca(queries[:, None], others)], depth)
 
 
 def test_lca_balanced_others__every_level_and_every_taxon_of_it_is_as_likely():

@@ -75,7 +75,7 @@ def test_layout__ranks_the_ancestors_of_every_node_first(tax, dim):
         points.radius, points.direction, points.radius, points.direction
     ).numpy()
     for v in nodes:
-        above = np.isin(nodes, tax.ancestors(v))
+        above = np.isin(nodes, tax.tree.ancestors(v))
         others = ~above & (nodes != v)
         if above.any() and others.any():
             assert score[v, above].max() < score[v, others].min()
@@ -103,7 +103,7 @@ def test_layout__distance_follows_tree_distance(dim, dtype):
     tax = random_tree(800, 2)
     points = layout(tax, dim, dtype=dtype)
     nodes = np.arange(len(tax))
-    tree = tax.tree_distance(nodes[:, None], nodes[None, :])
+    tree = tax.tree.distance(nodes[:, None], nodes[None, :])
     distance = polar.cdist(points.radius, points.direction, points.radius, points.direction)
     off = ~np.eye(len(tax), dtype=bool)
     assert spearmanr(distance.numpy()[off], tree[off])[0] > 0.98
@@ -118,7 +118,7 @@ def test_layout__a_full_tree_is_embedded_with_small_distortion():
     distance = polar.dist(
         points.radius[u], points.direction[u], points.radius[v], points.direction[v]
     )
-    ratio = distance.numpy() / (points.info["tau"] * tax.tree_distance(u, v))
+    ratio = distance.numpy() / (points.info["tau"] * tax.tree.distance(u, v))
     assert 0.75 < ratio.min() <= ratio.max() < 1.35
 
 

@@ -148,18 +148,18 @@ def test_indices__fails_on_rows_out_of_preorder(saved):
 def moved(path: Path, *, radius: float | None = None, like: int | None = None, **meta) -> None:
     """Move one taxon and save, as a training run gone wrong would."""
     model = TaxonEmbedding.load(path)
-    row = model.taxonomy.node(LEAF)
+    row = model.taxonomy.rows(LEAF)
     if radius is not None:
         model.radius[row] = radius
     if like is not None:
-        model.direction[row] = model.direction[model.taxonomy.node(like)]
-        model.radius[row] = model.radius[model.taxonomy.node(like)]
+        model.direction[row] = model.direction[model.taxonomy.rows(like)]
+        model.radius[row] = model.radius[model.taxonomy.rows(like)]
     TaxonEmbedding(model.taxonomy, model.radius, model.direction, model.meta | meta).save(path)
 
 
 def test_depth__fails_on_a_taxon_no_further_out_than_its_parent(saved):
     model = TaxonEmbedding.load(saved)
-    moved(saved, radius=float(model.radius[model.taxonomy.node(10088)]))
+    moved(saved, radius=float(model.radius[model.taxonomy.rows(10088)]))
     assert failed(saved) == ["depth"]
 
 
@@ -171,7 +171,7 @@ def test_targets__fails_on_a_radius_off_its_target(saved):
 @pytest.mark.parametrize("radius", [float("inf"), float("nan")])
 def test_projection__fails_on_a_radius_that_is_not_finite(saved, radius):
     model = TaxonEmbedding.load(saved)
-    model.radius[model.taxonomy.node(LEAF)] = radius
+    model.radius[model.taxonomy.rows(LEAF)] = radius
     rewrite(saved, radius=model.radius)
     assert failed(saved) == ["projection"]
 
@@ -186,7 +186,7 @@ def test_projection__fails_on_a_direction_that_is_no_unit_vector(saved, stretch)
 
 def test_siblings__fails_on_two_at_one_point(saved):
     model = TaxonEmbedding.load(saved)
-    rows = [model.taxonomy.node(name) for name in ("Pan troglodytes", "Pan paniscus")]
+    rows = [model.taxonomy.rows(name) for name in ("Pan troglodytes", "Pan paniscus")]
     model.direction[rows[0]] = model.direction[rows[1]]
     TaxonEmbedding(model.taxonomy, model.radius, model.direction).save(saved)
     assert failed(saved) == ["siblings"]
@@ -194,7 +194,7 @@ def test_siblings__fails_on_two_at_one_point(saved):
 
 def test_initialisation__fails_on_a_direction_that_the_settings_do_not_give(saved):
     model = TaxonEmbedding.load(saved)
-    row = model.taxonomy.node(LEAF)
+    row = model.taxonomy.rows(LEAF)
     model.direction[row] = model.direction[row].roll(1)
     TaxonEmbedding(model.taxonomy, model.radius, model.direction, model.meta).save(saved)
     assert failed(saved) == ["initialisation"]

@@ -102,7 +102,7 @@ def test_disk_layout__nests_arcs_in_proportion_to_leaves(tax):
     angle = torch.atan2(model.direction[:, 1], model.direction[:, 0]).numpy() % (2 * np.pi)
     leaves = [node for node in range(len(tax)) if tax.num_children[node] == 0]
     for node in range(len(tax)):
-        mine = [i for i, leaf in enumerate(leaves) if tax.is_ancestor(node, leaf)]
+        mine = [i for i, leaf in enumerate(leaves) if tax.tree.is_ancestor(node, leaf)]
         middle = (mine[0] + mine[-1] + 1) / 2
         np.testing.assert_allclose(angle[node], 2 * np.pi * middle / len(leaves), atol=1e-9)
 

@@ -252,7 +252,7 @@ def test_read_edges__source_and_target_are_headings():
 )
 def test_read__synonyms_of_checklists_are_names_of_the_accepted_taxon(name, synonym, accepted):
     tax = read(INPUTS / name)
-    assert tax.ids[tax.node(synonym)] == accepted
+    assert tax.ids[tax.rows(synonym)] == accepted
 
 
 def test_read__names_without_the_quotes_of_r():

@@ -36,25 +36,24 @@ def brute_force(rows, missing=("", "NA")):
 def test_read_lineages__gtdb_strings(tmp_path):
     tax = read_lineages(write(tmp_path, GTDB))
     assert tax.ids[0] == "root"
-    a = tax.node("Lactobacillus a")
-    assert tax.lineage(a) == (
+    a = tax.rows("Lactobacillus a")
+    assert tax.lineage("Lactobacillus a") == (
         "root; Bacteria; Bacillota; Bacilli; Lactos; A; Lactobacillus; Lactobacillus a"
     )
     assert tax.ids[a] == "s__Lactobacillus a"
-    assert [tax.taxon_ranks[int(v)] for v in tax.ancestors(a)[::-1]] == [
+    assert [tax.taxon_ranks[int(v)] for v in tax.tree.ancestors(a)[::-1]] == [
         *["no rank", "domain", "phylum", "class", "order", "family", "genus"]
     ]
-    b = tax.node("s__Sulfolobus b")
-    assert tax.lineage(b) == "root; Archaea; Bacillota; Sulfolobus; Sulfolobus b"
+    assert tax.lineage("s__Sulfolobus b") == "root; Archaea; Bacillota; Sulfolobus; Sulfolobus b"
     assert len(tax) == 12
 
 
 def test_read_lineages__one_name_in_two_places_gets_its_path_as_id(tmp_path):
     tax = read_lineages(write(tmp_path, GTDB))
     with pytest.raises(TaxonomyError, match="'Bacillota' names 2 taxa"):
-        tax.node("Bacillota")
-    assert tax.lineage(tax.node("d__Archaea;p__Bacillota")) == "root; Archaea; Bacillota"
-    assert tax.lineage(tax.node("d__Bacteria;p__Bacillota")) == "root; Bacteria; Bacillota"
+        tax.rows("Bacillota")
+    assert tax.lineage("d__Archaea;p__Bacillota") == "root; Archaea; Bacillota"
+    assert tax.lineage("d__Bacteria;p__Bacillota") == "root; Bacteria; Bacillota"
 
 
 ROWS = [
@@ -84,7 +83,7 @@ def test_read_lineages__is_the_tree_of_distinct_prefixes(tmp_path, form):
     found = {
         tuple(
             (RANKS.index(tax.taxon_ranks[int(v)]), tax.names[int(v)])
-            for v in [*tax.ancestors(node)[::-1][1:], node]
+            for v in [*tax.tree.ancestors(node)[::-1][1:], node]
         )
         for node in range(1, len(tax))
     }
@@ -96,9 +95,9 @@ def test_read_lineages__columns_in_any_order_chosen_and_renamed(tmp_path):
     path = write(tmp_path, text)
     with pytest.warns(UserWarning, match="group"):
         usual = read_lineages(path)  # group is no usual rank; genus stands above species
-    assert usual.lineage(usual.node("F catus")) == "Felis; F catus"
+    assert usual.lineage("F catus") == "Felis; F catus"
     tax = read_lineages(path, ranks={"group": "clade", "genus": "genus", "species": "species"})
-    assert tax.lineage(tax.node("F catus")) == "cats; Felis; F catus"
+    assert tax.lineage("F catus") == "cats; Felis; F catus"
     assert tax.taxon_ranks[0] == "clade"
     with pytest.raises(ValueError, match=r"no column \['family'\]; there are \['species'"):
         read_lineages(path, ranks=["family", "species"])

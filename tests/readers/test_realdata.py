@@ -56,19 +56,19 @@ def test_read_ncbi__real_merged_and_deleted_ids():
     tax = read_ncbi(real_data("ncbi_2013_stree/taxdump_partial.tar.gz"))
     assert tax.merged is not None
     assert len(tax.merged) == 30131
-    states = [tax.status(old).state for old in tax.merged["old_id"]]
+    states = tax.resolve(tax.merged["old_id"])["status"].to_list()
     assert (states.count("merged"), states.count("unknown")) == (8029, 30131 - 8029)
     assert tax.deleted is not None
     assert len(tax.deleted) == 297983
     active = tax.deleted.filter(tax.deleted.is_in(tax.ids.implode()))
-    assert [tax.status(key).state for key in active] == ["active"]
-    assert tax.status(tax.deleted[0]).state == "deleted"
+    assert tax.resolve(active)["status"].to_list() == ["active"]
+    assert tax.resolve(tax.deleted[0])["status"].item() == "deleted"
 
 
 def test_node__real_homonyms_are_listed_with_their_places():
     tax = read_ncbi(real_data("ncbi_2013_stree/taxdump_partial.tar.gz"))
     with pytest.raises(TaxonomyError) as error:
-        tax.node("Yersinia")
+        tax.rows("Yersinia")
     text = str(error.value)
     assert "Enterobacteriaceae; Yersinia" in text
     assert "Yersinia" in text.splitlines()[2]
@@ -82,7 +82,7 @@ def test_read_ncbi__real_ranks():
     assert {rank: found[rank] for rank in counted} == counted
     assert tax.names.null_count() == 0
     ids = pl.read_csv(real_data("ncbi_wol_2017/taxid.map.gz"), separator="\t", has_header=False)
-    assert (tax.depth[tax.nodes(ids.to_series(1))] > 0).all()
+    assert (tax.depth[tax.rows(ids.to_series(1))] > 0).all()
 
 
 def test_read__real_ranks_of_edge_lists():
@@ -149,7 +149,7 @@ def test_read_newick__real_branch_lengths_reach_all_tips_at_one_time():
     # The tree is dated: all tips are alive today. Six digits leave each length, and so each age,
     # a relative error of at most 5e-6, in both directions.
     assert tips.max() - tips.min() < 2 * 5e-6 * tips.max()
-    assert tax.names[int(tax.node("Stylotrichium_rotundifolium"))] == "Stylotrichium rotundifolium"
+    assert tax.names[int(tax.rows("Stylotrichium_rotundifolium"))] == "Stylotrichium rotundifolium"
 
 
 def test_read_edges__wordnet_needs_a_choice_of_parents():

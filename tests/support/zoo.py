@@ -31,7 +31,7 @@ def zoo() -> Taxonomy:
         merged=pl.DataFrame({"old_id": [63221], "new_id": [9606]}),
         deleted=pl.Series("deleted", [2]),
         synonyms=pl.DataFrame(
-            {"name": ["human"], "node": [tax.node(9606)], "name_class": ["common name"]}
+            {"name": ["human"], "node": [tax.rows(9606)], "name_class": ["common name"]}
         ),
         source={"format": "test", "date": "2024-09-07"},
     )

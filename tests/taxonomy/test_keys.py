@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles.tree import walk_up
 from support.trees import taxonomies
 
 from poincare_taxa.model.model import embed
@@ -39,9 +40,9 @@ def test_rows__takes_every_kind_of_column(animals):
         np.array(["20", "Felis catus"]),
         ["Insecta", 40],
     ):
-        assert animals.rows(keys).tolist() == animals.nodes([20, 40]).tolist()
+        assert animals.ids.gather(animals.rows(keys)).to_list() == [20, 40]
     for key in (40, "40", "Felis catus", np.int64(40), torch.tensor(40), np.str_("40")):
-        assert animals.rows(key) == animals.node(40)
+        assert animals.ids[animals.rows(key)] == 40
     assert animals.rows([]).tolist() == []
 
 
@@ -67,13 +68,124 @@ def test_resolve__tells_what_became_of_each_key(animals):
     assert found["name"][0] == "Felis catus"
 
 
+# ------------------------------------------------------------------ methods by keys
+
+
+def some_keys(tax, data, **size):
+    """Rows, and keys that lead to them: ids, as text too."""
+    rows = data.draw(st.lists(st.integers(0, len(tax) - 1), **size))
+    as_text = data.draw(st.booleans())
+    return rows, [str(tax.ids[row]) if as_text else tax.ids[row] for row in rows]
+
+
+@given(taxonomies(), st.data())
+def test_methods__of_two_keys_equal_those_of_rows(tax, data):
+    rows, keys = some_keys(tax, data, min_size=2, max_size=6)
+    others = list(reversed(range(len(rows))))
+    columns = [[sequence[i] for i in others] for sequence in (rows, keys)]
+    for by_key, by_row, convert in (
+        (tax.is_ancestor, tax.tree.is_ancestor, lambda found: found),
+        (tax.tree_distance, tax.tree.distance, lambda found: found),
+        (tax.lca, tax.tree.lca, lambda found: tax.ids[found]),
+    ):
+        one = by_key(keys[0], keys[1])
+        assert one == convert(by_row(rows[0], rows[1]))
+        assert type(one) in (bool, int, str)
+        expected = [convert(value) for value in by_row(rows, columns[0])]
+        assert by_key(keys, columns[1]).to_list() == expected
+        expected = [convert(value) for value in by_row(rows[0], rows)]
+        assert by_key(keys[0], keys).to_list() == expected
+    shared = set.intersection(*(set(walk_up(tax.parent, row)) for row in rows))
+    assert tax.lca(keys) == tax.ids[max(shared)]
+
+
+@given(taxonomies(), st.data())
+def test_methods__of_keys_equal_those_of_rows(tax, data):
+    rows, keys = some_keys(tax, data, max_size=6)
+    for by_key, by_row in (
+        (tax.ancestors, tax.tree.ancestors),
+        (tax.children, tax.tree.children),
+        (tax.leaves, tax.tree.leaves),
+    ):
+        expected = [[tax.ids[i] for i in by_row(row)] for row in rows]
+        assert by_key(keys).to_list() == expected
+        assert by_key(keys).dtype == pl.List(tax.ids.dtype)
+        assert [by_key(key).to_list() for key in keys] == expected
+    assert tax.lineage(keys).to_list() == [tax.lineage(key) for key in keys]
+    for row, lineage in zip(rows, tax.lineage(keys), strict=True):
+        walk = walk_up(tax.parent, row)[::-1]
+        assert lineage == "; ".join(tax.names[v] or str(tax.ids[v]) for v in walk)
+
+
+@given(taxonomies(), st.sampled_from(["genus", "clade", "phylum"]), st.data())
+def test_ancestor_at_rank__equals_walking_up(tax, taxon_rank, data):
+    rows, keys = some_keys(tax, data, max_size=6)
+    if taxon_rank not in set(tax.taxon_ranks):
+        with pytest.raises(ValueError, match=f"no taxon has the rank '{taxon_rank}'; the ranks"):
+            tax.ancestor_at_rank(keys, taxon_rank)
+        return
+    expected = []
+    for row in rows:
+        having = [a for a in walk_up(tax.parent, row) if tax.taxon_ranks[a] == taxon_rank]
+        expected.append(tax.ids[having[0]] if having else None)
+    assert tax.ancestor_at_rank(keys, taxon_rank).to_list() == expected
+    assert [tax.ancestor_at_rank(key, taxon_rank) for key in keys] == expected
+
+
+def test_methods__take_an_id_for_an_id_where_it_is_a_row_too():
+    """Ids that are rows of other taxa: every method reads them as ids."""
+    tax = Taxonomy.from_parents([-1, 0, 1, 0], ids=[3, 2, 1, 0])
+    assert tax.lineage(1) == "3; 2; 1"
+    assert tax.is_ancestor(2, 1)
+    assert not tax.is_ancestor(1, 2)
+    assert tax.lca(1, 0) == 3
+    assert tax.tree_distance(1, 0) == 3
+    assert tax.ancestors(1).to_list() == [2, 3]
+    assert tax.children(3).to_list() == [2, 0]
+    assert len(tax.subtree(2)) == 2
+    assert list(tax) == [3, 2, 1, 0]
+    assert 4 not in tax
+
+
+def test_methods__of_pairs_say_which_they_take(animals):
+    for method in (animals.is_ancestor, animals.lca, animals.tree_distance):
+        with pytest.raises(ValueError, match=r"2 and 3 keys make no pairs: .*tax.tree\."):
+            method([1, 10], [1, 10, 20])
+    rows = animals.rows([1, 10])[:, None], animals.rows([1, 10, 20])
+    assert animals.tree.lca(*rows).shape == (2, 3)  # as the message advises
+    with pytest.raises(ValueError, match="no common ancestor"):
+        animals.lca([])
+    with pytest.raises(ValueError, match=r"2 and 3 keys make no pairs: .*kernels.cdist"):
+        embed(animals, dim=3).distance([1, 10], [1, 10, 20])
+
+
+@given(taxonomies())
+def test_columns__are_indexed_by_integers_of_numpy(tax):
+    for row in range(1, len(tax)):
+        assert tax.ids[tax.parent[row]] == tax.ids[int(tax.parent[row])]
+        assert tax.names[np.int64(row)] == tax.names[row]
+    assert tax.ids[tax.tree.parent[1:]].to_list() == tax.to_frame()["parent"][1:].to_list()
+
+
+def test_rows__that_are_missing_by_a_number(animals):
+    assert animals.rows([40, 70, "cat"], missing=-1).tolist() == [3, -1, -1]
+    assert animals.rows("nobody", missing=-1) == -1
+
+
+@pytest.mark.parametrize("name", ["node", "nodes", "status", "rows_of_ids"])
+def test_names__that_went_tell_their_place(animals, name):
+    with pytest.raises(AttributeError, match=rf"Taxonomy.{name} is Taxonomy\.(rows|resolve)"):
+        getattr(animals, name)
+    assert not hasattr(animals, "nodez")
+
+
 @given(taxonomies(), st.data())
 def test_resolve__agrees_with_looking_up_one_key(tax, data):
     known = [*tax.ids.to_list(), *tax.names.drop_nulls().to_list()]
     keys = data.draw(st.lists(st.sampled_from([*known, "nobody", 10**9]), max_size=8))
     for key, id in zip(keys, tax.resolve(keys)["id"], strict=True):
         try:
-            row = tax.node(key)
+            row = tax.rows(key)
         except TaxonomyError:
             assert id is None
         else:
@@ -84,7 +196,7 @@ def test_rows__counts_what_is_missing_and_warns_of_what_was_merged(animals):
     with pytest.raises(TaxonomyError, match=r"3 of 4 keys .* 70 is deleted, 'no' is unknown"):
         animals.rows([40, 70, "no", "cat"])
     with pytest.warns(MergedTaxonWarning, match="2 of 3 ids were merged .* 41 was merged into 40"):
-        assert animals.rows([41, 20, 42]).tolist() == animals.nodes([40, 20, 40]).tolist()
+        assert animals.rows([41, 20, 42]).tolist() == animals.rows([40, 20, 40]).tolist()
 
 
 def test_model__has_keys_as_a_mapping_has(animals):
@@ -111,8 +223,13 @@ def test_vectors__of_keys_some_of_which_are_missing(animals):
     assert model.vectors(keys, missing="drop").equal(model[[40, 20]])
     with pytest.raises(ValueError, match="missing is 'raise'"):
         model.vectors(keys, missing="skip")
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="is for missing='ancestor'"):
+        model.vectors(keys, missing="nan", lineages=animals)
+    with pytest.raises(
+        TaxonomyError, match=r"1 of 1 missing keys .* lineages=<a release> has some"
+    ):
         model.vectors(keys, missing="ancestor")
+    assert model.vectors([40], missing="ancestor").equal(model[[40]])
 
 
 def test_vectors__of_a_missing_taxon_is_that_of_its_nearest_ancestor_here(animals):
@@ -127,7 +244,9 @@ def test_vectors__of_a_missing_taxon_is_that_of_its_nearest_ancestor_here(animal
     assert model.vectors([40], missing="ancestor", lineages=older).equal(model[[40]])
     found = smaller.vectors([40, 30], missing="ancestor", lineages=older)
     assert found.equal(smaller[[40, 30]])
-    with pytest.raises(TaxonomyError, match="no ancestor of 20"):
-        model.vectors([20], missing="ancestor", lineages=older)
-    with pytest.raises(TaxonomyError, match="no taxon has the id or name 99"):
+    with pytest.raises(
+        TaxonomyError, match=r"2 of 2 missing keys .* by the other release: '20', '99'"
+    ):
+        model.vectors([20, 40, 99], missing="ancestor", lineages=older)
+    with pytest.raises(TaxonomyError, match=r"1 of 1 missing keys .* by the other release: '99'"):
         model.vectors([99], missing="ancestor", lineages=older)

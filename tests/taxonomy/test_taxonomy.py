@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import given
-from oracles.tree import preorder, walk_up
+from oracles.tree import preorder
 from support.trees import parents, taxonomies
 
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
@@ -34,14 +34,6 @@ def test_from_parents__is_the_depth_first_walk_of_the_input(parent):
     assert tax.parent.tolist() == [-1, *(place[parent[node]] for node in order[1:])]
 
 
-@given(taxonomies(), st.sampled_from(["genus", "clade", "no such rank"]))
-def test_ancestor_at_rank__equals_walking_up(tax, taxon_rank):
-    found = tax.ancestor_at_rank(taxon_rank)
-    for node in range(len(tax)):
-        having = [a for a in walk_up(tax.parent, node) if tax.taxon_ranks[a] == taxon_rank]
-        assert found[node] == (having[0] if having else -1)
-
-
 @pytest.mark.parametrize("shape", ["path", "caterpillar", "star", "random"])
 def test_from_parents__large_trees_of_extreme_shape(shape):
     n = 100_001
@@ -55,13 +47,14 @@ def test_from_parents__large_trees_of_extreme_shape(shape):
     tax = Taxonomy.from_parents([-1, *below])
     rng = np.random.default_rng(1)
     u, v = rng.integers(0, n, (2, 1000))
-    a = tax.lca(u, v)
-    assert (tax.is_ancestor(a, u) & tax.is_ancestor(a, v)).all()
+    tree = tax.tree
+    a = tree.lca(u, v)
+    assert (tree.is_ancestor(a, u) & tree.is_ancestor(a, v)).all()
     # No child of the lca lies above both: the lca is the lowest.
     lower = (u != a) & (v != a) & (tax.depth[a] < np.minimum(tax.depth[u], tax.depth[v]))
     for k in np.flatnonzero(lower)[:20]:
-        towards_u = [b for b in tax.ancestors(u[k]) if tax.parent[b] == a[k]]
-        assert not any(tax.is_ancestor(b, v[k]) for b in towards_u)
+        towards_u = [b for b in tree.ancestors(u[k]) if tax.parent[b] == a[k]]
+        assert not any(tree.is_ancestor(b, v[k]) for b in towards_u)
     if shape != "random":
         assert tax.max_depth == {"path": n - 1, "caterpillar": n // 2, "star": 1}[shape]
 
@@ -123,10 +116,12 @@ def test_subtree__is_the_slice_below_a_node(tax, data):
 
 def test_subtree__keeps_the_synonyms_inside(animals):
     insects = animals.subtree("Insecta")
-    assert insects.node("fly") == insects.node(50)
-    assert insects.node("cat") == insects.node(60)
+    assert insects.rows("fly") == insects.rows(50)
+    assert insects.rows("cat") == insects.rows(60)
     with pytest.raises(TaxonomyError, match="no taxon"):
-        insects.node("mammals")
+        insects.rows("mammals")
+    with pytest.raises(TypeError, match="a subtree is that of one taxon; got 2 keys"):
+        animals.subtree([10, 20])
 
 
 @pytest.mark.parametrize(
@@ -189,9 +184,9 @@ def test_from_frame__needs_its_columns():
 
 
 def test_lineage__runs_from_the_root_to_the_node(animals):
-    assert animals.lineage(animals.node(40)) == "root; Mammalia; Felis; Felis catus"
+    assert animals.lineage(40) == "root; Mammalia; Felis; Felis catus"
     nameless = Taxonomy.from_parents([-1, 0], ids=["a", "b"], names=["Life", None])
-    assert nameless.lineage(1) == "Life; b"
+    assert nameless.lineage("b") == "Life; b"
 
 
 def test_repr__tells_size_depth_and_root(animals):

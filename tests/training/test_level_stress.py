@@ -38,13 +38,13 @@ def test_level_stress__is_the_sum_of_its_equation(monkeypatch):
     objective.begin(2, x, generator())
     level = [v for v in range(len(TREE)) if TREE.depth[v] == 3]
     partners = torch.tensor([[0, 5, level[0], 0]] * len(level))
-    edges = torch.from_numpy(TREE.tree_distance(torch.tensor(level)[:, None], partners))
+    edges = torch.from_numpy(TREE.tree.distance(torch.tensor(level)[:, None], partners))
     monkeypatch.setattr(objective, "_partners", lambda u, generator: (partners, edges.long()))
     terms = objective(x, generator())
     stress = root = 0.0
     for u, row in zip(level, partners.tolist(), strict=True):
         for v in row[:-1]:
-            t = int(TREE.tree_distance(u, v))
+            t = int(TREE.tree.distance(u, v))
             stress += (d(x, u, v) / 1.2 - t) ** 2 / t**2 if t else 0.0
         root += 3.0 * (d(x, u, 0) / 1.2 - 3) ** 2
     assert terms["stress"].item() == pytest.approx(stress / len(level))
@@ -74,7 +74,7 @@ def test_partners__are_ancestors_siblings_cousins_and_the_root_none_below_the_le
         u = level_of(tree, level).numpy()
         v, edges = (x.numpy() for x in objective._partners(torch.from_numpy(u), generator(2)))
         assert v.shape == edges.shape == (len(u), 18)
-        assert (edges == tree.tree_distance(u[:, None], v)).all()
+        assert (edges == tree.distance(u[:, None], v)).all()
         assert (tree.depth[v] <= level).all()
         assert tree.is_ancestor(v[:, :3], u[:, None]).all()
         assert (v[:, 0] == tree.parent[u]).all()

@@ -58,12 +58,12 @@ def test_ranking__gives_the_loss_the_distances_of_its_pairs(anchor):
     for i, pair in enumerate(PAIRS):
         a = pair[column]
         assert seen["d_pos"][i].item() == pytest.approx(d(x, *pair))
-        assert seen["near"][i] == TREE.tree_distance(*pair)
+        assert seen["near"][i] == TREE.tree.distance(*pair)
         for k, node in enumerate(NODES[i].tolist()):
             assert seen["mask"][i, k] == (node >= 0)
             if node >= 0:
                 assert seen["d_neg"][i, k].item() == pytest.approx(d(x, a, node))
-                assert seen["far"][i, k] == TREE.tree_distance(a, node)
+                assert seen["far"][i, k] == TREE.tree.distance(a, node)
     assert terms["ranking"].item() == pytest.approx(sum(d(x, *pair) for pair in PAIRS))
 
 
@@ -101,7 +101,7 @@ def test_stress_and_triplets__have_the_gradients_of_geometry(manifold):
         "stress"
     ].backward()
     u, v = pairs.sample(40, generator=generator(2)).T
-    t = torch.from_numpy(TREE.tree_distance(u, v))
+    t = torch.from_numpy(TREE.tree.distance(u, v))
     pt.StressLoss()(y.manifold.dist(y[u], y[v]), t).backward()
     torch.testing.assert_close(x.grad.to_dense(), y.grad, rtol=1e-9, atol=1e-12)
 
@@ -240,7 +240,7 @@ def test_stress_and_triplets__are_their_losses_of_the_rows_drawn():
     x = points()
     rows = Fixed(PAIRS)
     stress = Stress(TREE, rows, pt.StressLoss(tau=0.7), batch_size=3, steps_per_epoch=1)
-    expected = sum((d(x, *p) / (0.7 * TREE.tree_distance(*p)) - 1) ** 2 for p in PAIRS) / 3
+    expected = sum((d(x, *p) / (0.7 * TREE.tree.distance(*p)) - 1) ** 2 for p in PAIRS) / 3
     assert stress(x, generator())["stress"].item() == pytest.approx(expected)
     three = Fixed([[3, 4, 7], [9, 8, 10]])
     triplets = Triplets(

@@ -582,7 +582,7 @@ def test_fit__refuses_empty_pairs_and_unknown_ids():
     with pytest.raises(ValueError, match="a taxonomy of one taxon has no levels"):
         pt.fit(pt.Taxonomy.from_parents([-1]))
     with pytest.raises(TaxonomyError, match="99"):
-        pt.fit(SMALL, pairs=pt.ClosurePairs([SMALL.nodes([0, 99])]))
+        pt.fit(SMALL, pairs=pt.ClosurePairs([SMALL.rows([0, 99])]))
 
 
 def test_fit__refuses_a_folder_that_cannot_be_written_before_it_trains(tmp_path):
