@@ -629,7 +629,8 @@ class Taxonomy:
             raise TaxonomyError(self._no_taxon(found, lost) + self._note())
         merged = np.flatnonzero((found.status == "merged").to_numpy())
         if len(merged):
-            one = f"{found.keys.shown(merged[0])} was merged into {found.into[int(merged[0])]}"
+            first = int(merged[0])
+            one = f"{found.keys.values[first]} was merged into {found.into[first]}"
             warnings.warn(
                 f"taxon {one}, which is used"
                 if found.keys.single
