@@ -1,10 +1,11 @@
-"""Starting up and training, beside another checkout of this library: alternating processes.
+"""Starting up, training, reading, beside another checkout of this library: alternating processes.
 
 *Startup* is what a first fit costs beyond ``import torch``: importing `fit`, and one epoch on the
 sample of mammals. *Fit* is the recommended recipe on a clade, 10-D, one thread, from the same
 random start in both, and what `evaluate` then finds; the clade is a table as `to_frame` makes it,
 for example ``pt.read_ncbi().subtree(7586).to_frame().write_parquet(…)``. The first run of each
-fills the caches of machine code and is not counted. CPU time is shown beside wall time: compare
+fills the caches of machine code and is not counted. *Reading* is that of the complete NCBI taxonomy
+as a taxdump and from the offline package, and of a million of its edges as a table. CPU time is shown beside wall time: compare
 that on a machine with other work to do.
 """
 
@@ -13,10 +14,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from benchmarks.clades import ncbi
 from benchmarks.tables import CHECKOUT, Row
+from benchmarks.tools import make_taxdump
 
+EDGES = 10**6
 STARTUP = """
 import json, sys, time, warnings
 import torch
@@ -50,6 +55,31 @@ found |= {name: report[name].value for name in names if name in report}
 print(json.dumps(found))
 """
 
+READING = """
+import gc, json, sys, time, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+import poincare_taxa as pt
+folder = Path(sys.argv[1])
+tasks = {
+    "taxdump": lambda: pt.read_ncbi(folder / "dump"),
+    "offline package": lambda: pt.read_ncbi(),
+    "edges": lambda: pt.read(folder / "edges.tsv"),
+}
+small = folder / "few.tsv"
+small.write_text("child\\tparent\\na\\tb\\n")
+pt.read(small)  # imports what reading needs
+found = {}
+for name, read in tasks.items():
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    taxa = len(read())
+    found[f"{name}, s"] = time.perf_counter() - wall
+    found[f"{name}, CPU s"] = time.process_time() - cpu
+    found[f"{name}, taxa"] = taxa
+print(json.dumps(found))
+"""
+
 
 def run(tree: Path, program: str, arguments: list[str]) -> dict[str, float]:
     """One process that imports the library from a tree."""
@@ -71,6 +101,16 @@ def startup(other: Path, runs: int) -> list[Row]:
 def fit(other: Path, clade: Path, runs: int) -> list[Row]:
     """Medians of a whole fit of a clade and its quality, of both checkouts and their ratio."""
     return compare(other, FIT, [str(clade.resolve())], runs)
+
+
+def reading(other: Path, runs: int) -> list[Row]:
+    """Medians of reading large files, of both checkouts and their ratio."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_taxdump.make(Path(folder) / "dump")
+        # In preorder parents come first, so that the first rows are a tree.
+        edges = ncbi().to_frame()[1 : EDGES + 1].select(child="id", parent="parent")
+        edges.write_csv(Path(folder) / "edges.tsv", separator="\t")
+        return compare(other, READING, [folder], runs)
 
 
 def compare(other: Path, program: str, arguments: list[str], runs: int) -> list[Row]:

@@ -298,6 +298,14 @@ def fit(
     print(markdown(beside.fit(other, clade, runs)))
 
 
+def reading(other: Other, runs: Runs = 3) -> None:
+    """Reading a taxdump, the offline package and a million edges, beside another checkout."""
+    from benchmarks.speed import beside
+    from benchmarks.tables import markdown
+
+    print(markdown(beside.reading(other, runs)))
+
+
 def all_(
     device: Device = AUTOMATIC,
     threads: Threads = ALL_THREADS,
@@ -372,5 +380,6 @@ COMMANDS = (
     samplers,
     startup,
     fit,
+    reading,
     all_,
 )

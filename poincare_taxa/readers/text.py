@@ -55,7 +55,7 @@ _WIDEST = 10_000  # columns of a table
 _BLANK = b" \t,;|"  # A line of nothing but these is blank: spreadsheets write such rows.
 _MAYBE_BLANK = np.zeros(256, np.bool_)
 _MAYBE_BLANK[np.frombuffer(_BLANK, np.uint8)] = True
-_SEP_LINE = re.compile(rb"(?i)\"?sep=([^\n])\"?\n")
+_SEP_LINE = re.compile(rb"(?i)\"?sep=([\t -~])\"?\n")
 _NO_BREAK = b"\xc2\xa0"  # the space that word processors and web pages write
 
 

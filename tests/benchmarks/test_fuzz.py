@@ -95,6 +95,6 @@ def faulty():
 
 
 def test_outcomes__go_on_behind_what_hangs_dies_and_fills_the_memory():
-    found = dict(fuzz.outcomes(range(4), 0, faulty, patience=10.0))
+    found = dict(fuzz.outcomes(range(4), 0, faulty, patience=1.0))
     assert [found[i].kind for i in range(4)] == ["foreign", "hung", "died", "read"]
     assert "MemoryError" in found[0].detail

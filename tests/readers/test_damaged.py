@@ -143,6 +143,13 @@ def test_read_newick__a_word_is_no_length(tmp_path, length):
         read_newick(path)
 
 
+@pytest.mark.parametrize("first", [b"sep=\x89\n", b"sep=\xc3\xa9\n", b"\xff\n", b"a\xff\tb\n"])
+def test_read__of_bytes_that_are_no_text(tmp_path, first):
+    path = tmp_path / "x.txt"
+    path.write_bytes(first + b"c\td\ne\td\n")
+    read_or_refuse(path)
+
+
 N = 300_000
 LONG = {
     "blanks at the end": "(a,b)" + " " * N,
