@@ -7,11 +7,12 @@ Each command imports the modules that it uses, so that ``--help`` imports none o
 """
 
 import json as jsonlib
+import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -56,10 +57,24 @@ def main(args: list[str] | None = None) -> None:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *place: _print_message("warning", message, "yellow")
         try:
-            app(args)
+            try:
+                app(args)
+            finally:
+                sys.stdout.flush()
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            _print_message("error", error, "red")
+            with suppress(OSError):  # there may be no room for messages either
+                _print_message("error", error, "red")
+            _discard_output()
             sys.exit(2)
+
+
+def _discard_output() -> None:
+    """Let Python not write at its end what standard output has refused."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_message(kind: str, message: Warning | Exception | str, style: str) -> None:
@@ -162,10 +177,11 @@ def evaluate(
     from poincare_taxa.evaluation.measure import evaluate as measure
     from poincare_taxa.model import storage
 
+    files = storage.read_meta(saved).get("files")
     model = _load(saved)
     report = measure(model, queries=queries, seed=seed, exact=exact or None)
     if save:
-        storage.update_meta(saved, report=report.to_dict())
+        storage.update_meta(saved, files=files, report=report.to_dict())
     if json:
         _print_json(report.to_dict())
     else:
@@ -267,6 +283,7 @@ def demo(
 ) -> None:
     """Embed the shipped sample, print its report, draw it."""
     from poincare_taxa.evaluation.measure import evaluate as measure
+    from poincare_taxa.files.atomic import replace_file
     from poincare_taxa.pictures.disk import disk_layout
 
     taxonomy = _read("demo")
@@ -282,7 +299,8 @@ def demo(
     typer.echo(report)
     typer.echo("\nThe genera nearest to Homo sapiens:\n")
     _print_frame(model.nearest("Homo sapiens", k=8, taxon_rank="genus"))
-    (out / "report.txt").write_text(f"{report}\n", encoding="utf-8")
+    with replace_file(out / "report.txt") as draft:
+        draft.write_text(f"{report}\n", encoding="utf-8")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and with which exit status."""
 
 import json
+import resource
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from support.zoo import zoo
 import poincare_taxa
 from poincare_taxa import cli, readers
 from poincare_taxa.evaluation.measure import evaluate
+from poincare_taxa.files import atomic
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, embed
 from poincare_taxa.readers import download
@@ -315,3 +317,109 @@ def test_report__prints_every_text_as_it_is():
     row = replace(report.rows[0], at="[/x]", metric="[red]m", note=":cat:", group="[/]")
     text = str(replace(report, rows=(row,)))
     assert all(part in text for part in ("[/x]", "[red]m", ":cat:", "[/]"))
+
+
+# -------------------------------------------------------------------- full disks
+
+CONFIG = """
+source = "edges.tsv"
+out = "out"
+dim = 3
+epochs = 2
+checkpoint = "run"
+"""
+WRITING = {
+    "embed": ["embed", "edges.tsv", "-o", "out"],
+    "embed to a new place": ["embed", "edges.tsv", "-o", "new"],
+    "train": ["train", "run.toml"],
+    "evaluate --save": ["evaluate", "out", "--save"],
+    "plot": ["plot", "out", "-o", "tree.png"],
+    "demo": ["demo", "-o", "demo"],
+}
+
+
+def contents(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let no file grow beyond 300 bytes from the first draft on."""
+    sound, limits = atomic._draft_beside, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def begin(path):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+        return sound(path)
+
+    monkeypatch.setattr(atomic, "_draft_beside", begin)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("case", WRITING)
+def test_commands__on_a_full_disk_end_with_one_line_and_leave_what_was_there(
+    run, tmp_path, monkeypatch, request, case
+):
+    zoo().to_frame().select("id", "parent").write_csv(tmp_path / "edges.tsv", separator="\t")
+    (tmp_path / "run.toml").write_text(CONFIG)
+    embed(zoo(), dim=4).save(tmp_path / "out")
+    (tmp_path / "tree.png").write_bytes(b"old")
+    before = contents(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue("full_disk")
+    code, _, err = run(*WRITING[case])
+    assert code == 2, err
+    (last,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "cannot be written" in last
+    assert contents(tmp_path) == before
+
+
+PRINTING = {
+    "nearest": ["nearest", "out", "9606"],
+    "evaluate": ["evaluate", "out"],
+    "check --json": ["check", "out", "--json"],
+    "version": ["--version"],
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("case", PRINTING)
+def test_commands__whose_output_has_no_room_end_with_one_line(tmp_path, case):
+    embed(zoo(), dim=4).save(tmp_path / "out")
+    command = [sys.executable, "-m", "poincare_taxa", *PRINTING[case]]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert "No space left" in done.stderr.splitlines()[-1]
+
+
+def test_evaluate__does_not_save_its_report_into_another_embedding(run, saved, monkeypatch):
+    sound = storage.read_meta(saved)["files"]
+    embed(zoo(), dim=5).save(saved)
+    before = contents(saved)
+    with pytest.raises(OSError, match="replaced by another embedding"):
+        storage.update_meta(saved, files=sound, report={"rows": []})
+    assert contents(saved) == before
+
+
+def test_train__saves_the_model_and_its_history_in_one_step(run, tmp_path, monkeypatch):
+    zoo().to_frame().select("id", "parent").write_csv(tmp_path / "edges.tsv", separator="\t")
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(CONFIG.replace('checkpoint = "run"\n', ""))
+    assert run("train", "run.toml")[0] == 0
+    Path("out/notes.txt").write_text("mine")
+    before = contents(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise OSError("no room")
+
+    monkeypatch.setattr("polars.DataFrame.write_csv", refuse)
+    assert run("train", "run.toml")[0] == 2
+    assert contents(tmp_path) == before
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run("train", "run.toml")[0] == 0
+    assert Path("out/notes.txt").read_text() == "mine"
+    assert {"history.csv", "meta.json"} <= {file.name for file in Path("out").iterdir()}

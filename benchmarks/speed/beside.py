@@ -5,8 +5,8 @@ sample of mammals. *Fit* is the recommended recipe on a clade, 10-D, one thread,
 random start in both, and what `evaluate` then finds; the clade is a table as `to_frame` makes it,
 for example ``pt.read_ncbi().subtree(7586).to_frame().write_parquet(…)``. The first run of each
 fills the caches of machine code and is not counted. *Reading* is that of the complete NCBI taxonomy
-as a taxdump and from the offline package, and of a million of its edges as a table. CPU time is shown beside wall time: compare
-that on a machine with other work to do.
+as a taxdump and from the offline package, and of a million of its edges as a table. CPU time is
+shown beside wall time: compare that on a machine with other work to do.
 """
 
 import json

@@ -280,7 +280,7 @@ def outcomes(
 
 
 def _answers(pipe: Connection, process: int | None, patience: float) -> bool:
-    """Wait until a worker has sent something, has used its time, or has waited for ten times that."""
+    """Wait until a worker has sent something, has used its time, or waits for ten times that."""
     watched = psutil.Process(process)
     start = sum(watched.cpu_times()[:2])
     for _ in range(40):

@@ -8,6 +8,7 @@ processes, and files of others, are left alone.
 """
 
 import ctypes
+import errno
 import os
 import random
 import shutil
@@ -26,6 +27,7 @@ Result = TypeVar("Result")
 DRAFT = ".draft-"
 """Part of the name of every draft."""
 _PATIENCE = 30.0  # seconds in which a folder that other processes replace is read again
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 
@@ -70,14 +72,15 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
             if file.is_file():
                 _force_to_disk(file)
         if not path.exists():
-            draft.rename(path)
-        elif not _exchange(draft, path):
-            path.rename(folder / "old")
             try:
                 draft.rename(path)
-            except OSError:
-                (folder / "old").rename(path)
-                raise
+                return
+            except OSError:  # another process may have made one meanwhile
+                if not path.exists():
+                    raise
+        if not _exchange(draft, path):
+            path.rename(folder / "old")
+            draft.rename(path)
 
 
 def read_whole(path: str | Path, read: Callable[[], Result]) -> Result:
@@ -110,9 +113,7 @@ def mend(path: str | Path) -> None:
         host, process = folder.name.rsplit(DRAFT, 1)[1].rsplit("-", 2)[:2]
         if host != _host() or _is_alive(int(process)):
             continue
-        if not path.exists() and (folder / "old").exists():
-            (folder / "old").rename(path)
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder, path)
 
 
 @contextmanager
@@ -125,8 +126,19 @@ def _draft_beside(path: Path) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(f"{path} cannot be written ({error.strerror}); it is as before") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder, path)
+
+
+def _discard(folder: Path, path: Path) -> None:
+    """Remove a draft; put back what was moved there to make room, unless it was replaced."""
+    if not path.exists() and (folder / "old").exists():
+        (folder / "old").rename(path)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:

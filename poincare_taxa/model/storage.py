@@ -123,7 +123,7 @@ def _writing(file: Path) -> Iterator[None]:
     try:
         yield
     except (pl.exceptions.PolarsError, SafetensorError) as error:
-        raise OSError(f"{file} cannot be written ({error}); is the disk full?") from error
+        raise OSError(f"{file.name} cannot be written ({error}); is the disk full?") from error
 
 
 def keep_foreign(old: Path, new: Path) -> None:
@@ -140,12 +140,32 @@ def keep_foreign(old: Path, new: Path) -> None:
             shutil.copy2(entry, new / entry.name, follow_symlinks=False)
 
 
-def update_meta(path: str | Path, **changes: Any) -> None:
-    """Set entries of a saved embedding's ``meta.json``; the other files are unchanged."""
+def update_meta(
+    path: str | Path, *, files: Mapping[str, Any] | None = None, **changes: Any
+) -> None:
+    """Set entries of a saved embedding's ``meta.json``; the other files are unchanged.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    files
+        ``read_meta(path)["files"]`` of before: what the changes are about.
+    changes
+        The entries.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, or another embedding was saved meanwhile.
+    """
     path = Path(path)
-    meta = read_meta(path) | changes
+    # The draft is made first: it goes with its folder if that is replaced.
     with replace_file(path / META) as draft:
-        _write_json(draft, meta)
+        meta = read_meta(path)
+        if files is not None and meta.get("files") != files:
+            raise OSError(f"{path} was replaced by another embedding meanwhile; do that again")
+        _write_json(draft, meta | changes)
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:

@@ -64,7 +64,8 @@ from poincare_taxa import blocks, training
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
-from poincare_taxa.files.atomic import replace_file
+from poincare_taxa.files.atomic import replace_folder
+from poincare_taxa.model.storage import ensure_writable, keep_foreign
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.run import Run, fit
 
@@ -147,10 +148,12 @@ class Config(NamedTuple):
         return fit(source, **options, resume=resume, progress=progress)
 
     def save(self, run: Run) -> None:
-        """Write the folder ``out``: the model and ``history.csv``."""
-        run.model.save(self.out)
-        with replace_file(self.out / "history.csv") as draft:
-            run.history.write_csv(draft)
+        """Write the folder ``out`` in one atomic step: the model and ``history.csv``."""
+        ensure_writable(self.out)
+        with replace_folder(self.out) as draft:
+            run.model.save(draft)
+            run.history.write_csv(draft / "history.csv")
+            keep_foreign(self.out, draft)
 
 
 @cache

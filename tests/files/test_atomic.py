@@ -1,5 +1,6 @@
 """Files and folders: what was there before or what is new, and nothing beside it."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -169,3 +170,103 @@ def test_replace_file__lets_others_read_as_the_umask_says(tmp_path):
     write_file(tmp_path / "ours", "text")
     (tmp_path / "plain").write_text("text")
     assert os.stat(tmp_path / "ours").st_mode == os.stat(tmp_path / "plain").st_mode  # noqa: PTH116
+
+
+# -------------------------------------------------------------------- stopped at any moment
+
+STEPS = """
+import itertools, os, shutil, sys
+from pathlib import Path
+from poincare_taxa.files import atomic
+
+can_exchange, how, root = sys.argv[1] == "exchange", sys.argv[2], Path(sys.argv[3])
+calls, at = itertools.count(), [0, "before"]
+
+def stops(function):
+    # Stop before or after the call with number at[0].
+    def wrapped(*args, **kwargs):
+        here = next(calls) == at[0]
+        if here and at[1] == "before":
+            stop()
+        found = function(*args, **kwargs)
+        if here:
+            stop()
+        return found
+    return wrapped
+
+def stop():
+    if how == "kill":
+        os._exit(9)
+    raise KeyboardInterrupt
+
+def write(text):
+    with atomic.replace_folder(root / "name") as draft:
+        for name in "ab":
+            (draft / name).write_text(text)
+
+write("old")
+if not can_exchange:
+    atomic._exchange = lambda first, second: False
+for owner, name in ((Path, "rename"), (Path, "mkdir"), (os, "fsync"), (shutil, "rmtree"),
+                    (atomic, "_exchange")):
+    setattr(owner, name, stops(getattr(owner, name)))
+seen = set()
+for at[:] in itertools.product(range(20), ("before", "after")):
+    process = os.fork()
+    if process == 0:
+        calls = itertools.count()
+        try:
+            write("new")
+        except KeyboardInterrupt:
+            os._exit(2)
+        os._exit(0)
+    _, status = os.waitpid(process, 0)
+    code = os.waitstatus_to_exitcode(status)
+    calls = itertools.count(1000)
+    if code != 2 or at[0] >= 1000:
+        atomic.mend(root / "name")
+    texts = {file.name: file.read_text() for file in (root / "name").iterdir()}
+    assert texts in ({"a": "old", "b": "old"}, {"a": "new", "b": "new"}), (at, texts)
+    seen.add((code, texts["a"]))
+    atomic.mend(root / "name")
+    assert [entry.name for entry in root.iterdir()] == ["name"], (at, list(root.iterdir()))
+    write("old")
+print(sorted(seen))
+"""
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+@pytest.mark.parametrize("renaming", ["exchange", "two renames"])
+def test_replace_folder__stopped_at_any_moment_leaves_the_old_or_the_new(tmp_path, how, renaming):
+    command = [sys.executable, "-c", STEPS, renaming, how, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    stopped = 9 if how == "kill" else 2
+    assert ast.literal_eval(done.stdout) == sorted([(0, "new"), (stopped, "new"), (stopped, "old")])
+
+
+def test_replace_folder__where_another_process_makes_it_meanwhile(tmp_path):
+    with replace_folder(tmp_path / "name") as draft:
+        (draft / "a").write_text("new")
+        write_folder(tmp_path / "name", "old")
+    assert listing(tmp_path) == {"name/a": "new"}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_replace__a_full_disk_names_the_place(tmp_path, kind):
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from poincare_taxa.files.atomic import replace_{kind}
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+with replace_{kind}(sys.argv[1]) as draft:
+    Path(draft, "a" if {kind == "folder"} else "").write_text("a" * 5000)
+"""
+    WRITERS[kind](tmp_path / "name", "old")
+    before = listing(tmp_path)
+    command = [sys.executable, "-c", code, tmp_path / "name"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = f"OSError: {tmp_path / 'name'} cannot be written (File too large); it is as before"
+    assert done.stderr.splitlines()[-1] == said
+    assert listing(tmp_path) == before

@@ -108,6 +108,40 @@ def test_read_ncbi__dates_that_do_not_exist_are_none(tmp_path, when):
     assert "date" not in tax.source or tax.source["date"] > "1990"
 
 
+def test_read_ncbi__a_zip_member_without_a_date(tmp_path):
+    data = bytearray(zip_of(zipfile.ZIP_STORED))
+    directory = data.index(b"PK\x01\x02")
+    data[10:14] = data[directory + 12 : directory + 16] = bytes(4)  # day 0 of month 0
+    (tmp_path / "x.zip").write_bytes(data)
+    assert "date" not in read_ncbi(tmp_path / "x.zip").source
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_read_ncbi__zip_members_packed_by_other_methods(tmp_path, method):
+    (tmp_path / "x.zip").write_bytes(zip_of(method))
+    assert len(read_ncbi(tmp_path / "x.zip")) == 3
+
+
+def test_read_ncbi__refuses_a_sparse_member(tmp_path):
+    sparse = tarfile.TarInfo("nodes.dmp")
+    sparse.pax_headers = {
+        "GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "nodes.dmp",
+        "GNU.sparse.size": str(64 << 30), "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,0",
+    }  # fmt: skip
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(sparse)
+    with pytest.raises(TaxonomyError, match="unpacks to 65,536 MiB"):
+        read_ncbi(tmp_path / "x.tar")
+
+
+def test_read_edges__verifies_the_checksum_of_gzip(tmp_path):
+    data = bytearray(gzip.compress(b"child\tparent\na\tb\n", mtime=0))
+    data[-8] ^= 1
+    (tmp_path / "x.tsv.gz").write_bytes(data)
+    with pytest.raises(TaxonomyError, match="CRC"):
+        read_edges(tmp_path / "x.tsv.gz")
+
+
 def test_read_ncbi__refuses_what_unpacks_to_too_much(tmp_path):
     path = tmp_path / "x.zip"
     path.write_bytes(zip_of(zipfile.ZIP_DEFLATED, b"\0" * (80 << 20)))
