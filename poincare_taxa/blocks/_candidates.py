@@ -102,7 +102,7 @@ class ClosureCandidates:
     def __init__(
         self, closure: ClosurePairs, without: Relations, units: Tensor | None = None
     ) -> None:
-        n = closure.num_nodes
+        self.pairs, n = closure, closure.num_nodes
         ancestor, descendant = closure.pairs.unbind(1)
         itself = torch.arange(n, device=ancestor.device)
         holes = [] if without == "nothing" else [itself * n + itself]

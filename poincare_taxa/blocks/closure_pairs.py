@@ -1,6 +1,9 @@
 """Pairs given explicitly: the closure of a DAG such as WordNet, or any noisy set of is-a pairs."""
 
+import hashlib
+import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +11,8 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,7 +30,8 @@ class ClosurePairs(Dataset[Tensor]):
     """(ancestor, descendant) pairs of nodes 0 … num_nodes − 1, each listed once.
 
     This is a torch ``Dataset`` in the order given, and a sampler of batches, like `AncestorPairs`.
-    Pairs that follow from others by transitivity must be listed too where they are meant.
+    Pairs that follow from others by transitivity must be listed too where they are meant: `closed`
+    adds them, and what takes a closure warns where they are missing.
 
     Parameters
     ----------
@@ -131,6 +137,77 @@ class ClosurePairs(Dataset[Tensor]):
         except TaxonomyError as error:
             raise text.error_in_row(error, above=above) from error
 
+    @cached_property
+    def num_missing(self) -> int:
+        """Number of pairs that follow from others by transitivity and are not listed."""
+        return _closure(self.matrix).nnz - len(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether all pairs that follow from others are listed."""
+        return self.num_missing == 0
+
+    def closed(self) -> "ClosurePairs":
+        """Return the transitive closure: these pairs, then those that follow from them.
+
+        Memory: about 40 bytes for each pair of the closure.
+
+        Raises
+        ------
+        TaxonomyError
+            If the pairs have a cycle.
+        ValueError
+            If the pairs have weights of their own: those of other pairs do not follow from them.
+
+        Examples
+        --------
+        >>> ClosurePairs([[0, 1], [1, 2]]).closed().pairs.tolist()
+        [[0, 1], [1, 2], [0, 2]]
+        """
+        if self.weights is not None:
+            raise ValueError(
+                "pairs with weights have no closure: leave the weights out, or list it"
+            )
+        self.require_acyclic()
+        descendant, ancestor = (_closure(self.matrix) - self.matrix).nonzero()
+        more = torch.from_numpy(np.stack([ancestor, descendant], axis=1)).to(self.pairs)
+        pairs = torch.cat([self.pairs, more])
+        return ClosurePairs(pairs, num_nodes=self.num_nodes, names=self.names)
+
+    def warn_unless_closed(self) -> None:
+        """Warn, once, where pairs are missing that follow from others."""
+        if "_warned" not in vars(self) and not self.is_closed:
+            self._warned = True
+            warnings.warn(
+                f"{self.num_missing:,} pairs follow from these {len(self):,} by transitivity and "
+                "are not listed, so that they count as unrelated; pairs.closed() adds them",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def require_acyclic(self) -> None:
+        """Raise TaxonomyError if a node is an ancestor of one of its ancestors."""
+        pieces, piece = connected_components(self.matrix, directed=True, connection="strong")
+        if pieces < self.num_nodes:
+            row = int(np.flatnonzero(np.bincount(piece)[piece] > 1)[0])
+            raise TaxonomyError(
+                f"node {row if self.names is None else self.names[row]} is an ancestor of one of "
+                "its ancestors: a cycle; one of these pairs is wrong, or the other way round",
+                row=row,
+            )
+
+    @property
+    def matrix(self) -> csr_array:
+        """Sparse matrix [n, n], 1 where the column is an ancestor of the row."""
+        ancestor, descendant = self.pairs.cpu().numpy().T
+        shape = self.num_nodes, self.num_nodes
+        return csr_array((np.ones(len(ancestor), np.int32), (descendant, ancestor)), shape=shape)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the pairs: copies have the same, also of pairs that were read again."""
+        return hashlib.sha256(self.pairs.cpu().numpy().tobytes()).hexdigest()
+
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""
         return moved(self, device)
@@ -191,6 +268,21 @@ class ClosurePairs(Dataset[Tensor]):
         return TaxonomyError(
             f"pair {row} (ancestor {ancestor}, descendant {descendant}) {what}", row=row
         )
+
+
+def _closure(matrix: csr_array) -> csr_array:
+    """Transitive closure of a relation, without the diagonal.
+
+    With each product the longest path that is covered doubles.
+    """
+    while True:
+        reached = (matrix + matrix @ matrix).tocoo()
+        off = reached.row != reached.col
+        at = reached.row[off], reached.col[off]
+        longer = csr_array((np.ones(len(at[0]), np.int32), at), shape=matrix.shape)
+        if longer.nnz == matrix.nnz:
+            return longer
+        matrix = longer
 
 
 def _rows(pairs: ArrayLike | Tensor) -> Tensor:

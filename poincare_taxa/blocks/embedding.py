@@ -11,7 +11,7 @@ from torch import Tensor
 
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.layouts.tree import layout
-from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["PoincareEmbedding"]
@@ -60,6 +60,8 @@ class PoincareEmbedding(torch.nn.Module):
     """
 
     weight: geoopt.ManifoldParameter
+    tree_fingerprint: str | None = None
+    """Fingerprint of the tree whose rows these are, where it is known: after a layout or `fit`."""
 
     def __init__(
         self,
@@ -125,9 +127,11 @@ class PoincareEmbedding(torch.nn.Module):
         tensor([0., 1., 2., 1.], dtype=torch.float64)
         """
         points = layout(taxonomy, embedding_dim, **layout_options)
-        return cls.from_pretrained(
+        embedding = cls.from_pretrained(
             points.radius, points.direction, manifold=manifold, sparse=sparse
         )
+        embedding.tree_fingerprint = tree_of(taxonomy).fingerprint
+        return embedding
 
     @classmethod
     def from_pretrained(

@@ -56,7 +56,7 @@ class TreeIndex:
     """
 
     def __init__(self, taxonomy: Taxonomy | Tree) -> None:
-        tree = tree_of(taxonomy)
+        self._tree = tree = tree_of(taxonomy)
         self.parent, self.end, self.depth = (
             torch.tensor(column, dtype=torch.int64)
             for column in (tree.parent, tree.end, tree.depth)
@@ -77,6 +77,11 @@ class TreeIndex:
 
     def __len__(self) -> int:
         return len(self.parent)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the tree, as `Tree.fingerprint`."""
+        return self._tree.fingerprint
 
     @property
     def max_depth(self) -> int:

@@ -39,12 +39,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.taxonomy.preorder import group_rows
-from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError, tree_of
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["LEAF_RADIUS", "closure_layout", "direct_parents", "nested_start"]
@@ -107,9 +106,11 @@ def closure_layout(source: Taxonomy | Tree | ClosurePairs, dim: int = 2) -> Layo
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}: caps lie on a circle")
     on_tree = not isinstance(source, ClosurePairs)
+    if not on_tree:
+        source.warn_unless_closed()
     parent = tree_of(source).parent.astype(np.int64) if on_tree else _spanning_parents(source)
     forest = _Forest.of(parent)
-    missed = 0 if on_tree else len(source) - int(forest.depth.sum())
+    missed = 0 if on_tree else _missed(source, parent)
     paired, intervals = 0, _intervals(forest)
     if not on_tree and missed and dim >= 4:
         # A cap of the moment curve is a single interval up to a third of the turn.
@@ -160,6 +161,7 @@ def nested_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
     """
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}: there is no room for siblings")
+    pairs.warn_unless_closed()
     n, rng = pairs.num_nodes, np.random.default_rng(seed)
     parents: Any = direct_parents(pairs).astype(np.float64)
     below = np.bincount(pairs.pairs[:, 0].cpu().numpy(), minlength=n)
@@ -188,18 +190,8 @@ def direct_parents(source: ClosurePairs) -> csr_array:
     TaxonomyError
         If the pairs have a cycle.
     """
-    n = source.num_nodes
-    ancestor, descendant = source.pairs.cpu().numpy().T
-    closure = csr_array((np.ones(len(ancestor), np.int32), (descendant, ancestor)), shape=(n, n))
-    pieces, piece = connected_components(closure, directed=True, connection="strong")
-    if pieces < n:
-        row = int(np.flatnonzero(np.bincount(piece)[piece] > 1)[0])
-        name = row if source.names is None else source.names[row]
-        raise TaxonomyError(
-            f"node {name} is an ancestor of one of its ancestors: a cycle; one of these pairs is "
-            "wrong, or the other way round",
-            row=row,
-        )
+    source.require_acyclic()
+    closure = source.matrix
     direct = (closure - closure.multiply((closure @ closure).astype(bool))).tocsr()
     direct.eliminate_zeros()
     return direct
@@ -214,6 +206,18 @@ def _spanning_parents(source: ClosurePairs) -> Rows:
     spanning = np.full(source.num_nodes, -1, np.int64)
     spanning[child[first]] = parent[first]
     return spanning
+
+
+def _missed(source: ClosurePairs, parent: Rows) -> int:
+    """Count the pairs whose ancestor is none in the spanning trees."""
+    ancestor, at = source.pairs.cpu().numpy().T
+    missed = 0
+    while len(at):
+        at = parent[at]
+        missed += int((at < 0).sum())
+        going = (at >= 0) & (at != ancestor)
+        ancestor, at = ancestor[going], at[going]
+    return missed
 
 
 def _rows_by_longest_way(parents: Any) -> list[Rows]:

@@ -67,6 +67,7 @@ def rank_ancestors(pairs: ClosurePairs, radius: Tensor, direction: Tensor) -> Cl
         raise ValueError(
             f"{len(radius)} points for {pairs.num_nodes} nodes: row i must be node i of the pairs"
         )
+    pairs.warn_unless_closed()
     r, u = radius.detach().double(), direction.detach().double()
     table = torch.where((r >= 0) & torch.isfinite(r), r, torch.nan), u
     ancestor, descendant = pairs.pairs.unbind(1)

@@ -122,6 +122,7 @@ def refine_closure(
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}")
+    pairs.warn_unless_closed()
     if len(radius) != pairs.num_nodes or len(direction) != pairs.num_nodes:
         raise ValueError(
             f"{len(radius)} points for {pairs.num_nodes} nodes: row i must be node i of the pairs"

@@ -106,6 +106,8 @@ class ClosureSoftmax:
                 "temperature must be positive, epochs at least 1, rejoin between 0 and 1; got "
                 f"{temperature}, {epochs} and {rejoin}"
             )
+        pairs.warn_unless_closed()
+        self._pairs = pairs
         self._queries = queries = Queries.of(pairs)
         if batch_size is None:
             batch_size = min(1024, math.ceil(len(queries.row) / 24))

@@ -50,10 +50,15 @@ class GivenPoints:
 
 def read_points(model: Any, taxonomy: Taxonomy | None, c: float) -> tuple[Taxonomy, GivenPoints]:
     """Find out what was given as model, and refuse what is no point."""
-    if taxonomy is None:
-        taxonomy = getattr(model, "taxonomy", None)
+    own = getattr(model, "taxonomy", None)
+    taxonomy = own if taxonomy is None else taxonomy
     if taxonomy is None:
         raise ValueError("these vectors come without a taxonomy: evaluate(vectors, taxonomy)")
+    if own is not None and not own.has_rows_of(taxonomy):
+        raise ValueError(
+            "the model is of another taxonomy than the one given: its rows are other taxa. Leave "
+            "the taxonomy out, or embed the one that is meant"
+        )
     check_curvature(c)
     if hasattr(model, "radius") and hasattr(model, "direction"):
         model = model.radius, model.direction

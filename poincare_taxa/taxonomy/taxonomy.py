@@ -382,6 +382,12 @@ class Taxonomy:
         root = columns.label(self.ids[0], self.names[0])
         return f"Taxonomy({len(self):,} nodes, max depth {self.max_depth}, root {root})"
 
+    def has_rows_of(self, other: "Taxonomy") -> bool:
+        """Whether the rows of another taxonomy are the same taxa: equal trees and equal ids."""
+        if self is other:
+            return True
+        return self.tree.fingerprint == other.tree.fingerprint and self.ids.equals(other.ids)
+
     @property
     def parent(self) -> NDArray[np.int32]:
         """Row of each node's parent, int32 [n]; -1 at the root. See `Tree`."""

@@ -6,6 +6,7 @@ A *row* is a node, 0…n-1, in preorder: parents precede their children, and the
 takes keys.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,6 +59,14 @@ class Tree:
 
     def __repr__(self) -> str:
         return f"Tree({len(self):,} rows, max depth {self.max_depth})"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the parents: trees that have it in common have the same rows.
+
+        Branch lengths are not in it, and so a copy that was saved or read again has it too.
+        """
+        return hashlib.sha256(self.parent).hexdigest()
 
     @cached_property
     def max_depth(self) -> int:

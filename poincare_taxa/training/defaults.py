@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from poincare_taxa.blocks.belonging import require_belonging
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.cones import EntailmentConeLoss
 from poincare_taxa.blocks.embedding import PoincareEmbedding
@@ -19,7 +20,7 @@ from poincare_taxa.blocks.losses import (
 from poincare_taxa.blocks.margins import TreeMargin
 from poincare_taxa.blocks.negatives import SharedNegatives, UniformNegatives
 from poincare_taxa.blocks.optimizers import AngularAdam, RowwiseRiemannianAdam
-from poincare_taxa.blocks.pairs import AncestorPairs, LCAPairs, LCATriplets, MixedPairs
+from poincare_taxa.blocks.pairs import AncestorPairs, LCAPairs, LCATriplets
 from poincare_taxa.blocks.schedules import Cosine, Schedule, value_at
 from poincare_taxa.blocks.tree_index import Movable, TreeIndex
 from poincare_taxa.closure.softmax import ClosureSoftmax
@@ -104,10 +105,12 @@ def recipe(
         raise ValueError(f"lr must be positive; got {lr}")
     sized = {name: size for name, size in sizes.items() if size is not None}
     given = [name for name, block in blocks.items() if block is not None] + list(sized)
+    require_belonging(source, {"objective": objective, **blocks})
     adam = partial(RowwiseRiemannianAdam, lr=lr or _LR)
     if objective is not None and given:
         raise ValueError(f"an objective has {', '.join(given)} of its own: give it these")
     if objective is None and isinstance(source, ClosurePairs) and not set(given) - {"batch_size"}:
+        source.warn_unless_closed()
         objective = ClosureSoftmax(source.to(embedding.weight.device), **sized)
     if isinstance(objective, ClosureSoftmax):
         angle = lr or objective.step(embedding.embedding_dim)
@@ -128,15 +131,9 @@ def recipe(
     options["curriculum"] = blocks["curriculum"]
     pairs, negatives = (_moved(blocks[name], device) for name in ("pairs", "negatives"))
     if isinstance(source, ClosurePairs):
+        source.warn_unless_closed()
         made = _over_closure(source.to(device), pairs, negatives, blocks["loss"], options)
     else:
-        if isinstance(pairs, AncestorPairs | ClosurePairs | MixedPairs) and pairs.num_nodes != len(
-            source
-        ):
-            raise ValueError(
-                f"the pairs are of {pairs.num_nodes:,} nodes, the taxonomy has {len(source):,}; "
-                "make them from the same taxonomy"
-            )
         tree = TreeIndex(source).to(device)
         made = _over_tree(tree, pairs, negatives, blocks["loss"], options)
     return Recipe(made, optimizer or adam, _EPOCHS)

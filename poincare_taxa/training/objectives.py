@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from poincare_taxa.blocks.belonging import require_belonging
 from poincare_taxa.blocks.cones import EntailmentConeLoss
 from poincare_taxa.blocks.curriculum import Curriculum, join_at_parent, lift
 from poincare_taxa.blocks.losses import DepthMarginRankingLoss, SoftmaxRankingLoss, needs_of
@@ -96,6 +97,8 @@ class _Batches(Objective):
         self.regularizer = regularizer
         self.curriculum = curriculum
         self.sparse = sparse
+        if self.tree is not None:
+            require_belonging(self.tree, {"pairs": pairs})
         if self.tree is None and (regularizer or curriculum):
             raise ValueError(
                 "a regularizer and a curriculum ask for depths, and a DAG has none: give a "
@@ -218,6 +221,8 @@ class Ranking(_Batches):
     ) -> None:
         super().__init__(tree, pairs, loss, **options)
         self.negatives = negatives
+        if self.tree is not None:
+            require_belonging(self.tree, {"negatives": negatives})
         self._anchor = column_of(
             negatives.anchor if isinstance(negatives, Anchored) else "descendant"
         )

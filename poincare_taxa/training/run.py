@@ -225,6 +225,13 @@ def fit(
         by_softmax = all(block is None for block in own) or isinstance(objective, ClosureSoftmax)
         embedding = _random_or_nested(source, len(names), dim, seed, by_softmax)
     _require_fitting(embedding, dim, names)
+    if isinstance(source, Taxonomy):
+        if embedding.tree_fingerprint not in (None, source.tree.fingerprint):
+            raise ValueError(
+                "the embedding is of another tree of as many nodes: its rows are other taxa; begin "
+                "with PoincareEmbedding.from_layout of this taxonomy, or without an embedding"
+            )
+        embedding.tree_fingerprint = source.tree.fingerprint
     if device is not None:
         _move(embedding, device)
     plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr)
