@@ -3,6 +3,7 @@
 The module is a table only: its manifold computes distances, and any loop can train it.
 """
 
+import warnings
 from typing import Any, Self
 
 import geoopt
@@ -15,6 +16,8 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["PoincareEmbedding"]
+
+_LOOKS = 3  # changes of the table after which its points are checked
 
 
 class PoincareEmbedding(torch.nn.Module):
@@ -193,6 +196,45 @@ class PoincareEmbedding(torch.nn.Module):
         self.num_embeddings, self.embedding_dim = direction.shape
         points = manifold.from_polar(radius, direction)
         self.weight = geoopt.ManifoldParameter(points, manifold=manifold)  # pyright: ignore[reportCallIssue]
+        self._looks, self._seen = _LOOKS, self.weight._version
+
+    def _on(self, manifold: Polar | PoincareBall) -> None:
+        """Make `weight` a parameter on the manifold again, where torch made it a plain one."""
+        plain = self.weight
+        if not isinstance(plain, geoopt.ManifoldParameter):
+            kept: Any = {"manifold": manifold, "requires_grad": plain.requires_grad}
+            self.weight = geoopt.ManifoldParameter(plain.data, **kept)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        manifold = self.manifold
+        super()._load_from_state_dict(*args, **kwargs)  # with assign=True sets a plain parameter
+        self._on(manifold)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        manifold = self.manifold
+        super()._apply(fn, recurse)  # on some devices sets a plain parameter
+        self._on(manifold)
+        return self
+
+    def _look(self) -> None:
+        """Warn where the first steps of an optimizer move points of `Polar` out of their space."""
+        if torch.compiler.is_compiling() or not self._looks or self.weight._version == self._seen:
+            return
+        self._looks, self._seen = self._looks - 1, self.weight._version
+        if not isinstance(self.manifold, Polar):
+            return
+        with torch.no_grad():
+            fine, why = self.manifold._check_point_on_manifold(self.weight)
+        if not fine:
+            self._looks = 0
+            warnings.warn(
+                f"the points have left their space ({why}): distances will become nan. An "
+                "optimizer that knows no manifolds, such as torch.optim.Adam, needs "
+                "pt.project_after_step(optimizer, embedding); RowwiseRiemannianAdam and "
+                "geoopt.optim need nothing",
+                UserWarning,
+                stacklevel=3,
+            )
 
     @property
     def manifold(self) -> Polar | PoincareBall:
@@ -210,11 +252,23 @@ class PoincareEmbedding(torch.nn.Module):
         return self.manifold.to_polar(self.weight.detach())[1]
 
     def forward(self, nodes: Tensor) -> Tensor:
-        """Points [..., coordinates] of nodes [...]."""
+        """Points [..., coordinates] of nodes [...].
+
+        Warns
+        -----
+        UserWarning
+            If an optimizer without a manifold has moved points out of their space; noticed in the
+            first steps.
+        """
+        self._look()
         return torch.nn.functional.embedding(nodes, self.weight, sparse=self.sparse)
 
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
-        """Geodesic distance between paired nodes [...]; the shapes broadcast."""
+        """Geodesic distance between paired nodes [...]; the shapes broadcast.
+
+        Warns as `forward`.
+        """
+        self._look()
         pairs = a.long(), b.long()
         return self.manifold.pair_distance(self.weight, *pairs, sparse=self.sparse)
 

@@ -106,11 +106,12 @@ def closure_layout(source: Taxonomy | Tree | ClosurePairs, dim: int = 2) -> Layo
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}: caps lie on a circle")
     on_tree = not isinstance(source, ClosurePairs)
-    if not on_tree:
-        source.warn_unless_closed()
     parent = tree_of(source).parent.astype(np.int64) if on_tree else _spanning_parents(source)
     forest = _Forest.of(parent)
-    missed = 0 if on_tree else _missed(source, parent)
+    missed = 0
+    if not on_tree:
+        source.warn_unless_closed()
+        missed = _missed(source, parent)
     paired, intervals = 0, _intervals(forest)
     if not on_tree and missed and dim >= 4:
         # A cap of the moment curve is a single interval up to a third of the turn.
@@ -161,9 +162,9 @@ def nested_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
     """
     if dim < 2:
         raise ValueError(f"dim must be at least 2, got {dim}: there is no room for siblings")
-    pairs.warn_unless_closed()
     n, rng = pairs.num_nodes, np.random.default_rng(seed)
     parents: Any = direct_parents(pairs).astype(np.float64)
+    pairs.warn_unless_closed()
     below = np.bincount(pairs.pairs[:, 0].cpu().numpy(), minlength=n)
     cap = ((below + 1) / n) ** (1 / (dim - 1))
     noise = rng.standard_normal((n, dim))

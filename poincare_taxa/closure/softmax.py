@@ -106,9 +106,9 @@ class ClosureSoftmax:
                 "temperature must be positive, epochs at least 1, rejoin between 0 and 1; got "
                 f"{temperature}, {epochs} and {rejoin}"
             )
-        pairs.warn_unless_closed()
         self._pairs = pairs
         self._queries = queries = Queries.of(pairs)
+        pairs.warn_unless_closed()
         if batch_size is None:
             batch_size = min(1024, math.ceil(len(queries.row) / 24))
         if not 1 <= batch_size <= len(queries.row):

@@ -66,7 +66,7 @@ class Tree:
 
         Branch lengths are not in it, and so a copy that was saved or read again has it too.
         """
-        return hashlib.sha256(self.parent).hexdigest()
+        return hashlib.sha256(self.parent.data).hexdigest()
 
     @cached_property
     def max_depth(self) -> int:

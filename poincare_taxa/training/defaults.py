@@ -110,7 +110,6 @@ def recipe(
     if objective is not None and given:
         raise ValueError(f"an objective has {', '.join(given)} of its own: give it these")
     if objective is None and isinstance(source, ClosurePairs) and not set(given) - {"batch_size"}:
-        source.warn_unless_closed()
         objective = ClosureSoftmax(source.to(embedding.weight.device), **sized)
     if isinstance(objective, ClosureSoftmax):
         angle = lr or objective.step(embedding.embedding_dim)

@@ -5,8 +5,11 @@ import gzip
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from support.realdata import real_data
 from support.sampling import assert_distribution, generator
+from support.trees import taxonomies
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
@@ -109,3 +112,38 @@ def test_read_csv__reads_wordnet():
     names = pairs.names.gather(pairs.pairs.flatten().numpy()).to_numpy().reshape(-1, 2)
     assert (names[:, 1] == table["id1"].to_numpy()).all()
     assert (names[:, 0] == table["id2"].to_numpy()).all()
+
+
+@given(taxonomies(min_size=2), st.data())
+def test_closed__is_the_reachability_of_a_dag(tax, data):
+    """Edges of a tree and some more downwards; the oracle walks all of them."""
+    n = len(tax)
+    more = st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] < e[1])
+    edges = {(int(tax.parent[v]), v) for v in range(1, n)} | data.draw(st.sets(more, max_size=6))
+    pairs = ClosurePairs(sorted(edges), num_nodes=n)
+    reached = set(edges)
+    while more := {(a, d) for a, b in reached for c, d in edges if b == c} - reached:
+        reached |= more
+    closed = pairs.closed()
+    assert {tuple(pair) for pair in closed.pairs.tolist()} == reached
+    assert closed.pairs[: len(pairs)].tolist() == pairs.pairs.tolist()
+    assert pairs.num_missing == len(reached) - len(edges)
+    assert pairs.is_closed == (reached == edges)
+    assert closed.is_closed
+
+
+def test_closed__keeps_names_and_refuses_cycles_and_weights():
+    pairs = ClosurePairs([[0, 1], [1, 2]], names=["a", "b", "c"])
+    assert pairs.closed().names.to_list() == ["a", "b", "c"]
+    with pytest.raises(TaxonomyError, match="a cycle"):
+        ClosurePairs([[0, 1], [1, 2], [2, 0]]).closed()
+    with pytest.raises(ValueError, match="pairs with weights have no closure"):
+        ClosurePairs([[0, 1], [1, 2]], weights=[1, 2]).closed()
+
+
+def test_warn_unless_closed__once_with_the_count():
+    pairs = ClosurePairs([[0, 1], [1, 2], [2, 3]])
+    with pytest.warns(UserWarning, match=r"3 pairs follow from these 3 .*pairs\.closed\(\)"):
+        pairs.warn_unless_closed()
+    pairs.warn_unless_closed()  # pytest makes a second warning an error
+    pairs.closed().warn_unless_closed()

@@ -10,6 +10,7 @@ import torch
 from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
+from poincare_taxa.blocks.projection import project_after_step
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -180,7 +181,7 @@ def test_embedding__survives_deepcopy_and_pickle(embedding):
     for other in (copy.deepcopy(embedding), pickle.loads(pickle.dumps(embedding))):
         assert same(embedding, other)
         with torch.no_grad():
-            other.weight.mul_(0.5)
+            other.weight[:, :1].mul_(0.5)
         assert not torch.equal(embedding.weight, other.weight)
         # still a point of a manifold to an optimizer
         other.dist(torch.tensor([0]), torch.tensor([1])).sum().backward()
@@ -205,3 +206,50 @@ def test_embedding__moves_between_dtypes(embedding):
     assert torch.allclose(
         d.double(), embedding.dist(torch.tensor([0]), torch.tensor([1])), rtol=1e-5
     )
+
+
+def test_embedding__stays_on_its_manifold_when_parameters_are_replaced(embedding):
+    other = PoincareEmbedding(7, 3, manifold=embedding.manifold)
+    other.load_state_dict(copy.deepcopy(embedding.state_dict()), assign=True)
+    assert same(embedding, other)
+    with torch.device("meta"):
+        empty = PoincareEmbedding(7, 3, manifold=embedding.manifold)
+    outer = torch.nn.Sequential(empty)
+    outer.load_state_dict(torch.nn.Sequential(embedding).state_dict(), assign=True)
+    for moved in (other, outer[0], copy.deepcopy(embedding).to("meta")):
+        assert isinstance(moved.weight, geoopt.ManifoldParameter)
+        assert moved.manifold is embedding.manifold or moved.weight.is_meta
+        assert moved.weight.requires_grad
+    RowwiseRiemannianAdam(outer.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("projected", [False, True])
+def test_forward__warns_once_of_an_optimizer_without_a_manifold(optimizer, projected):
+    embedding = PoincareEmbedding.from_layout(bushy(), 3)
+    steps = optimizer(embedding.parameters(), lr=0.05)
+    if projected:
+        project_after_step(steps, embedding)
+
+    def train():
+        for _ in range(6):
+            steps.zero_grad()
+            (embedding.dist(torch.arange(9), torch.arange(1, 10)) - 2).square().sum().backward()
+            steps.step()
+
+    if projected:
+        train()  # warnings are errors here
+    else:
+        with pytest.warns(UserWarning, match="left their space .*project_after_step") as caught:
+            train()
+        assert len(caught) == 1
+
+
+def test_forward__is_silent_for_optimizers_of_manifolds():
+    for make in (RowwiseRiemannianAdam, geoopt.optim.RiemannianAdam):
+        embedding = PoincareEmbedding.from_layout(bushy(), 3)
+        steps = make(embedding.parameters(), lr=0.05)
+        for _ in range(6):
+            steps.zero_grad()
+            embedding(torch.arange(9)).square().sum().backward()
+            steps.step()

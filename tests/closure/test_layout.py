@@ -10,8 +10,10 @@ from support.realdata import real_data
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.closure.layout import closure_layout, nested_start
 from poincare_taxa.closure.ranking import rank_ancestors
+from poincare_taxa.closure.softmax import ClosureSoftmax
 from poincare_taxa.geometry import polar
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.training.run import fit
 
 TREES = st.integers(1, 40).flatmap(
     lambda n: st.tuples(*(st.integers(0, max(i - 1, 0)) for i in range(1, n)))
@@ -171,3 +173,23 @@ def test_nested_start__is_near_the_parents_and_farther_out_the_smaller(dim):
     cosine = direction @ direction.T
     strangers = torch.ones(60, 60, dtype=torch.bool).triu(1) & ~related
     assert cosine[related].mean() > cosine[strangers].mean()
+
+
+def test_closure_layout__counts_missed_pairs_of_edges_too():
+    edges = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)]
+    with pytest.warns(UserWarning, match=r"4 pairs follow from these 5"):
+        open_layout = closure_layout(ClosurePairs(edges))
+    assert open_layout.info["missed"] == 1  # one of the two parents of 3
+    closed = ClosurePairs(edges).closed()
+    assert closure_layout(closed).info["missed"] == 2  # the same one, of 3 and of 4
+
+
+@pytest.mark.parametrize("use", [nested_start, rank_ancestors, ClosureSoftmax, fit])
+def test_closure_mode__warns_of_pairs_that_are_not_closed(use):
+    pairs = ClosurePairs([(0, 1), (1, 2), (0, 3)])
+    points = nested_start(pairs.closed(), 3)[:2]
+    arguments = {nested_start: (3,), rank_ancestors: points}.get(use, ())
+    options = {"epochs": 1, "progress": False} if use is fit else {}
+    with pytest.warns(UserWarning, match=r"1 pairs follow from these 3 .*closed\(\)") as caught:
+        use(pairs, *arguments, **options)
+    assert len(caught) == 1
