@@ -1,65 +1,40 @@
 """Euclidean norms and unit vectors for all models, with finite gradients at zero."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from poincare_taxa.geometry.arguments import is_plain
+from poincare_taxa.geometry.derivatives import by_rule
 
-__all__ = ["derived_again", "norm", "pairwise_norm", "renormalised", "unit"]
+__all__ = ["norm", "pairwise_norm", "renormalised", "unit"]
 
 
 def pairwise_norm(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean |x − y| of every row of x [n, dim] and of y [m, dim], by subtraction: [n, m]."""
     if torch.compiler.is_compiling():
         return _cdist(x, y)
-    return _PairwiseNorm.apply(x, y) if is_plain(x, y) else _spread(x, y)
+    return by_rule(_PairwiseNorm(), x, y) if is_plain(x, y) else _spread(x, y)
 
 
-class _PairwiseNorm(torch.autograd.Function):
-    """`torch.cdist` with a second derivative, which torch's does not have."""
+class _PairwiseNorm:
+    """`torch.cdist` as a rule: with a second derivative, which torch's does not have."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+    def value(self, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         d = _cdist(x, y)
-        ctx.save_for_backward(x, y, d)
-        return d
+        return d, (d,)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        x, y, d = ctx.saved_tensors
-        # create_graph: this gradient will be differentiated again; or a batch of gradients
-        if torch.is_grad_enabled() or not is_plain(grad):
-            return derived_again(_spread, (x, y), ctx.needs_input_grad, grad)
+    def gradient(self, grad: Tensor, x: Tensor, y: Tensor, d: Tensor) -> tuple[Tensor | None, ...]:
         derive = torch.ops.aten._cdist_backward
-        to_x, to_y = ctx.needs_input_grad
-        by_x = derive(grad.contiguous(), x, y, 2.0, d) if to_x else None
-        by_y = derive(grad.mT.contiguous(), y, x, 2.0, d.mT.contiguous()) if to_y else None
-        return (
-            None if by_x is None else by_x.sum_to_size(x.shape),
-            None if by_y is None else by_y.sum_to_size(y.shape),
+        by_x = derive(grad.contiguous(), x, y, 2.0, d) if x.requires_grad else None
+        by_y = None
+        if y.requires_grad:
+            by_y = derive(grad.mT.contiguous(), y, x, 2.0, d.mT.contiguous())
+        return tuple(
+            None if by is None else by.sum_to_size(of.shape) for by, of in ((by_x, x), (by_y, y))
         )
 
-
-def derived_again(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
-) -> tuple[Tensor | None, ...]:
-    """Gradients of ``function(*inputs)`` times grad for a backward pass, themselves differentiable.
-
-    The function is computed anew from views, since an input may depend on another one: of a view,
-    torch.autograd.grad returns what flows through this argument alone.
-    """
-    with torch.enable_grad():
-        # one input alone is taken as it is: a view of it has no sparse second derivative
-        views = [x.view_as(x) for x in inputs] if len(inputs) > 1 else inputs
-        result = function(*views)
-    wanted = [x for x, need in zip(views, needed, strict=False) if need]
-    create = torch.is_grad_enabled()
-    found = iter(torch.autograd.grad(result, wanted, grad, create_graph=create))
-    return tuple(next(found) if need else None for need in needed)
+    def plain(self, x: Tensor, y: Tensor) -> Tensor:
+        return _spread(x, y)
 
 
 def _cdist(x: Tensor, y: Tensor) -> Tensor:

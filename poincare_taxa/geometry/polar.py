@@ -20,6 +20,7 @@ Source: [R19] Ratcliffe, *Foundations of Hyperbolic Manifolds*, 3rd ed. 2019.
 from torch import Tensor
 
 from poincare_taxa.geometry.arguments import check_points, check_polar, is_plain
+from poincare_taxa.geometry.derivatives import by_rule
 from poincare_taxa.geometry.numerics import renormalised, unit
 from poincare_taxa.geometry.polar_distance import AllPairs, paired, spread
 from poincare_taxa.geometry.polar_maps import expmap, logmap, translate, transport
@@ -268,4 +269,4 @@ def _all_pairs(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, *, score: bool) -
     arguments = r1, u1, r2, u2
     if r1.is_meta or not is_plain(*arguments):
         return spread(*arguments, score)
-    return AllPairs.apply(*arguments, score)
+    return by_rule(AllPairs(score), *arguments)

@@ -28,14 +28,13 @@ at which the rays to the two points separate.)
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from poincare_taxa.geometry.arguments import is_plain
-from poincare_taxa.geometry.numerics import derived_again, pairwise_norm
+from poincare_taxa.geometry.numerics import pairwise_norm
 
 __all__ = [
     "AllPairs",
@@ -90,13 +89,11 @@ class _TraceableHaversines(torch.autograd.Function):
         """Gradients for r₁, r₂ and s, by the closed form of the module's docstring."""
         (grad,) = grads
         r1, r2, s, d = ctx.saved_tensors
-        by_r1, by_r2, by_s = _derivatives(r1, r2, s, d, ctx.score)
-        return (
-            (grad * by_r1).sum_to_size(r1.shape).to(r1.dtype),
-            (grad * by_r2).sum_to_size(r2.shape).to(r2.dtype),
-            (grad * by_s).sum_to_size(s.shape).to(s.dtype),
-            None,
-        )
+        slopes = _derivatives(r1, r2, s, d, ctx.score)
+        return *(
+            (grad * by).sum_to_size(x.shape).to(x.dtype)
+            for by, x in zip(slopes, (r1, r2, s), strict=True)
+        ), None
 
 
 class Haversines(_TraceableHaversines):
@@ -116,17 +113,28 @@ def _derivatives(
     r1: Tensor, r2: Tensor, s: Tensor, d: Tensor, score: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the derivatives of `Haversines` by r₁, r₂ and s, from its result."""
-    by_r1, by_r2, turn = partials(r1, r2, s, d + (r1 - r2) if score else d)
-    if score:
-        by_r1, by_r2 = by_r1 - 1, by_r2 + 1
+    by_r1, by_r2, turn = _partials(r1, r2, s, d, score)
     return by_r1, by_r2, 4 * s * turn[0] * turn[1]
 
 
-class AllPairs(torch.autograd.Function):
-    """`paired` for every row of one set and every row of another, in blocks that fit the cache."""
+def _partials(
+    r1: Tensor, r2: Tensor, s: Tensor, d: Tensor, score: bool
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Compute `partials` of a distance, or of an ancestor score."""
+    by_r1, by_r2, turn = partials(r1, r2, s, d + (r1 - r2) if score else d)
+    return (by_r1 - 1, by_r2 + 1, turn) if score else (by_r1, by_r2, turn)
 
-    @staticmethod
-    def forward(ctx: Any, r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool) -> Tensor:
+
+@dataclass(frozen=True)
+class AllPairs:
+    """`paired` of every row of one set and every row of another, as a rule of `derivatives`.
+
+    In blocks that fit the cache, forward and backward.
+    """
+
+    score: bool
+
+    def value(self, r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         """Distances [n, m] (or, with ``score``, ancestor scores), block by block."""
         dtype = _widest(r1, u1, r2, u2)
         result = torch.empty(len(r1), len(r2), dtype=dtype, device=u1.device)
@@ -135,30 +143,20 @@ class AllPairs(torch.autograd.Function):
             row_r, column_r = r1.to(working), r2.to(working)
             for rows, columns in _blocks(*result.shape):
                 place = result[rows, columns]
-                block(row_r[rows], u1[rows], column_r[columns], u2[columns], score, place)
-        ctx.score = score
-        ctx.save_for_backward(r1, u1, r2, u2, result)
-        return result
+                block(row_r[rows], u1[rows], column_r[columns], u2[columns], self.score, place)
+        return result, (result,)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def gradient(
+        self, grad: Tensor, r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, d: Tensor
+    ) -> tuple[Tensor, ...]:
         """Gradients for radii and directions, summed block by block; no array [n, m, dim]."""
-        (grad,) = grads
-        r1, u1, r2, u2, d = ctx.saved_tensors
-        # create_graph: this gradient will be differentiated again; or a batch of gradients
-        if torch.is_grad_enabled() or not is_plain(grad):
-            again = partial(spread, score=ctx.score)
-            return derived_again(again, (r1, u1, r2, u2), ctx.needs_input_grad, grad)
-        to_r1, to_u1, to_r2, to_u2 = (torch.zeros_like(t, dtype=d.dtype) for t in (r1, u1, r2, u2))
+        sums = [torch.zeros_like(t, dtype=d.dtype) for t in (r1, u1, r2, u2)]
+        to_r1, to_u1, to_r2, to_u2 = sums
         for rows, columns in _blocks(*d.shape):
             g, u, v = grad[rows, columns], u1[rows], u2[columns]
             row_r, column_r = r1[rows, None], r2[None, columns]
-            apart = d[rows, columns]
-            if ctx.score:
-                apart = apart + (row_r - column_r)
-            by_r1, by_r2, turn = partials(row_r, column_r, _all_half_chords(u, v), apart)
-            if ctx.score:
-                by_r1, by_r2 = by_r1 - 1, by_r2 + 1
+            s = _all_half_chords(u, v)
+            by_r1, by_r2, turn = _partials(row_r, column_r, s, d[rows, columns], self.score)
             to_r1[rows] += (g * by_r1).sum(1)
             to_r2[columns] += (g * by_r2).sum(0)
             weight = turn[0] * g
@@ -166,13 +164,11 @@ class AllPairs(torch.autograd.Function):
                 by_u = finite(weight * (u[:, k, None] - v[None, :, k]) * turn[1])
                 to_u1[rows, k] += by_u.sum(1)
                 to_u2[columns, k] -= by_u.sum(0)
-        return (
-            to_r1.to(r1.dtype),
-            to_u1.to(u1.dtype),
-            to_r2.to(r2.dtype),
-            to_u2.to(u2.dtype),
-            None,
-        )
+        return tuple(total.to(t.dtype) for total, t in zip(sums, (r1, u1, r2, u2), strict=True))
+
+    def plain(self, r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
+        """Compute `spread`."""
+        return spread(r1, u1, r2, u2, self.score)
 
 
 def spread(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether a call of distances goes to a kernel or to plain torch: the rule, in one place."""
+"""What all calls share: whether one goes to a kernel or to plain torch; gradients of a table."""
 
 from types import ModuleType
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from poincare_taxa.geometry.arguments import is_plain
 from poincare_taxa.kernels.backend import Backend, choose
 
-__all__ = ["differentiated_again", "kernels_for", "raised"]
+__all__ = ["kernels_for", "raised", "table_gradient"]
 
 # A kernel wins at every size once it is there. numba, one thread of a Xeon, `dist` of 10-D float32
 # points beside `geometry`, microseconds forward / forward and backward:
@@ -58,9 +58,23 @@ def kernels_for(
     )
 
 
-def differentiated_again(grad: Tensor) -> bool:
-    """Whether a backward pass must leave a graph (``create_graph``), or is of batched gradients."""
-    return torch.is_grad_enabled() or not is_plain(grad)
+def table_gradient(
+    module: ModuleType,
+    rows: Tensor,
+    values: Tensor,
+    table: Tensor,
+    sparse: bool,
+    *,
+    once: bool = False,
+) -> Tensor:
+    """Gradient of a table, from what is added to rows; `once`: each row once, ascending."""
+    if sparse:
+        return torch.sparse_coo_tensor(
+            rows[None], values, table.shape, check_invariants=False, is_coalesced=once
+        )
+    gradient = torch.zeros_like(table, memory_format=torch.contiguous_format)
+    module.scatter(rows, values, gradient)
+    return gradient
 
 
 def _obstacle(x: Tensor, y: Tensor, c: float | Tensor) -> str | None:

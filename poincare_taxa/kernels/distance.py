@@ -1,23 +1,23 @@
 """`dist`, `pair_distance` and `cdist`: distances with their gradients, as users call them.
 
-`dispatch` says when a kernel computes them and when plain torch. A backward pass that will be
-differentiated again (``create_graph``), or is of a batch of gradients, goes through `geometry`.
+`dispatch` says when a kernel computes them and when plain torch. Each kernel is a rule of
+`geometry.derivatives`: a backward pass that will be differentiated again (``create_graph``), or is
+of a batch of gradients, goes through `geometry`.
 """
 
 import math
-from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.geometry.arguments import is_plain
-from poincare_taxa.geometry.numerics import derived_again
+from poincare_taxa.geometry.derivatives import by_rule
 from poincare_taxa.kernels.arguments import Manifold, check_manifold, check_rows, table_of
 from poincare_taxa.kernels.backend import Backend
-from poincare_taxa.kernels.dispatch import differentiated_again, kernels_for, raised
+from poincare_taxa.kernels.dispatch import kernels_for, raised, table_gradient
 
 __all__ = ["cdist", "dist", "pair_distance"]
 
@@ -76,8 +76,8 @@ def dist(
         return _plain(x, y, manifold, c)
     sides = _outer(x, y) if x.shape != y.shape else None
     if sides is not None:
-        return _applied(_Matrix, module, *sides, manifold, c).view(shape)
-    return _applied(_Pairs, module, x, y, manifold, c)
+        return by_rule(_Matrix(module, manifold, float(c)), *sides).view(shape)
+    return by_rule(_Pairs(module, manifold, float(c)), x, y)
 
 
 def pair_distance(
@@ -135,13 +135,8 @@ def pair_distance(
     module = kernels_for(backend, table, table, i.numel(), c)
     if module is None:
         return _plain_rows(table, i, j, manifold, c, sparse)
-    pairs = i.reshape(-1), j.reshape(-1)
-    if torch.is_grad_enabled() and table.requires_grad:
-        settings = module, manifold == "polar", float(c), sparse
-        return _TablePairs.apply(table, *pairs, *settings).view(i.shape)
-    table = table.detach()
-    d = module.pairs_forward(table, pairs[0], table, pairs[1], manifold == "polar", float(c))
-    return d.view(i.shape)
+    rule = _TablePairs(module, manifold, float(c), sparse)
+    return by_rule(rule, table, i.reshape(-1), j.reshape(-1)).view(i.shape)
 
 
 def cdist(
@@ -171,7 +166,7 @@ def cdist(
     if x.ndim == y.ndim == 2 and _fit(x, y, manifold):
         module = kernels_for(backend, x, y, len(x) * len(y), c)
     if module is not None:
-        return _applied(_Matrix, module, x, y, manifold, c)
+        return by_rule(_Matrix(module, manifold, float(c)), x, y)
     if manifold == "ball":
         return ball.cdist(x, y, c=c)
     return polar.cdist(x[..., 0], x[..., 1:], y[..., 0], y[..., 1:])
@@ -236,116 +231,71 @@ def _as_pairs(
     return _flat(x), i, _flat(y), j
 
 
-def _applied(
-    function: Any, module: ModuleType, x: Tensor, y: Tensor, manifold: Manifold, c: float | Tensor
-) -> Tensor:
-    """Run a kernel; with autograd's record only where a gradient may be wanted."""
-    settings = module, manifold == "polar", float(c)
-    if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
-        return function.apply(x, y, *settings)
-    return function.compute(x.detach(), y.detach(), *settings)
+class _Pairs(NamedTuple):
+    """Rule of the distance of paired points, whose leading dimensions broadcast."""
 
+    module: ModuleType
+    manifold: Manifold
+    c: float
 
-class _Pairs(torch.autograd.Function):
-    """Distance of paired points, whose leading dimensions broadcast."""
-
-    @staticmethod
-    def compute(x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float) -> Tensor:
+    def value(self, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[()]]:
         shape = torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
-        return module.pairs_forward(*_as_pairs(x, y, shape), polar, c).view(shape)
+        pairs = _as_pairs(x, y, shape)
+        d = self.module.pairs_forward(*pairs, self.manifold == "polar", self.c)
+        return d.view(shape), ()
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float
-    ) -> Tensor:
-        ctx.save_for_backward(x, y)
-        ctx.settings = module, polar, c
-        return _Pairs.compute(x, y, module, polar, c)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        module, polar, c = ctx.settings
-        x, y = ctx.saved_tensors
-        if differentiated_again(grad):
-            plain = partial(_plain, manifold=_name(polar), c=c)
-            return *derived_again(plain, (x, y), ctx.needs_input_grad, grad), None, None, None
-        pairs = _as_pairs(x, y, grad.shape)
-        both = module.pairs_backward(*pairs, polar, c, grad.reshape(-1))
-        to_x, to_y = (
-            g.view(*grad.shape, t.shape[-1]).sum_to_size(t.shape)
-            for g, t in zip(both, (x, y), strict=True)
+    def gradient(self, grad: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        pairs, g = _as_pairs(x, y, grad.shape), grad.reshape(-1)
+        both = self.module.pairs_backward(*pairs, self.manifold == "polar", self.c, g)
+        return tuple(
+            by.view(*grad.shape, of.shape[-1]).sum_to_size(of.shape)
+            for by, of in zip(both, (x, y), strict=True)
         )
-        return to_x, to_y, None, None, None
+
+    def plain(self, x: Tensor, y: Tensor) -> Tensor:
+        return _plain(x, y, self.manifold, self.c)
 
 
-class _Matrix(torch.autograd.Function):
-    """Distance of every row of one table and every row of another."""
+class _Matrix(NamedTuple):
+    """Rule of the distance of every row of one table and every row of another."""
 
-    @staticmethod
-    def compute(x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float) -> Tensor:
-        return module.cdist(x, y, polar, c)
+    module: ModuleType
+    manifold: Manifold
+    c: float
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, module: ModuleType, polar: bool, c: float
-    ) -> Tensor:
-        ctx.save_for_backward(x, y)
-        ctx.settings = module, polar, c
-        return module.cdist(x, y, polar, c)
+    def value(self, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[()]]:
+        return self.module.cdist(x, y, self.manifold == "polar", self.c), ()
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        module, polar, c = ctx.settings
-        x, y = ctx.saved_tensors
-        if differentiated_again(grad):
-            plain = partial(_plain_spread, manifold=_name(polar), c=c)
-            return *derived_again(plain, (x, y), ctx.needs_input_grad, grad), None, None, None
-        return *module.cdist_backward(x, y, polar, c, grad), None, None, None
+    def gradient(self, grad: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        return self.module.cdist_backward(x, y, self.manifold == "polar", self.c, grad)
+
+    def plain(self, x: Tensor, y: Tensor) -> Tensor:
+        """All distances as pairs: what has a second derivative takes memory [n, m, dim]."""
+        return _plain(x[:, None], y, self.manifold, self.c)
 
 
-class _TablePairs(torch.autograd.Function):
-    """Distance of rows of one table."""
+class _TablePairs(NamedTuple):
+    """Rule of the distance of rows of one table."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        table: Tensor,
-        i: Tensor,
-        j: Tensor,
-        module: ModuleType,
-        polar: bool,
-        c: float,
-        sparse: bool,
-    ) -> Tensor:
-        ctx.save_for_backward(table, i, j)
-        ctx.settings = module, polar, c, sparse
-        return module.pairs_forward(table, i, table, j, polar, c)
+    module: ModuleType
+    manifold: Manifold
+    c: float
+    sparse: bool
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        module, polar, c, sparse = ctx.settings
-        table, i, j = ctx.saved_tensors
-        if differentiated_again(grad):
-            plain = partial(_plain_rows, i=i, j=j, manifold=_name(polar), c=c, sparse=sparse)
-            found = derived_again(plain, (table,), ctx.needs_input_grad[:1], grad)
-            return *found, None, None, None, None, None, None
-        values = torch.cat(module.pairs_backward(table, i, table, j, polar, c, grad))
-        rows = torch.cat((i, j))
-        if sparse:
-            gradient = torch.sparse_coo_tensor(
-                rows[None], values, table.shape, check_invariants=False
-            )
-        else:
-            gradient = torch.zeros_like(table, memory_format=torch.contiguous_format)
-            module.scatter(rows, values, gradient)
-        return gradient, None, None, None, None, None, None
+    def value(self, table: Tensor, i: Tensor, j: Tensor) -> tuple[Tensor, tuple[()]]:
+        pairs = table, i, table, j
+        return self.module.pairs_forward(*pairs, self.manifold == "polar", self.c), ()
 
+    def gradient(
+        self, grad: Tensor, table: Tensor, i: Tensor, j: Tensor
+    ) -> tuple[Tensor, None, None]:
+        pairs = table, i, table, j
+        both = self.module.pairs_backward(*pairs, self.manifold == "polar", self.c, grad)
+        rows, values = torch.cat((i, j)), torch.cat(both)
+        return table_gradient(self.module, rows, values, table, self.sparse), None, None
 
-def _name(polar: bool) -> Manifold:
-    return "polar" if polar else "ball"
+    def plain(self, table: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return _plain_rows(table, i, j, self.manifold, self.c, self.sparse)
 
 
 def _plain(x: Tensor, y: Tensor, manifold: Manifold, c: float | Tensor) -> Tensor:
@@ -353,11 +303,6 @@ def _plain(x: Tensor, y: Tensor, manifold: Manifold, c: float | Tensor) -> Tenso
     if manifold == "ball":
         return ball.dist(x, y, c=c)
     return polar.dist(x[..., 0], x[..., 1:], y[..., 0], y[..., 1:])
-
-
-def _plain_spread(x: Tensor, y: Tensor, manifold: Manifold, c: float) -> Tensor:
-    """All distances as pairs: what has a second derivative takes the memory of [n, m, dim]."""
-    return _plain(x[:, None], y, manifold, c)
 
 
 def _plain_rows(

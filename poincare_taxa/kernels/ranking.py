@@ -16,19 +16,18 @@ values[i]); a negative that all anchors share is one entry, and where each row i
 they ascend, nothing is left to add up.
 """
 
-from functools import partial
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.geometry.arguments import is_plain
-from poincare_taxa.geometry.numerics import derived_again
+from poincare_taxa.geometry.derivatives import by_rule
 from poincare_taxa.kernels.arguments import Comparison, Manifold, check_rows, table_of
 from poincare_taxa.kernels.backend import Backend
-from poincare_taxa.kernels.dispatch import differentiated_again, kernels_for, raised
+from poincare_taxa.kernels.dispatch import kernels_for, raised, table_gradient
 
 __all__ = ["RankingKind", "ranking_loss"]
 
@@ -124,58 +123,32 @@ def ranking_loss(
         if log_weights.shape not in ((k,), (b, k)):
             raise ValueError(f"log_weights are [{k}] or [{b}, {k}]; got {log_weights.shape}")
         log_weights = torch.atleast_2d(log_weights.detach().to(table.dtype))
-    module = kernels_for(backend, table, table, b * k, c)
     how = Comparison(valid, log_weights, margins, temperature, manifold == "polar", c)
-    found = (
-        None if module is None else module.ranking_forward(table, anchor, positive, negatives, how)
-    )
-    if found is None:
+    module = kernels_for(backend, table, table, b * k, c)
+    if module is None:
         return _by_geometry(table, anchor, positive, negatives, how, sparse)
-    return _Ranking.apply(table, anchor, positive, negatives, how, found, module, sparse)
+    return by_rule(_Ranking(module, how, sparse), table, anchor, positive, negatives)
 
 
-class _Ranking(torch.autograd.Function):
-    """The loss by a backend."""
+class _Ranking(NamedTuple):
+    """Rule of the loss by a backend."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        table: Tensor,
-        anchor: Tensor,
-        positive: Tensor,
-        negatives: Tensor,
-        how: Comparison,
-        found: tuple[Tensor, tuple[Tensor, ...]],
-        module: ModuleType,
-        sparse: bool,
-    ) -> Tensor:
-        loss, saved = found
-        ctx.save_for_backward(table, anchor, positive, negatives, *saved)
-        ctx.settings = how, module, sparse
-        return loss
+    module: ModuleType
+    how: Comparison
+    sparse: bool
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        how, module, sparse = ctx.settings
-        table, anchor, positive, negatives, *saved = ctx.saved_tensors
-        if differentiated_again(grad):
-            lists = {"anchor": anchor, "positive": positive, "negatives": negatives}
-            plain = partial(_by_geometry, **lists, how=how, sparse=sparse)
-            found = derived_again(plain, (table,), ctx.needs_input_grad[:1], grad)
-            return *found, None, None, None, None, None, None, None
-        rows, values = module.ranking_backward(
-            table, anchor, positive, negatives, how, tuple(saved), grad
-        )
-        if sparse:
-            once = not rows.is_cuda and bool((rows.diff() > 0).all())
-            gradient = torch.sparse_coo_tensor(
-                rows[None], values, table.shape, check_invariants=False, is_coalesced=once
-            )
-        else:
-            gradient = torch.zeros_like(table, memory_format=torch.contiguous_format)
-            module.scatter(rows, values, gradient)
-        return gradient, None, None, None, None, None, None, None
+    def value(self, *tensors: Tensor) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+        return self.module.ranking_forward(*tensors, self.how)
+
+    def gradient(self, grad: Tensor, *saved: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, kept = saved[:4], saved[4:]
+        rows, values = self.module.ranking_backward(*tensors, self.how, kept, grad)
+        once = not rows.is_cuda and bool((rows.diff() > 0).all())
+        by_table = table_gradient(self.module, rows, values, tensors[0], self.sparse, once=once)
+        return by_table, None, None, None
+
+    def plain(self, *tensors: Tensor) -> Tensor:
+        return _by_geometry(*tensors, self.how, self.sparse)  # pyright: ignore[reportCallIssue]
 
 
 def _margins(
