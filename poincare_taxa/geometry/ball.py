@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.geometry.arguments import check_curvature, check_points
-from poincare_taxa.geometry.numerics import pairwise_norm
+from poincare_taxa.geometry.numerics import length, pairwise_norm
 
 __all__ = [
     "all_ancestor_scores",
@@ -109,8 +109,8 @@ def dist(x: Tensor, y: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     Notes
     -----
     Absolute error below ``2 eps e^r / √c``, r the larger radius at c = 1 (measured 1.13). The
-    gradient is finite everywhere, and 0 where ``x == y``. A point on or outside the rim is treated
-    as lying half an eps inside it.
+    gradient is finite everywhere, and 0 where ``x == y``; so is the second derivative, which does
+    not exist there. A point on or outside the rim is treated as lying half an eps inside it.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def dist(x: Tensor, y: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     check_curvature(c)
     check_points(x, y)
     s = _root(c)
-    chord = torch.linalg.vector_norm(x - y, dim=-1)
+    chord = length(x - y)
     return (2 / s) * torch.asinh(s * chord * (_stretch(x, s) * _stretch(y, s)))
 
 
@@ -168,7 +168,7 @@ def dist0(x: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     check_curvature(c)
     check_points(x)
     s = _root(c)
-    n = s * torch.linalg.vector_norm(x, dim=-1)
+    n = s * length(x)
     return torch.log1p(2 * n / _inside(1 - n)) / s
 
 
@@ -276,7 +276,7 @@ def expmap0(v: Tensor, *, c: float = 1.0) -> Tensor:
     """
     check_curvature(c)
     check_points(v)
-    n = math.sqrt(c) * torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    n = math.sqrt(c) * length(v, keepdim=True)
     small = n < torch.finfo(n.dtype).eps ** 0.5
     safe = torch.where(small, 1, n)
     # Below √eps, tanh(n)/n differs from 1 by less than eps.
@@ -298,7 +298,7 @@ def logmap0(x: Tensor, *, c: float = 1.0) -> Tensor:
     """
     check_curvature(c)
     check_points(x)
-    n = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    n = length(x, keepdim=True)
     small = math.sqrt(c) * n < torch.finfo(n.dtype).eps ** 0.5
     safe = torch.where(small, 1, n)
     return x * torch.where(small, 1, dist0(x, c=c)[..., None] / (2 * safe))
@@ -425,7 +425,7 @@ def project(x: Tensor, *, c: float = 1.0) -> Tensor:
     """
     check_points(x)
     limit = max_norm(x.dtype, c=c)
-    n = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    n = length(x, keepdim=True)
     outside = n > limit
     target = limit * (1 - 8 * torch.finfo(x.dtype).eps)
     return torch.where(outside, x * (target / torch.where(outside, n, 1)), x)
@@ -446,8 +446,13 @@ def conformal_gap(x: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     """
     check_curvature(c)
     check_points(x)
-    n = _root(c) * torch.linalg.vector_norm(x, dim=-1)
-    return _inside(1 - n) * (1 + n)
+    n = _root(c) * length(x)
+    gap = _inside(1 - n) * (1 + n)
+    if not (torch.is_grad_enabled() and gap.requires_grad):
+        return gap
+    # The derivatives are those of 1 − c|x|²: at the origin the norm has none.
+    square = c * x.square().sum(-1)
+    return gap.detach() + torch.where(n.detach() < 1, square.detach() - square, 0)
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.geometry.arguments import check_curvature, check_points
-from poincare_taxa.geometry.numerics import norm, pairwise_norm
+from poincare_taxa.geometry.numerics import length, norm, pairwise_norm
 
 __all__ = [
     "all_ancestor_scores",
@@ -86,7 +86,7 @@ def dist(x: Tensor, y: Tensor, *, c: float = 1.0) -> Tensor:
     middle = (x[..., 1:] + y[..., 1:]) / (time_x + time_y)
     moved = apart - nearer * (apart * middle).sum(-1, keepdim=True)
     shrunk = moved * (s / (1 + s * torch.maximum(time_x, time_y)))
-    chord = torch.linalg.vector_norm(shrunk, dim=-1)
+    chord = length(shrunk)
     return (2 / s) * torch.asinh(chord * (_stretch(x, s) * _stretch(y, s)))
 
 
@@ -231,8 +231,8 @@ def project(x: Tensor, *, c: float = 1.0) -> Tensor:
 
 def _lift(space: Tensor, c: float) -> Tensor:
     """Points (√(1/c + |space|²), space) of the hyperboloid."""
-    n = norm(space, keepdim=True)
-    time = torch.hypot(n, torch.full_like(n, 1 / math.sqrt(c)))
+    # one norm, which has all derivatives at the origin too, where that of space has none
+    time = norm(torch.nn.functional.pad(space, (1, 0), value=1 / math.sqrt(c)), keepdim=True)
     return torch.cat((time, space), dim=-1)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from poincare_taxa.geometry.arguments import is_plain
 from poincare_taxa.geometry.derivatives import by_rule
 
-__all__ = ["norm", "pairwise_norm", "renormalised", "unit"]
+__all__ = ["length", "norm", "pairwise_norm", "renormalised", "unit"]
 
 
 def pairwise_norm(x: Tensor, y: Tensor) -> Tensor:
@@ -43,7 +43,17 @@ def _cdist(x: Tensor, y: Tensor) -> Tensor:
 
 def _spread(x: Tensor, y: Tensor) -> Tensor:
     """`pairwise_norm` of operations that have every derivative: takes the memory of [n, m, dim]."""
-    return torch.linalg.vector_norm(x[..., :, None, :] - y[..., None, :, :], dim=-1)
+    return length(x[..., :, None, :] - y[..., None, :, :])
+
+
+def length(x: Tensor, *, keepdim: bool = False) -> Tensor:
+    """Euclidean norm over the last dimension; all derivatives are 0 at 0, torch's second nan."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=keepdim)
+    zero = torch.linalg.vector_norm(x.detach(), dim=-1, keepdim=True) == 0
+    n = torch.linalg.vector_norm(torch.where(zero, 1, x), dim=-1, keepdim=True)
+    n = torch.where(zero, 0, n)
+    return n if keepdim else n[..., 0]
 
 
 def norm(x: Tensor, *, keepdim: bool = False) -> Tensor:
@@ -52,9 +62,8 @@ def norm(x: Tensor, *, keepdim: bool = False) -> Tensor:
     Components are first divided by the largest one: the square of 1e19 overflows in float32.
     """
     largest = _largest_component(x)
-    return torch.linalg.vector_norm(x / largest, dim=-1, keepdim=keepdim) * (
-        largest if keepdim else largest[..., 0]
-    )
+    scaled = length(x / largest, keepdim=True) * largest
+    return scaled if keepdim else scaled[..., 0]
 
 
 def unit(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,12 +73,12 @@ def unit(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = _largest_component(x)
     scaled = x / largest
-    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-    zero = length == 0
+    n = length(scaled, keepdim=True)
+    zero = n == 0
     first = torch.zeros_like(x)
     first[..., 0] = 1
-    direction = torch.where(zero, first, scaled / torch.where(zero, 1, length))
-    return (length * largest)[..., 0], direction
+    direction = torch.where(zero, first, scaled / torch.where(zero, 1, n))
+    return (n * largest)[..., 0], direction
 
 
 def renormalised(u: Tensor) -> Tensor:

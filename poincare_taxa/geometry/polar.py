@@ -66,8 +66,9 @@ def dist(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
     Notes
     -----
     Relative error below 8 eps (measured 2.5) for the stored coordinates, at any radius. The
-    gradient is finite everywhere; where the points coincide it is the subgradient 0. The gradient
-    with respect to ``u`` is that of (1) in the ambient space, not projected to the sphere.
+    gradient is finite everywhere; where the points coincide it is the subgradient 0, and so is the
+    second derivative, which does not exist there. The gradient with respect to ``u`` is that of (1)
+    in the ambient space, not projected to the sphere.
 
     Examples
     --------

@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poincare_taxa.geometry.numerics import pairwise_norm
+from poincare_taxa.geometry.numerics import length, pairwise_norm
 
 __all__ = [
     "AllPairs",
@@ -276,7 +276,7 @@ def _general_block(
 def half_chord(difference: Tensor) -> Tensor:
     """Half of the length of a difference of directions [..., dim]: |u₁−u₂|/2 [...]."""
     lift = _LIFT[difference.dtype]
-    return torch.linalg.vector_norm(difference * lift, dim=-1) / (2 * lift)
+    return length(difference * lift) / (2 * lift)
 
 
 def _all_half_chords(u1: Tensor, u2: Tensor) -> Tensor:

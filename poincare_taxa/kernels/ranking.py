@@ -17,7 +17,7 @@ they ascend, nothing is left to add up.
 """
 
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -170,7 +170,8 @@ def _margins(
         raise ValueError(f"loss must be 'softmax' or 'margin'; got {loss!r}")
     if temperature != 1 or log_weights is not None:
         raise ValueError("temperature and log_weights belong to loss='softmax'")
-    wanted = torch.as_tensor(_MARGIN if margin is None else margin).detach().to(table)
+    given: Any = _MARGIN if margin is None else margin
+    wanted = torch.as_tensor(given, dtype=table.dtype, device=table.device).detach()
     if wanted.shape not in ((), (b,)):
         raise ValueError(f"margin is a number or [{b}]; got {tuple(wanted.shape)}")
     return wanted.expand(b)

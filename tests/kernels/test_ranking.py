@@ -38,7 +38,7 @@ def reference(table, anchor, positive, negatives, manifold, c=1.0, **settings):
             log_weights=settings.get("log_weights"),
             reduction="none",
         )
-    margin = torch.as_tensor(settings.get("margin", 0.2)).double()
+    margin = torch.as_tensor(settings.get("margin", 0.2), dtype=torch.float64)
     margin = margin[:, None] if margin.ndim else margin
     return losses.margin_ranking_loss(near, far, margin, mask=mask, reduction="none")
 
@@ -145,6 +145,17 @@ def test_ranking_loss__is_the_loss_of_the_distances(
     assert mine.isfinite().all()
     error = (mine.double() - theirs).abs()
     assert (error <= 3 * of_gradient).all(), (error / of_gradient).max()
+
+
+def test_ranking_loss__keeps_all_digits_of_a_margin(backend, manifold):
+    table = torch.tensor([[0.5, 0.0, 1.0]] * 2, dtype=torch.float64)
+    one, other = torch.tensor([0]), torch.tensor([1])
+    settings = {"loss": "margin", "manifold": manifold, "backend": backend}
+    for given, margin in ((None, 0.2), (0.1, 0.1), (torch.tensor(0.1).double(), 0.1)):
+        loss = kernels.ranking_loss(
+            table[:, :2] if manifold == "ball" else table, one, other, one, margin=given, **settings
+        )
+        assert loss.tolist() == [margin]
 
 
 @pytest.mark.parametrize("shared", [True, False])
