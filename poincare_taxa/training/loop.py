@@ -45,7 +45,8 @@ class Loop:
     max_grad_norm, project, stopping
         As in `fit`.
     settings
-        What the run is known by; a checkpoint of other settings is refused.
+        What the run is known by, with those of the loop itself; a checkpoint of other settings is
+        refused.
     """
 
     points: Any
@@ -54,15 +55,20 @@ class Loop:
     generator: torch.Generator
     measure: Callable[[], dict[str, float]]
     watch: Callable[[Row], Row]
-    max_grad_norm: float
+    max_grad_norm: float | None
     project: bool
     stopping: EarlyStopping | None
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be positive; got {self.max_grad_norm}")
         self.optimizer = self.recipe.optimizer([self.points])
         self.settings = {
             **self.settings,
+            "max_grad_norm": self.max_grad_norm,
+            "project": self.project,
+            "early_stopping": described(self.stopping),
             "optimizer": [type(self.optimizer).__name__, described(self.optimizer.defaults)],
         }
         self.history: list[Row] = []
@@ -143,7 +149,7 @@ class Loop:
         terms = self.recipe.objective(self.points, self.generator)
         total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
         total.backward()
-        norm = clip_gradients(self.points, self.max_grad_norm)
+        norm = clip_gradients(self.points, self.max_grad_norm or math.inf)
         terms = {name: term.detach() for name, term in terms.items()}
         if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
             raise self._diagnosis(f"epoch {epoch + 1}, step {step + 1}", terms)

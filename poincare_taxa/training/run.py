@@ -218,27 +218,13 @@ def fit(
     blocks = {"pairs": pairs, "negatives": negatives, "loss": loss}
     blocks |= {"regularizer": regularizer, "curriculum": curriculum}
     sizes = {"steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
-    if max_grad_norm is not None and not max_grad_norm > 0:
-        raise ValueError(f"max_grad_norm must be positive; got {max_grad_norm}")
-    if embedding is None:
-        own = [objective, steps_per_epoch, *blocks.values()]
-        by_softmax = all(block is None for block in own) or isinstance(objective, ClosureSoftmax)
-        embedding = _random_or_nested(source, len(names), dim, seed, by_softmax)
-    _require_fitting(embedding, dim, names)
-    if isinstance(source, Taxonomy):
-        if embedding.tree_fingerprint not in (None, source.tree.fingerprint):
-            raise ValueError(
-                "the embedding is of another tree of as many nodes: its rows are other taxa; begin "
-                "with PoincareEmbedding.from_layout of this taxonomy, or without an embedding"
-            )
-        embedding.tree_fingerprint = source.tree.fingerprint
-    if device is not None:
-        _move(embedding, device)
+    own = [objective, steps_per_epoch, *blocks.values()]
+    by_softmax = all(block is None for block in own) or isinstance(objective, ClosureSoftmax)
+    embedding = _start(source, names, embedding, dim, seed, by_softmax, device)
     plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr)
     chosen = {"epochs": epochs, "lr_schedule": lr_schedule}
     plan = replace(plan, **{name: value for name, value in chosen.items() if value is not None})
-    monitor = Monitor(source, seed)
-    weight = embedding.weight
+    monitor, weight = Monitor(source, seed), embedding.weight
     loop = Loop(
         points=weight,
         names=names,
@@ -246,22 +232,12 @@ def fit(
         generator=torch.Generator(weight.device).manual_seed(stream_seed(seed, "batches")),
         measure=lambda: _measures(monitor, plan.objective, weight),
         watch=lambda row: _called_back(callback, row, embedding),
-        max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
+        max_grad_norm=max_grad_norm,
         project=project,
         stopping=early_stopping,
-        settings=_settings(source, embedding, plan)
-        | {
-            "seed": seed,
-            "max_grad_norm": max_grad_norm,
-            "project": project,
-            "early_stopping": described(early_stopping),
-        },
+        settings=_settings(source, embedding, plan, seed),
     )
-    folder = None if checkpoint is None else Checkpoints(checkpoint, keep_last=keep_last)
-    if folder is not None:
-        _enter(folder, loop, resume)
-    elif resume:
-        raise ValueError("resume needs the folder of the run: checkpoint=…")
+    folder = _entered(checkpoint, keep_last, loop, resume)
     with progress_bar(progress, plan.epochs) as show:
         loop.run(folder, show)
     _warn_of_floors(loop.history, monitor.ceiling)
@@ -269,15 +245,39 @@ def fit(
     return Run(embedding, _table(loop.history), model, monitor.ceiling, loop.best_epoch)
 
 
-def _random_or_nested(
-    source: Taxonomy | ClosurePairs, nodes: int, dim: int | None, seed: int, by_softmax: bool
+def _start(
+    source: Taxonomy | ClosurePairs,
+    names: pl.Series,
+    embedding: PoincareEmbedding | None,
+    dim: int | None,
+    seed: int,
+    by_softmax: bool,
+    device: torch.device | str | None,
 ) -> PoincareEmbedding:
-    """Make a start: random points, or for the full softmax of a DAG points near their parents."""
-    dim = 10 if dim is None else dim
-    if by_softmax and isinstance(source, ClosurePairs):
-        start = nested_start(source, dim, seed=seed)
-        return PoincareEmbedding.from_pretrained(start.radius, start.direction)
-    return PoincareEmbedding(nodes, dim, generator=torch.Generator().manual_seed(seed))
+    """Check the start that was given, or make one, and move it to the device.
+
+    One that is made has random points, or for the full softmax of a DAG points near their parents.
+    """
+    if embedding is None and by_softmax and isinstance(source, ClosurePairs):
+        start = nested_start(source, 10 if dim is None else dim, seed=seed)
+        embedding = PoincareEmbedding.from_pretrained(start.radius, start.direction)
+    elif embedding is None:
+        generator = torch.Generator().manual_seed(seed)
+        embedding = PoincareEmbedding(len(names), 10 if dim is None else dim, generator=generator)
+    else:
+        _require_fitting(embedding, dim, names)
+    if isinstance(source, Taxonomy):
+        if embedding.tree_fingerprint not in (None, source.tree.fingerprint):
+            raise ValueError(
+                "the embedding is of another tree of as many nodes: its rows are other taxa; begin "
+                "with PoincareEmbedding.from_layout of this taxonomy, or without an embedding"
+            )
+        embedding.tree_fingerprint = source.tree.fingerprint
+    try:
+        return embedding if device is None else embedding.to(device)
+    except (RuntimeError, AssertionError) as error:  # what torch says depends on how it was built
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used ({why}); 'cpu' can") from error
 
 
 def _require_fitting(embedding: PoincareEmbedding, dim: int | None, names: pl.Series) -> None:
@@ -298,18 +298,10 @@ def _require_fitting(embedding: PoincareEmbedding, dim: int | None, names: pl.Se
         )
 
 
-def _move(embedding: PoincareEmbedding, device: torch.device | str) -> None:
-    try:
-        embedding.to(device)
-    except (RuntimeError, AssertionError) as error:  # what torch says depends on how it was built
-        why = str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used ({why}); 'cpu' can") from error
-
-
 def _settings(
-    source: Taxonomy | ClosurePairs, embedding: PoincareEmbedding, plan: Recipe
+    source: Taxonomy | ClosurePairs, embedding: PoincareEmbedding, plan: Recipe, seed: int
 ) -> dict[str, Any]:
-    """Describe what is trained and how; a checkpoint of other settings is refused."""
+    """Describe what is trained and how; the loop adds its own settings."""
     weight = embedding.weight
     return {
         "method": "fit",
@@ -321,6 +313,7 @@ def _settings(
         "epochs": plan.epochs,
         "objective": described(plan.objective),
         "lr_schedule": described(plan.lr_schedule),
+        "seed": seed,
     }
 
 
@@ -341,8 +334,15 @@ def _called_back(
     return added
 
 
-def _enter(folder: Checkpoints, loop: Loop, resume: bool) -> None:
-    """Begin a run in a folder, or go on with the one that is there."""
+def _entered(
+    path: str | Path | None, keep_last: int, loop: Loop, resume: bool
+) -> Checkpoints | None:
+    """Begin a run in its folder, or go on with the one that is there."""
+    if path is None:
+        if resume:
+            raise ValueError("resume needs the folder of the run: checkpoint=…")
+        return None
+    folder = Checkpoints(path, keep_last=keep_last)
     epochs = folder.epochs()
     if epochs and not resume:
         raise ValueError(
@@ -352,6 +352,7 @@ def _enter(folder: Checkpoints, loop: Loop, resume: bool) -> None:
     folder.ensure_writable()
     if epochs:
         loop.restore(folder, epochs[-1])
+    return folder
 
 
 def _table(history: list[Row]) -> pl.DataFrame:
