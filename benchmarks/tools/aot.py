@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from poincare_taxa.kernels import triton as kernels
-from poincare_taxa.kernels.arguments import Comparison, Points
+from poincare_taxa.kernels.arguments import Comparison, Pairs, Points
 from poincare_taxa.kernels.triton import pairs, search, tiles
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
@@ -45,8 +45,8 @@ def launches(polar: bool, dtype: torch.dtype, dim: int) -> list[Launch]:
         patch.object(search, "launch", record),
         patch.object(tiles, "launch", record),
     ):
-        kernels.pairs_forward(x, i, x, j, polar, 1.0)
-        kernels.pairs_backward(x, i, x, j, polar, 1.0, ones)
+        kernels.pairs_forward(Pairs(x, i, x, j, polar, 1.0))
+        kernels.pairs_backward(Pairs(x, i, x, j, polar, 1.0), ones)
         kernels.cdist(x, x, polar, 1.0)
         kernels.cdist_backward(x, x[:200], polar, 1.0, x.new_ones(301, 200))
         for about in ((valid, x.new_zeros(1, 99)), (valid, None, ones)):

@@ -6,7 +6,7 @@
 | `ranking` | `ranking_loss`, the inner part of a training step, from rows to gradients |
 | `search` | `nearest`: exact search of millions of rows; `count_nearer`: exact rank counts |
 | `dispatch` | when a call goes to a kernel and when to plain torch |
-| `arguments`, `backend` | checks of tables and rows; the choice of an implementation |
+| `arguments`, `counts`, `backend` | what implementations share; the choice of one |
 | `numba/`, `triton/`, `torch/` | the implementations: compiled for CPUs, for CUDA devices, plain |
 
 Points are tables: [n, dim] in the ball of curvature −c; [n, 1 + dim], the radius first, in the

@@ -12,6 +12,7 @@ __all__ = [
     "By",
     "Comparison",
     "Manifold",
+    "Pairs",
     "Points",
     "PointsLike",
     "check_manifold",
@@ -81,6 +82,28 @@ class Points(NamedTuple):
         """Widen to float64, where differences of stored float32 values are exact."""
         radius = None if self.radius is None else self.radius.double()
         return Points(radius, self.coordinates.double(), self.c)
+
+
+class Pairs(NamedTuple):
+    """Pairs of points: row i[m] of x and row j[m] of y."""
+
+    x: Tensor
+    """Table of one side, [n, dim] in the ball, [n, 1 + dim] in the polar model."""
+    i: Tensor | None
+    """Its rows; None for all in their order."""
+    y: Tensor
+    """Table of the other side."""
+    j: Tensor | None
+    """Its rows; None where `i` is."""
+    polar: bool
+    """Whether the points are of the polar model, else of the ball."""
+    c: float
+    """Of the ball; 1 in the polar model."""
+
+    @property
+    def number(self) -> int:
+        """How many pairs there are."""
+        return len(self.x if self.i is None else self.i)
 
 
 class Comparison(NamedTuple):

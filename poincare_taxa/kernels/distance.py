@@ -15,7 +15,7 @@ from torch import Tensor
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.geometry.arguments import is_plain
 from poincare_taxa.geometry.derivatives import by_rule
-from poincare_taxa.kernels.arguments import Manifold, check_manifold, check_rows, table_of
+from poincare_taxa.kernels.arguments import Manifold, Pairs, check_manifold, check_rows, table_of
 from poincare_taxa.kernels.backend import Backend
 from poincare_taxa.kernels.dispatch import kernels_for, raised, table_gradient
 
@@ -220,15 +220,13 @@ def _rows_of(x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     return rows.view(leading).expand(shape).reshape(-1)
 
 
-def _as_pairs(
-    x: Tensor, y: Tensor, shape: tuple[int, ...]
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-    """Tables and rows as the kernels take them: rows of both, or of none."""
+def _as_pairs(x: Tensor, y: Tensor, shape: tuple[int, ...], manifold: Manifold, c: float) -> Pairs:
+    """Pairs of a shape to which both sides broadcast."""
     i, j = _rows_of(x, shape), _rows_of(y, shape)
     if i is not None or j is not None:
         every = torch.arange(math.prod(shape), device=x.device)
         i, j = (every if rows is None else rows for rows in (i, j))
-    return _flat(x), i, _flat(y), j
+    return Pairs(_flat(x), i, _flat(y), j, manifold == "polar", c)
 
 
 class _Pairs(NamedTuple):
@@ -240,13 +238,12 @@ class _Pairs(NamedTuple):
 
     def value(self, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[()]]:
         shape = torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
-        pairs = _as_pairs(x, y, shape)
-        d = self.module.pairs_forward(*pairs, self.manifold == "polar", self.c)
-        return d.view(shape), ()
+        pairs = _as_pairs(x, y, shape, self.manifold, self.c)
+        return self.module.pairs_forward(pairs).view(shape), ()
 
     def gradient(self, grad: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        pairs, g = _as_pairs(x, y, grad.shape), grad.reshape(-1)
-        both = self.module.pairs_backward(*pairs, self.manifold == "polar", self.c, g)
+        pairs = _as_pairs(x, y, grad.shape, self.manifold, self.c)
+        both = self.module.pairs_backward(pairs, grad.reshape(-1))
         return tuple(
             by.view(*grad.shape, of.shape[-1]).sum_to_size(of.shape)
             for by, of in zip(both, (x, y), strict=True)
@@ -283,14 +280,14 @@ class _TablePairs(NamedTuple):
     sparse: bool
 
     def value(self, table: Tensor, i: Tensor, j: Tensor) -> tuple[Tensor, tuple[()]]:
-        pairs = table, i, table, j
-        return self.module.pairs_forward(*pairs, self.manifold == "polar", self.c), ()
+        pairs = Pairs(table, i, table, j, self.manifold == "polar", self.c)
+        return self.module.pairs_forward(pairs), ()
 
     def gradient(
         self, grad: Tensor, table: Tensor, i: Tensor, j: Tensor
     ) -> tuple[Tensor, None, None]:
-        pairs = table, i, table, j
-        both = self.module.pairs_backward(*pairs, self.manifold == "polar", self.c, grad)
+        pairs = Pairs(table, i, table, j, self.manifold == "polar", self.c)
+        both = self.module.pairs_backward(pairs, grad)
         rows, values = torch.cat((i, j)), torch.cat(both)
         return table_gradient(self.module, rows, values, table, self.sparse), None, None
 

@@ -151,7 +151,7 @@ def test_ranking_loss__keeps_all_digits_of_a_margin(backend, manifold):
     table = torch.tensor([[0.5, 0.0, 1.0]] * 2, dtype=torch.float64)
     one, other = torch.tensor([0]), torch.tensor([1])
     settings = {"loss": "margin", "manifold": manifold, "backend": backend}
-    for given, margin in ((None, 0.2), (0.1, 0.1), (torch.tensor(0.1).double(), 0.1)):
+    for given, margin in ((None, 0.2), (0.1, 0.1), (torch.tensor(0.1, dtype=torch.float64), 0.1)):
         loss = kernels.ranking_loss(
             table[:, :2] if manifold == "ball" else table, one, other, one, margin=given, **settings
         )

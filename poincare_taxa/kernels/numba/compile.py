@@ -72,9 +72,9 @@ fusing = _compiler(fastmath={"contract"})  # product and sum in one, rounded onc
 summing = _compiler(fastmath={"contract", "nsz", "reassoc"})  # and sums in any order
 
 
-def record(fields: type[tuple[Any, ...]], signature: str) -> Any:
-    """Type of a NamedTuple whose fields have these types."""
-    return types.NamedTuple(_types(signature), fields)
+def record(fields: type[tuple[Any, ...]], signature: str) -> Callable[[Any], Any]:
+    """Type of a NamedTuple whose fields have these types, by the type that "real" stands for."""
+    return lambda real: types.NamedTuple(_types(signature, real=real), fields)
 
 
 def _types(signature: str, **more: Any) -> tuple[Any, ...]:
@@ -96,7 +96,8 @@ def kernel(
         @cache
         def compiled(dtype: Any) -> Any:
             real = getattr(types, np.dtype(dtype).name)
-            arguments = types.void(*_types(signature, real=real, **records))
+            known = {name: made(real) for name, made in records.items()}
+            arguments = types.void(*_types(signature, real=real, **known))
             return _compile(function, arguments, fastmath=fastmath)
 
         return compiled

@@ -14,55 +14,78 @@ Beyond radius 350, where t overflows, pairs take the logarithmic form at the end
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from poincare_taxa.kernels.arguments import LARGEST
+from poincare_taxa.kernels.arguments import LARGEST, Pairs
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array, rim_of, rows_of
-from poincare_taxa.kernels.numba.compile import helper, in_threads, inline, kernel, summing
+from poincare_taxa.kernels.numba.compile import (
+    helper,
+    in_threads,
+    inline,
+    kernel,
+    record,
+    summing,
+)
 from poincare_taxa.kernels.numba.elementary import exp, log1p
 from poincare_taxa.kernels.numba.tiles import TILE, sinh
 
 __all__ = ["pairs_backward", "pairs_forward", "scatter"]
 
 
-def pairs_forward(
-    x: Tensor, i: Tensor | None, y: Tensor, j: Tensor | None, polar: bool, c: float
-) -> Tensor:
-    """Distance of row i[m] of x and row j[m] of y; of rows m, where no rows are given."""
-    sides = array(x), rows_of(i), array(y), rows_of(j)
-    d = np.empty(len(x if i is None else i), sides[0].dtype)
+class _Arrays(NamedTuple):
+    """`Pairs` as the loops take them."""
+
+    x: Array
+    """In polar tables the radius is column 0."""
+    i: Rows
+    """Empty where rows are taken as they come."""
+    y: Array
+    j: Rows
+    polar: bool
+    c: float
+    rim: float
+    """Least 1 − √c|x| that a point is taken to have."""
+
+
+_PAIRS = record(
+    _Arrays, "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64"
+)
+
+
+def pairs_forward(pairs: Pairs) -> Tensor:
+    """Distance of each pair [m]."""
+    arrays = _arrays_of(pairs)
+    d = np.empty(pairs.number, arrays.x.dtype)
     loop = pairs_loop(d.dtype)
 
     def part(start: int, stop: int) -> None:
-        loop(*sides, polar, c, rim_of(x), start, stop, d)
+        loop(arrays, start, stop, d)
 
-    in_threads(part, len(d), 10 + x.shape[1], step=TILE)
+    in_threads(part, len(d), 10 + pairs.x.shape[1], step=TILE)
     return torch.from_numpy(d)
 
 
-def pairs_backward(
-    x: Tensor,
-    i: Tensor | None,
-    y: Tensor,
-    j: Tensor | None,
-    polar: bool,
-    c: float,
-    grad: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
-    sides, g = (array(x), rows_of(i), array(y), rows_of(j)), array(grad)
+def pairs_backward(pairs: Pairs, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients by the points of both sides times grad: [m, columns] each."""
+    arrays, g = _arrays_of(pairs), array(grad)
     # numpy asks for large pages of memory where torch does not: half the time of filling them
-    out_x, out_y = (np.empty((len(g), x.shape[1]), g.dtype) for _ in range(2))
+    out_x, out_y = (np.empty((len(g), pairs.x.shape[1]), g.dtype) for _ in range(2))
     loop = pairs_backward_loop(out_x.dtype)
 
     def part(start: int, stop: int) -> None:
-        loop(*sides, polar, c, rim_of(x), start, stop, g, out_x, out_y)
+        loop(arrays, start, stop, g, out_x, out_y)
 
-    in_threads(part, len(g), 20 + 2 * x.shape[1], step=TILE)
+    in_threads(part, len(g), 20 + 2 * pairs.x.shape[1], step=TILE)
     return torch.from_numpy(out_x), torch.from_numpy(out_y)
+
+
+def _arrays_of(pairs: Pairs) -> _Arrays:
+    x, i, y, j, polar, c = pairs
+    return _Arrays(array(x), rows_of(i), array(y), rows_of(j), polar, c, rim_of(x))
 
 
 def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
@@ -93,19 +116,9 @@ def _row(rows: Rows, m: int) -> int:
 
 
 @summing
-def _sums(
-    x: Array,
-    i: Rows,
-    y: Array,
-    j: Rows,
-    polar: bool,
-    begin: int,
-    n: int,
-    apart: Array,
-    of_x: Array,
-    of_y: Array,
-) -> None:
+def _sums(pairs: _Arrays, begin: int, n: int, apart: Array, of_x: Array, of_y: Array) -> None:
     """|x−y|² of n pairs, and their radii or, in the ball, |x|² and |y|²."""
+    x, i, y, j, polar, _, _ = pairs
     for m in range(n):
         p, q = _row(i, begin + m), _row(j, begin + m)
         between, square_x, square_y = 0.0, 0.0, 0.0
@@ -123,30 +136,16 @@ def _sums(
         apart[m], of_x[m], of_y[m] = between, square_x, square_y
 
 
-@kernel(
-    "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, int64, int64, "
-    "real[::1]",
-    fastmath={"contract"},
-)
-def pairs_loop(
-    x: Array,
-    i: Rows,
-    y: Array,
-    j: Rows,
-    polar: bool,
-    c: float,
-    rim: float,
-    start: int,
-    stop: int,
-    out: Array,
-) -> None:
-    """Distance of rows xᵢ and yⱼ, pairs start to stop; in polar tables the radius is column 0."""
+@kernel("pairs, int64, int64, real[::1]", fastmath={"contract"}, pairs=_PAIRS)
+def pairs_loop(pairs: _Arrays, start: int, stop: int, out: Array) -> None:
+    """Distance of pairs start to stop."""
+    polar, c, rim = pairs.polar, pairs.c, pairs.rim
     real = out.dtype.type
     one, unit = real(1), real(2 / math.sqrt(c))
     apart, of_x, of_y = np.empty(TILE), np.empty(TILE), np.empty(TILE)
     for begin in range(start, stop, TILE):
         n = min(TILE, stop - begin)
-        _sums(x, i, y, j, polar, begin, n, apart, of_x, of_y)
+        _sums(pairs, begin, n, apart, of_x, of_y)
         if polar:
             for m in range(n):
                 r1, r2 = of_x[m], of_y[m]
@@ -168,32 +167,22 @@ def pairs_loop(
 
 
 @kernel(
-    "real[:, ::1], int64[::1], real[:, ::1], int64[::1], bool, float64, float64, int64, int64, "
-    "real[::1], real[:, ::1], real[:, ::1]",
+    "pairs, int64, int64, real[::1], real[:, ::1], real[:, ::1]",
     fastmath={"contract"},
+    pairs=_PAIRS,
 )
 def pairs_backward_loop(
-    x: Array,
-    i: Rows,
-    y: Array,
-    j: Rows,
-    polar: bool,
-    c: float,
-    rim: float,
-    start: int,
-    stop: int,
-    grad: Array,
-    to_x: Array,
-    to_y: Array,
+    pairs: _Arrays, start: int, stop: int, grad: Array, to_x: Array, to_y: Array
 ) -> None:
-    """Gradient of `pairs` times `grad`, a row for each pair."""
+    """Gradient of the distances times grad, a row for each pair."""
+    x, i, y, j, polar, c, rim = pairs
     real = grad.dtype.type
     one, zero, unit = real(1), real(0), real(1 / math.sqrt(c))
     apart, of_x, of_y, turn = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE)
     pull, own_x, own_y = np.empty((3, TILE), grad.dtype)
     for begin in range(start, stop, TILE):
         n = min(TILE, stop - begin)
-        _sums(x, i, y, j, polar, begin, n, apart, of_x, of_y)
+        _sums(pairs, begin, n, apart, of_x, of_y)
         if polar:
             _polar_partials(grad[begin:], n, apart, of_x, of_y, turn)
             for m in range(n):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.kernels.arguments import Points
+from poincare_taxa.kernels.counts import counts_between
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array, rim_of, rows_of, sides_of
 from poincare_taxa.kernels.numba.compile import fusing, helper, in_threads, kernel
 from poincare_taxa.kernels.numba.tiles import FACTS, TILE, fill_tile
@@ -62,38 +63,20 @@ def count_nearer(
         loop(*arrays, sought, *about, start, stop, ancestor, keys)
 
     in_threads(rank, len(queries), sought.shape[1] * (5 + 2 * points.dim))
-    order = np.argsort(keys, axis=1, kind="stable")
-    levels = np.take_along_axis(keys, order, axis=1)
-    last = (levels < np.inf).sum(axis=1)
+    levels, order = torch.from_numpy(keys).nan_to_num_(torch.inf, torch.inf).sort(dim=1)
+    last = (levels < torch.inf).sum(1)
     counted: list[tuple[Array, Array]] = []
     counting, without = count_loop(arrays[1].dtype), array(skip)
+    bounds = levels.numpy(), last.numpy()
 
     def part(start: int, stop: int) -> None:
-        below, equal = (np.zeros(levels.shape, np.int64) for _ in range(2))
-        counting(*arrays, start, stop, *about, without, ancestor, levels, last, below, equal)
+        below, equal = np.zeros((2, *levels.shape), np.int64)
+        counting(*arrays, start, stop, *about, without, ancestor, *bounds, below, equal)
         counted.append((below, equal))
 
     in_threads(part, len(points), len(queries) * (2 + points.dim / 4))
-    below, equal = (sum(parts) for parts in zip(*counted, strict=True))
-    # Rows at a level were counted at the first of the targets that share it.
-    upto = np.cumsum(below + equal, axis=1)
-    first = _first_of_equals(levels)
-    at_level = np.take_along_axis(np.asarray(equal), first, axis=1)
-    nearer = np.take_along_axis(upto, first, axis=1) - at_level
-    result = []
-    for counts in (nearer, at_level - 1):
-        placed = np.zeros_like(counts)
-        np.put_along_axis(placed, order, np.where(levels < np.inf, counts, 0), axis=1)
-        result.append(torch.from_numpy(placed))
-    return result[0], result[1]
-
-
-def _first_of_equals(levels: Array) -> Array:
-    """Place of the first entry equal to each entry of ascending rows."""
-    place = np.broadcast_to(np.arange(levels.shape[1]), levels.shape)
-    fresh = np.ones(levels.shape, bool)
-    fresh[:, 1:] = levels[:, 1:] > levels[:, :-1]
-    return np.maximum.accumulate(np.where(fresh, place, 0), axis=1)
+    below, equal = (torch.from_numpy(sum(parts)) for parts in zip(*counted, strict=True))
+    return counts_between(below, equal, levels, order)
 
 
 def _columns(queries: Points) -> Array:

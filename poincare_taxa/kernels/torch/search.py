@@ -7,6 +7,7 @@ from torch import Tensor
 
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.kernels.arguments import Points
+from poincare_taxa.kernels.counts import in_order_of_targets
 
 __all__ = ["count_nearer", "nearest"]
 
@@ -65,12 +66,7 @@ def count_nearer(
         scores = scores.sort(dim=1).values
         nearer += torch.searchsorted(scores, levels)
         upto += torch.searchsorted(scores, levels, right=True)
-    counts = (nearer, upto - nearer - 1)
-    there = levels < torch.inf
-    return tuple(
-        torch.zeros_like(targets).scatter(1, order, torch.where(there, count, 0))
-        for count in counts
-    )  # pyright: ignore[reportReturnType]
+    return in_order_of_targets(levels, order, nearer, upto - nearer - 1)
 
 
 def _scores(queries: Points, points: Points, ancestor: bool) -> Tensor:

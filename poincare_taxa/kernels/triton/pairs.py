@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from poincare_taxa.kernels.arguments import Pairs
 from poincare_taxa.kernels.triton.formulas import (
     distance_of,
     fact_of,
@@ -24,27 +25,17 @@ _BLOCK = 1024 if INTERPRETED else 128  # Pairs of a program: one for each of its
 _WIDTH = 16  # Columns of a row that are loaded at once.
 
 
-def pairs_forward(
-    x: Tensor, i: Tensor | None, y: Tensor, j: Tensor | None, polar: bool, c: float
-) -> Tensor:
-    """Distance of row i[m] of x and row j[m] of y; of rows m, where no rows are given."""
-    out = x.new_empty(len(x if i is None else i))
-    _each_pair(pairs_kernel, x, i, y, j, (out,), polar, c)
+def pairs_forward(pairs: Pairs) -> Tensor:
+    """Distance of each pair [m]."""
+    out = pairs.x.new_empty(pairs.number)
+    _each_pair(pairs_kernel, pairs, out)
     return out
 
 
-def pairs_backward(
-    x: Tensor,
-    i: Tensor | None,
-    y: Tensor,
-    j: Tensor | None,
-    polar: bool,
-    c: float,
-    grad: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of `pairs` with respect to the rows of x and of y: [m, columns] each."""
-    to_x, to_y = (x.new_empty(len(grad), x.shape[1]) for _ in range(2))
-    _each_pair(pairs_backward_kernel, x, i, y, j, (grad, to_x, to_y), polar, c)
+def pairs_backward(pairs: Pairs, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients by the points of both sides times grad: [m, columns] each."""
+    to_x, to_y = (pairs.x.new_empty(len(grad), pairs.x.shape[1]) for _ in range(2))
+    _each_pair(pairs_backward_kernel, pairs, grad, to_x, to_y)
     return to_x, to_y
 
 
@@ -53,17 +44,9 @@ def scatter(rows: Tensor, values: Tensor, out: Tensor) -> None:
     out.index_add_(0, rows, values)
 
 
-def _each_pair(
-    kernel: Any,
-    x: Tensor,
-    i: Tensor | None,
-    y: Tensor,
-    j: Tensor | None,
-    more: tuple[Tensor, ...],
-    polar: bool,
-    c: float,
-) -> None:
-    total, columns = len(more[0]), x.shape[1]
+def _each_pair(kernel: Any, pairs: Pairs, *more: Tensor) -> None:
+    x, i, y, j, polar, c = pairs
+    total, columns = pairs.number, x.shape[1]
     arguments = (x, x if i is None else i, y, y if j is None else j, *more)
     launch(
         kernel,
@@ -86,6 +69,17 @@ def _each_pair(
 # belongs to a pair is [BLOCK]. The first column, the radius or one coordinate among others, is
 # loaded once more as [BLOCK]: the compiler lays a value out like the loads that it comes from, and
 # else all threads of a row would repeat the arithmetic of their pair.
+
+
+@triton.jit
+def _places(i, j, total, BLOCK: tl.constexpr, GATHER: tl.constexpr):
+    """Pairs of this program, which of them there are, and the rows of both sides."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < total
+    if GATHER:
+        return at, inside, tl.load(i + at, inside, other=0), tl.load(j + at, inside, other=0)
+    else:
+        return at, inside, at, at
 
 
 @triton.jit
@@ -141,11 +135,7 @@ def pairs_kernel(
     GATHER: tl.constexpr,
 ):
     """Distance of row i[m] of x and row j[m] of y; of row m and row m unless GATHER."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < total
-    p, q = at, at
-    if GATHER:
-        p, q = tl.load(i + at, mask=inside, other=0), tl.load(j + at, mask=inside, other=0)
+    at, inside, p, q = _places(i, j, total, BLOCK, GATHER)
     own1, own2, square = _sums(x, p, y, q, inside, COLUMNS, WIDTH, POLAR)
     c, unit = rounded(c, square), rounded(unit, square)
     fact1, fact2 = fact_of(own1, c, POLAR), fact_of(own2, c, POLAR)
@@ -171,12 +161,8 @@ def pairs_backward_kernel(
     POLAR: tl.constexpr,
     GATHER: tl.constexpr,
 ):
-    """Gradient of `pairs` times grad, a row for each pair."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < total
-    p, q = at, at
-    if GATHER:
-        p, q = tl.load(i + at, mask=inside, other=0), tl.load(j + at, mask=inside, other=0)
+    """Gradient of the distances times grad, a row for each pair."""
+    at, inside, p, q = _places(i, j, total, BLOCK, GATHER)
     own1, own2, square = _sums(x, p, y, q, inside, COLUMNS, WIDTH, POLAR)
     c, unit = rounded(c, square), rounded(unit, square)
     fact1, fact2 = fact_of(own1, c, POLAR), fact_of(own2, c, POLAR)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from poincare_taxa.kernels.arguments import Comparison
+from poincare_taxa.kernels.arguments import Comparison, Pairs
 from poincare_taxa.kernels.triton.pairs import pairs_backward, pairs_forward
 from poincare_taxa.kernels.triton.tiles import pull, ranking_sums
 
@@ -19,7 +19,7 @@ def ranking_forward(
     which each has a gradient of its own: there a matrix of distances is small beside the result.
     """
     table = table.detach()
-    near = pairs_forward(table, anchor, table, positive, how.polar, how.c)
+    near = pairs_forward(Pairs(table, anchor, table, positive, how.polar, how.c))
     reach = None if how.margin is None else near + how.margin
     if negatives.ndim == 1:
         sums = ranking_sums(table[anchor], table[negatives], reach, how)
@@ -53,7 +53,8 @@ def ranking_backward(
         factor = -grad / number
         by_near = -factor * active
     model = how.polar, how.c
-    to_anchor, to_positive = pairs_backward(table, anchor, table, positive, *model, by_near)
+    pairs = Pairs(table, anchor, table, positive, *model)
+    to_anchor, to_positive = pairs_backward(pairs, by_near)
     factor, level = factor[:, None], level[:, None]
     if negatives.ndim == 1:
         x, y = table[anchor], table[negatives]
@@ -63,7 +64,7 @@ def ranking_backward(
         far = _own_distances(table, anchor, negatives, how)
         weight = _weights(far, factor, level, how).flatten()
         each, flat = anchor.repeat_interleave(far.shape[1]), negatives.flatten()
-        by_pair, to_negatives = pairs_backward(table, each, table, flat, *model, weight)
+        by_pair, to_negatives = pairs_backward(Pairs(table, each, table, flat, *model), weight)
         to_anchor += by_pair.view(*far.shape, table.shape[1]).sum(1)
     rows = torch.cat((anchor, positive, negatives.flatten()))
     return rows, torch.cat((to_anchor, to_positive, to_negatives))
@@ -72,7 +73,7 @@ def ranking_backward(
 def _own_distances(table: Tensor, anchor: Tensor, negatives: Tensor, how: Comparison) -> Tensor:
     """Distance of each anchor from its own list of negatives [B, K]."""
     each = anchor.repeat_interleave(negatives.shape[1])
-    far = pairs_forward(table, each, table, negatives.flatten(), how.polar, how.c)
+    far = pairs_forward(Pairs(table, each, table, negatives.flatten(), how.polar, how.c))
     return far.view(negatives.shape)
 
 

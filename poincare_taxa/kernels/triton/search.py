@@ -26,6 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from poincare_taxa.kernels.arguments import Points
+from poincare_taxa.kernels.counts import counts_between
 from poincare_taxa.kernels.triton.launch import INTERPRETED, launch, quotient
 
 __all__ = ["count_nearer", "nearest"]
@@ -120,15 +121,8 @@ def count_nearer(
         STEPS=width.bit_length(),
         num_warps=_WARPS,
     )
-    # Rows at a level were counted at the first of the targets that share it.
-    first = torch.searchsorted(levels, levels)
-    at_level = counts[:, :, 1].long().gather(1, first)
-    nearer = counts.sum(2).cumsum(1).gather(1, first) - at_level
-    there = levels < torch.inf
-    return tuple(
-        torch.zeros_like(targets).scatter(1, order, torch.where(there, number, 0))
-        for number in (nearer, at_level - 1)
-    )  # pyright: ignore[reportReturnType]
+    below, equal = counts.long().unbind(2)
+    return counts_between(below, equal, levels, order)
 
 
 def _columns(points: Points, multiple: int = 1) -> Tensor:
