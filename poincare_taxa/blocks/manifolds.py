@@ -21,7 +21,7 @@ from torch import Tensor
 from poincare_taxa.geometry import ball, convert, polar
 from poincare_taxa.geometry.arguments import check_curvature
 from poincare_taxa.geometry.numerics import renormalised, unit
-from poincare_taxa.geometry.polar_distance import largest_exponent
+from poincare_taxa.geometry.polar_maps import divided, finite_sinh
 from poincare_taxa.kernels import distance as kernels
 
 __all__ = ["PoincareBall", "Polar"]
@@ -349,7 +349,7 @@ class Polar(geoopt.Manifold):
         What geoopt's adaptive optimizers keep as second moment [..., 1 + dim].
         """
         v = u if v is None else v
-        s = _sinh(x)
+        s = finite_sinh(x[..., :1])
         angular = ((s * u[..., 1:]) * (s * v[..., 1:])).sum(-1, keepdim=True)
         radial = (u[..., :1] * v[..., :1]).expand_as(angular)
         return torch.cat((radial, angular.expand(*angular.shape[:-1], x.shape[-1] - 1)), dim=-1)
@@ -357,7 +357,7 @@ class Polar(geoopt.Manifold):
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
         """Riemannian gradient (∂r, P∂u / sinh² r), P the projection across the direction."""
         frame = self.frame_gradient(x, u)
-        return torch.cat((frame[..., :1], _divided(frame[..., 1:], _sinh(x))), dim=-1)
+        return torch.cat((frame[..., :1], divided(frame[..., 1:], finite_sinh(x[..., :1]))), dim=-1)
 
     def random_normal(
         self,
@@ -391,7 +391,9 @@ class Polar(geoopt.Manifold):
     def frame_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
         """Riemannian gradient in the orthonormal frame: (∂r, P∂u / sinh r)."""
         tangent = self.proju(x, gradient)
-        return torch.cat((tangent[..., :1], _divided(tangent[..., 1:], _sinh(x))), dim=-1)
+        return torch.cat(
+            (tangent[..., :1], divided(tangent[..., 1:], finite_sinh(x[..., :1]))), dim=-1
+        )
 
     def frame_walk(self, x: Tensor, step: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
         """Move by a step given in the orthonormal frame, and transport a vector.
@@ -404,12 +406,12 @@ class Polar(geoopt.Manifold):
         r, u = x[..., :1], x[..., 1:]
         sideways, across = unit(step[..., 1:])
         sideways = sideways[..., None]
-        slope = _divided(sideways, _sinh(x))
+        slope = divided(sideways, finite_sinh(x[..., :1]))
         y = self.retr(x, torch.cat((step[..., :1], slope * across), dim=-1))
 
         # The turn of the direction, and that of the frame.
         turn = torch.atan(slope)
-        frame_turn = _divided(sideways, torch.tanh(r)) * torch.where(slope > 0, turn / slope, 1)
+        frame_turn = divided(sideways, torch.tanh(r)) * torch.where(slope > 0, turn / slope, 1)
         # The transported vector: its part in the plane of the turn rotates, the rest stays.
         radial, angular = carried[..., :1], carried[..., 1:]
         along = (angular * across).sum(-1, keepdim=True)
@@ -449,13 +451,3 @@ class Polar(geoopt.Manifold):
         if (along <= atol + rtol * torch.linalg.vector_norm(u[..., 1:], dim=-1)).all():
             return True, None
         return False, f"du is not across the direction: du·u = {along.max().item():g}"
-
-
-def _sinh(x: Tensor) -> Tensor:
-    """Sinh of the radius [..., 1], finite."""
-    return torch.sinh(x[..., :1].clamp(max=largest_exponent(x.dtype)))
-
-
-def _divided(vector: Tensor, s: Tensor) -> Tensor:
-    """Vector / sinh r; 0 at the origin, where the chart has no directions."""
-    return torch.where(s > 0, vector / torch.where(s > 0, s, 1), 0)

@@ -24,7 +24,7 @@ from poincare_taxa.geometry.polar_distance import (
     partials,
 )
 
-__all__ = ["expmap", "logmap", "translate", "transport"]
+__all__ = ["divided", "expmap", "finite_sinh", "logmap", "translate", "transport"]
 
 
 def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor
     """
     check_polar(r, u, dr, du)
     # Length ℓ of the vector, and cosine and sine of its angle β to the outward ray.
-    sideways, across = unit(_sinh(r)[..., None] * du)
+    sideways, across = unit(finite_sinh(r)[..., None] * du)
     length = norm(torch.stack(torch.broadcast_tensors(dr, sideways), dim=-1))
     safe = torch.where(length > 0, length, 1)
     cosine, sine = dr / safe, sideways / safe
@@ -166,7 +166,7 @@ def logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tens
     s = half_chord(u1 - u2)
     by_r1, _, _ = partials(r1, r2, s, d)
     sideways = _times_sinh_ratio(u2 - u1 + 2 * s.square()[..., None] * u1, r2, d)
-    return -d * by_r1, _unstretched(d[..., None] * sideways, r1)
+    return -d * by_r1, divided(d[..., None] * sideways, finite_sinh(r1)[..., None])
 
 
 def transport(
@@ -216,13 +216,15 @@ def transport(
     cos2, sin2 = _rotation(by_r2, _times_sinh_ratio(sin_angle[..., None], r1, d), turns)
 
     # Split the vector, in an orthonormal frame, into radial, in-plane and across.
-    stretched = _sinh(r1)[..., None] * du
+    stretched = finite_sinh(r1)[..., None] * du
     inside = torch.where(turns, (stretched * toward).sum(-1), 0)
     across = stretched - inside[..., None] * toward
     # Rotate radial and in-plane by −β₁ to components along and across the geodesic, then by β₂.
     along, aside = dr * cos1 + inside * sin1, inside * cos1 - dr * sin1
     inside = along * sin2 + aside * cos2
-    return along * cos2 - aside * sin2, _unstretched(across + inside[..., None] * onward, r2)
+    return along * cos2 - aside * sin2, divided(
+        across + inside[..., None] * onward, finite_sinh(r2)[..., None]
+    )
 
 
 def _times_sinh_ratio(x: Tensor, r: Tensor, d: Tensor) -> Tensor:
@@ -244,12 +246,11 @@ def _rotation(cosine: Tensor, sine: Tensor, turns: Tensor) -> tuple[Tensor, Tens
     return cosine / length, sine / length
 
 
-def _sinh(r: Tensor) -> Tensor:
+def finite_sinh(r: Tensor) -> Tensor:
     """Hyperbolic sine, finite at any radius."""
     return torch.sinh(r.clamp(max=largest_exponent(r.dtype)))
 
 
-def _unstretched(x: Tensor, r: Tensor) -> Tensor:
-    """Divide x [..., dim] by sinh r; 0 at the origin."""
-    there = (r > 0)[..., None]
-    return torch.where(there, x / torch.where(there, _sinh(r)[..., None], 1), 0)
+def divided(x: Tensor, s: Tensor) -> Tensor:
+    """Divide x by s, sinh of a radius; 0 at the origin, where the chart has no directions."""
+    return torch.where(s > 0, x / torch.where(s > 0, s, 1), 0)
