@@ -7,6 +7,7 @@
 | `convert` | between the three models |
 | `polar_distance`, `polar_maps` | the stable forms and gradients that `polar` is made of |
 | `arguments`, `numerics` | checks of shapes and dtypes; norms and unit vectors |
+| `derivatives` | functions with a gradient of their own, and a plain twin for the second |
 
 `kernels` computes the distances of `ball` and `polar` fused; everything else builds on both.
 """
