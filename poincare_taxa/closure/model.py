@@ -4,11 +4,13 @@ It is for a DAG what `TaxonEmbedding` is for a tree. Points are polar coordinate
 radius 160, which the ball cannot hold.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from poincare_taxa import kernels
 from poincare_taxa.files.atomic import read_whole
 from poincare_taxa.geometry import polar
 from poincare_taxa.model import storage
+from poincare_taxa.taxonomy import columns
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 __all__ = ["ClosureEmbedding"]
@@ -72,24 +75,31 @@ class ClosureEmbedding:
     def __len__(self) -> int:
         return len(self.names)
 
-    def node(self, name: Hashable) -> int:
-        """Row of a name.
+    def rows(self, names: Any) -> Any:
+        """Rows of nodes: an int for one name, int64 [k] for a list or a column of names.
 
         Raises
         ------
         TaxonomyError
             If there is no such node.
         """
-        found = (self.names == name).arg_max() if name in self.names else None
-        if found is None:
+        single = isinstance(names, str) or not isinstance(names, Iterable)
+        wanted = pl.Series([names] if single else names).cast(self.names.dtype, strict=False)
+        found = columns.find(self._index, wanted)
+        if (found < 0).any():
+            name = names if single else list(names)[int(np.argmin(found))]
             raise TaxonomyError(
                 f"no node has the name {name!r}; there are {len(self):,}, such as {self.names[0]!r}"
             )
-        return found
+        return int(found[0]) if single else found
+
+    @cached_property
+    def _index(self) -> columns.Index:
+        return columns.sort(self.names)
 
     def distance(self, a: Hashable, b: Hashable) -> float:
         """Hyperbolic distance between two nodes."""
-        i, j = self.node(a), self.node(b)
+        i, j = self.rows(a), self.rows(b)
         points = self.radius.double(), self.direction.double()
         return polar.dist(points[0][i], points[1][i], points[0][j], points[1][j]).item()
 
@@ -103,7 +113,7 @@ class ClosureEmbedding:
         """
         if k < 1:
             raise ValueError(f"k must be at least 1; got {k}")
-        row = torch.tensor([self.node(name)])
+        row = torch.tensor([self.rows(name)])
         points = self.radius, self.direction
         query = self.radius[row], self.direction[row]
         k = min(k, len(self) - 1)

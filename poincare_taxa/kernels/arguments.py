@@ -17,6 +17,7 @@ __all__ = [
     "PointsLike",
     "check_manifold",
     "check_rows",
+    "joined",
     "table_of",
 ]
 
@@ -40,10 +41,7 @@ class Points(NamedTuple):
         """Check and split what a caller gives: a table, or radius and direction."""
         check_manifold(manifold, c)
         if isinstance(points, tuple):
-            if manifold != "polar":
-                raise ValueError("a radius and a direction are points of manifold='polar'")
-            radius, direction = points
-            check_polar(radius, direction)
+            radius, direction = _pair(points, manifold)
             if radius.ndim != 1 or direction.ndim != 2 or len(radius) != len(direction):
                 raise ValueError(
                     "points are a radius [n] and a direction [n, dim]; got "
@@ -166,3 +164,20 @@ def check_manifold(manifold: str, c: float | Tensor) -> None:
     check_curvature(c)
     if manifold == "polar" and (isinstance(c, Tensor) or c != 1):
         raise ValueError(f"the polar model has curvature -1; got c={c}")
+
+
+def joined(points: PointsLike, manifold: Manifold) -> Tensor:
+    """Points as one tensor [..., 1 + dim], the radius first, where they are a pair."""
+    if not isinstance(points, tuple):
+        return points
+    radius, direction = _pair(points, manifold)
+    return torch.cat((radius[..., None], direction), dim=-1)
+
+
+def _pair(points: tuple[Tensor, Tensor], manifold: Manifold) -> tuple[Tensor, Tensor]:
+    """Radius and direction, checked."""
+    if manifold != "polar":
+        raise ValueError("a radius and a direction are points of manifold='polar'")
+    radius, direction = points
+    check_polar(radius, direction)
+    return radius, direction

@@ -15,7 +15,15 @@ from torch import Tensor
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.geometry.arguments import is_plain
 from poincare_taxa.geometry.derivatives import by_rule
-from poincare_taxa.kernels.arguments import Manifold, Pairs, check_manifold, check_rows, table_of
+from poincare_taxa.kernels.arguments import (
+    Manifold,
+    Pairs,
+    PointsLike,
+    check_manifold,
+    check_rows,
+    joined,
+    table_of,
+)
 from poincare_taxa.kernels.backend import Backend
 from poincare_taxa.kernels.dispatch import kernels_for, raised, table_gradient
 
@@ -23,8 +31,8 @@ __all__ = ["cdist", "dist", "pair_distance"]
 
 
 def dist(
-    x: Tensor,
-    y: Tensor,
+    x: PointsLike,
+    y: PointsLike,
     *,
     manifold: Manifold = "ball",
     c: float | Tensor = 1.0,
@@ -35,8 +43,9 @@ def dist(
     Parameters
     ----------
     x, y
-        Points [..., dim] of the ball; [..., 1 + dim], the radius first, of the polar model. The
-        leading dimensions broadcast: ``dist(x[:, None], y)`` is `cdist`, and computed as such.
+        Points [..., dim] of the ball; [..., 1 + dim], the radius first, of the polar model, or
+        tuples of a radius [...] and a direction [..., dim]. The leading dimensions broadcast:
+        ``dist(x[:, None], y)`` is `cdist`, and computed as such.
     manifold
         "ball" or "polar".
     c
@@ -69,7 +78,7 @@ def dist(
     tensor(3.)
     """
     check_manifold(manifold, c)
-    x, y = raised(x), raised(y)
+    x, y = (raised(joined(points, manifold)) for points in (x, y))
     shape = _shape_of_pairs(x, y, manifold)
     module = None if shape is None else kernels_for(backend, x, y, math.prod(shape), c)
     if shape is None or module is None:
@@ -140,8 +149,8 @@ def pair_distance(
 
 
 def cdist(
-    x: Tensor,
-    y: Tensor,
+    x: PointsLike,
+    y: PointsLike,
     *,
     manifold: Manifold = "ball",
     c: float | Tensor = 1.0,
@@ -161,7 +170,7 @@ def cdist(
             [1.0986, 0.0000]])
     """
     check_manifold(manifold, c)
-    x, y = raised(x), raised(y)
+    x, y = (raised(joined(points, manifold)) for points in (x, y))
     module = None
     if x.ndim == y.ndim == 2 and _fit(x, y, manifold):
         module = kernels_for(backend, x, y, len(x) * len(y), c)

@@ -3,6 +3,7 @@
 | file | what it holds |
 |---|---|
 | `model` | `embed` and `TaxonEmbedding`: queries, views, saving and loading |
+| `points` | points of one's own in other coordinates, as queries |
 | `storage` | the folder format: safetensors, parquet, JSON, written atomically |
 | `checks` | `check`: verifies a saved embedding |
 | `planning` | time and memory of a taxonomy of any size, before it is embedded |

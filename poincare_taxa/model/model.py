@@ -25,6 +25,7 @@ from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.refinement import refine as refined
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import checks, storage
+from poincare_taxa.model.points import Coordinates, polar_of
 from poincare_taxa.taxonomy.columns import Key, and_more
 from poincare_taxa.taxonomy.lookup import Keys, check_paired
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
@@ -310,12 +311,25 @@ class TaxonEmbedding:
             If a key is unknown, deleted or ambiguous.
         """
         rows_a, rows_b = self.taxonomy.rows(a), self.taxonomy.rows(b)
-        check_paired(rows_a, rows_b, "pt.kernels.cdist of model.radius and model.direction")
+        check_paired(
+            rows_a,
+            rows_b,
+            "pt.kernels.cdist((r[i], u[i]), (r[j], u[j]), manifold='polar') with model.radius, "
+            "model.direction and i = model.taxonomy.rows(a)",
+        )
         distance = polar.dist(*self._points(rows_a), *self._points(rows_b))
         return distance.item() if distance.ndim == 0 else distance
 
-    def nearest(self, keys: Keys, k: int = 10, taxon_rank: str | None = None) -> pl.DataFrame:
-        """Taxa nearest to a taxon, by an exact search.
+    def nearest(
+        self,
+        keys: Keys | None = None,
+        k: int = 10,
+        taxon_rank: str | None = None,
+        *,
+        point: Any = None,
+        coordinates: Coordinates = "ball",
+    ) -> pl.DataFrame:
+        """Taxa nearest to a taxon, or to a point of one's own, by an exact search.
 
         Parameters
         ----------
@@ -325,34 +339,53 @@ class TaxonEmbedding:
             Number of neighbours of each taxon.
         taxon_rank
             Rank of the neighbours, such as "genus"; by default any.
+        point
+            Instead of keys: a point [dim], or several [q, dim], of curvature −1. Points of the
+            Lorentz model have 1 + dim coordinates, as have polar ones, the radius first (or a tuple
+            of radius and direction).
+        coordinates
+            Of `point`: "ball"; "tangent", as ``model[key]``; "polar" or "lorentz". Polar ones keep
+            full precision at every radius.
 
         Returns
         -------
         neighbours
             Columns ``id``, ``name``, ``taxon_rank``, ``distance`` (hyperbolic) and
-            ``tree_distance`` (edges of the taxonomy), nearest first; for many keys the first column
-            is ``query``, the id of the taxon whose neighbour the row is.
+            ``tree_distance`` (edges of the taxonomy; not for points), nearest first; for many keys
+            the first column is ``query``, the id of the taxon whose neighbour the row is, and for
+            many points the number of the point, from 0.
 
         Raises
         ------
         TaxonomyError
             If a key is unknown, deleted or ambiguous.
         ValueError
-            If `k` is below 1, or no taxon has this rank.
+            If `k` is below 1, no taxon has this rank, not exactly one of `keys` and `point` is
+            given, or `point` is no point in these coordinates.
+        TypeError
+            If `keys` are no keys: floats are given as `point`.
         """
         _at_least_one(k)
-        rows, single = self._rows(keys)
-        found, distance = self._best("distance", rows, k, self._having(taxon_rank))
-        query = np.broadcast_to(rows[:, None], found.shape)
+        if (keys is None) == (point is None):
+            raise ValueError("give keys, or point=… with coordinates=…, and not both")
+        candidates = self._having(taxon_rank)
+        if keys is None:
+            radius, direction, single = polar_of(point, coordinates, self.dim)
+            queries = np.arange(len(radius))
+            found, distance = self._best("distance", (radius, direction), None, k, candidates)
+        else:
+            queries, single = self._rows(keys)
+            found, distance = self._best("distance", None, queries, k, candidates)
+        query = np.broadcast_to(queries[:, None], found.shape)
         others = np.isfinite(distance)
         query, found, distance = query[others], found[others], distance[others]
-        frame = self._describe(found).with_columns(
-            pl.Series("distance", distance),
-            pl.Series("tree_distance", self.taxonomy.tree.distance(query, found)),
-        )
-        if single:
-            return frame
-        return frame.select(self.taxonomy.ids.gather(pl.Series(query)).alias("query"), pl.all())
+        frame = self._describe(found).with_columns(pl.Series("distance", distance))
+        named = pl.Series("query", query)
+        if keys is not None:
+            edges = self.taxonomy.tree.distance(query, found)
+            frame = frame.with_columns(pl.Series("tree_distance", edges))
+            named = self.taxonomy.ids.gather(named).alias("query")
+        return frame if single else frame.select(named, pl.all())
 
     def ancestors(self, key: Key, k: int | None = None) -> pl.DataFrame:
         """Taxa with the lowest ancestor scores: the ancestors of a taxon according to its vector.
@@ -386,7 +419,7 @@ class TaxonEmbedding:
         if not isinstance(row, int):
             raise TypeError(f"ancestors are those of one taxon; got {len(row)} keys")
         k = int(self.taxonomy.tree.depth[row]) if k is None else _at_least_one(k)
-        found, score = self._best("ancestor", np.array([row]), k, None)
+        found, score = self._best("ancestor", None, np.array([row]), k, None)
         others = np.isfinite(score)
         found, score = found[others], score[others]
         inwards = np.argsort(-self.radius.numpy(force=True)[found], kind="stable")
@@ -414,19 +447,23 @@ class TaxonEmbedding:
     def _best(
         self,
         by: kernels.By,
-        nodes: NDArray[np.int64],
+        points: tuple[Tensor, Tensor] | None,
+        rows: NDArray[np.int64] | None,
         k: int,
         candidates: Tensor | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Rows and scores, [q, k], of the k candidates with the lowest scores for each node.
+        """Rows and scores, [q, k], of the k candidates with the lowest scores for each query.
 
-        The node itself is left out; places without a candidate have the score inf.
+        Queries are points, or rows, which are no candidates themselves; places without a candidate
+        have the score inf.
         """
         n = len(self) if candidates is None else len(candidates)
-        queries = torch.from_numpy(nodes)
+        queries = None if rows is None else torch.from_numpy(rows)
+        if points is None:
+            points = self.radius[queries], self.direction[queries]
         found = kernels.nearest(
             (self.radius, self.direction),
-            (self.radius[queries], self.direction[queries]),
+            points,
             max(1, min(k, n)),
             manifold="polar",
             by=by,

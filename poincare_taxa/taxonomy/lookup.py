@@ -75,9 +75,11 @@ class KeyColumn:
         kinds = {kind: _kind(kind) for kind in set(map(type, listed))}
         if None in kinds.values():
             wrong = next(key for key in listed if kinds[type(key)] is None)
+            is_point = isinstance(wrong, float | np.floating | list | np.ndarray)
+            advice = " (points are searched by TaxonEmbedding.nearest(point=…))" if is_point else ""
             raise TypeError(
                 f"a key is an id (int or str) or a name; got {wrong!r}, a {type(wrong).__name__}"
-                + (" (of points, TaxonEmbedding.nearest(point=…))" * isinstance(wrong, float))
+                f"{advice}"
             )
         is_text = np.fromiter((kinds[type(key)] is str for key in listed), np.bool_, len(listed))
         try:

@@ -23,6 +23,10 @@ def test_model__finds_ancestors_by_name(model):
     assert len(frame) == 3
     assert frame["distance"].is_sorted()
     assert model.distance("dog", "animal") == pytest.approx(frame["distance"][0])
+    assert model.rows("pug") == 2
+    assert model.rows(["pet", "dog"]).tolist() == [3, 1]
+    with pytest.raises(pt.TaxonomyError, match="no node has the name 'fly'"):
+        model.rows(["pet", "fly"])
     with pytest.raises(pt.TaxonomyError, match="no node has the name 'cat'"):
         model.nearest("cat")
     with pytest.raises(ValueError, match="k must be at least 1"):

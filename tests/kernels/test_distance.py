@@ -371,3 +371,19 @@ def test_arguments__that_do_not_fit_are_refused(backend):
         kernels.count_nearer(x, x, torch.zeros(1, 1, dtype=torch.int64), backend=backend)
     with pytest.raises(ValueError, match="manifold='polar'"):
         kernels.nearest((p[:, 0], p[:, 1:]), x, 1, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_distances__of_pairs_of_radius_and_direction_are_those_of_tables(backend):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(n, 4, generator=generator, dtype=torch.float64) for n in (40, 50))
+    for table in (x, y):
+        table[:, 1:] /= torch.linalg.vector_norm(table[:, 1:], dim=1, keepdim=True)
+    pairs = [(table[:, 0], table[:, 1:]) for table in (x, y)]
+    options = {"manifold": "polar", "backend": backend}
+    assert kernels.cdist(*pairs, **options).equal(kernels.cdist(x, y, **options))
+    assert kernels.cdist(pairs[0], y, **options).equal(kernels.cdist(x, y, **options))
+    first = (pairs[1][0][:40], pairs[1][1][:40])
+    assert kernels.dist(pairs[0], first, **options).equal(kernels.dist(x, y[:40], **options))
+    with pytest.raises(ValueError, match="points of manifold='polar'"):
+        kernels.cdist(*pairs)
