@@ -278,6 +278,18 @@ Other = Annotated[Path, typer.Argument(help="The other checkout, the first in ea
 Runs = Annotated[int, typer.Option(help="Of each, after one that is not counted.", min=1)]
 
 
+def lookup(
+    keys: Annotated[int, typer.Option(help="Looked up at once.")] = 5000,
+    missing: Annotated[int, typer.Option(help="Of these, ids that are no taxa.")] = 148,
+    runs: Annotated[int, typer.Option(help="Of each call, after the first.", min=1)] = 5,
+) -> None:
+    """Keys looked up in the complete NCBI taxonomy, some of which are missing."""
+    from benchmarks.speed import lookup as suite
+    from benchmarks.tables import markdown
+
+    print(markdown(suite.measure(keys, missing, runs)))
+
+
 def startup(other: Other, runs: Runs = 3) -> None:
     """Importing the library and a first fit, beside another checkout."""
     from benchmarks.speed import beside
@@ -378,6 +390,7 @@ COMMANDS = (
     blocks,
     optimizers,
     samplers,
+    lookup,
     startup,
     fit,
     reading,
