@@ -1,4 +1,4 @@
-"""Parquet files that may be damaged or hostile: one kind of error, and bounded memory."""
+"""Reading of parquet files that may be damaged or hostile: one kind of error, bounded memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ def faults_of_polars(message: str, kind: type[ValueError] = ValueError) -> Itera
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # which is no Exception
             raise
-        raise kind(f"{message} (polars gave up on it)") from error
+        raise kind(f"{message} (polars cannot decode it)") from error
 
 
 def read_parquet(path: str | Path, kind: type[ValueError] = ValueError) -> pl.DataFrame:
@@ -49,7 +49,7 @@ def read_parquet(path: str | Path, kind: type[ValueError] = ValueError) -> pl.Da
     with faults_of_polars(f"{path}: {advice}", kind):
         lazy = pl.scan_parquet(path, glob=False)  # a name with brackets is a name
         lazy = lazy.select(selectors.all() - selectors.nested())
-        # 1. Rows, by the footer alone: a few bytes may announce billions of equal rows.
+        # 1. Rows, by the footer alone: a few bytes may stand for billions of equal rows.
         rows = lazy.select(pl.len()).collect().item()
         size = 8 * rows * len(lazy.collect_schema())
         # 2. Texts, which a column of references may repeat without storing them again.

@@ -6,8 +6,8 @@
 | `ncbi`, `package` | NCBI taxonomy dumps; the same taxonomy as an offline Python package |
 | `edges`, `lineages`, `newick` | edge lists and parent arrays; tables of lineages; Newick trees |
 | `sample` | the sample that the library ships |
-| `download` | fetches the current NCBI dump, only where a user asks for it |
-| `headings` | whether a table has headings, and what each announces |
+| `download` | fetches the current NCBI dump, only when a user calls it |
+| `headings` | whether a table has headings, and the kind of column that each stands for |
 | `text`, `archive` | lines of text with their numbers; members of archives, with checks |
 
 A reader is a function of a path; bad input raises `TaxonomyError` with file, line and likely cause.

@@ -42,7 +42,7 @@ def download_ncbi(
     base_url
         Where the folders ``new_taxdump`` and ``taxdump_archive`` are.
     progress
-        Called with the bytes received so far and the total (None if the server does not say).
+        Called with the bytes received so far and the total (None if the server does not send it).
 
     Returns
     -------
@@ -55,7 +55,7 @@ def download_ncbi(
         If the date is not YYYY-MM-DD.
     OSError
         If the server cannot be reached or does not have the file, if the transfer breaks off, or
-        if the file is not what the checksum says. Nothing is left behind.
+        if the file does not have the checksum. Nothing is left behind.
     """
     import pooch
 
@@ -136,7 +136,7 @@ class _Received:
 
 
 def _receive(url: str, target: str | io.BytesIO, progress: Progress | None) -> None:
-    """Write what a server sends to a file, whole or with an error that says why not."""
+    """Write what a server sends to a file, completely, or raise an error with the reason."""
     import pooch
     import requests
 
@@ -149,7 +149,7 @@ def _receive(url: str, target: str | io.BytesIO, progress: Progress | None) -> N
         answer: Any = error.response
         code, reason = answer.status_code, answer.reason
         hint = "; dumps of the first of each month are archived" if code == 404 else ""
-        raise OSError(f"{url}: the server says {code} {reason}{hint}") from error
+        raise OSError(f"{url}: the server answered {code} {reason}{hint}") from error
     except requests.RequestException as error:
         raise OSError(
             f"{url}: the transfer broke off ({error}); nothing was kept, try again"

@@ -117,12 +117,12 @@ def read_parents(path: str | Path) -> Taxonomy:
 
 
 def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.DataFrame:
-    """Columns as `Taxonomy.from_edges` wants them, with ``accepted`` and ``status`` if there."""
+    """Return the columns that `Taxonomy.from_edges` takes, and ``accepted`` and ``status``."""
     table = headed.table
     kinds: list[str | None] = [None] * table.width
     if headed.named:
         kinds = kinds_of(table.columns)
-    # Row names come first and have no heading: unless headings say it, edges stand behind them.
+    # A first column without a heading holds row names, and the edges are in the next two columns.
     row_names = int(headed.named and table.columns[0] == "" and table.width > 2)
     at_parent = _place(table, kinds, "parent", parent, 1 + row_names)
     at_child = _place(table, kinds, "child", child, row_names)
@@ -131,12 +131,12 @@ def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.D
     if at_child == at_parent and child is None and parent is None:
         raise TaxonomyError(
             f"of the columns {table.columns} only {table.columns[at_child]!r} holds ids of nodes; "
-            "say with child= and parent= where they are"
+            "name the two columns with child= and parent="
         )
     if at_child == at_parent:
         raise ValueError(
-            f"child and parent are both column {table.columns[at_child]!r}; say which is"
-            f" which of {table.columns}"
+            f"child and parent are both column {table.columns[at_child]!r}; name two"
+            f" different columns of {table.columns}"
         )
     places = {"child": at_child, "parent": at_parent}
     for kind in ("name", "taxon_rank", "branch_length", "accepted", "status"):
@@ -151,7 +151,7 @@ def _choose(headed: Headed, child: Column | None, parent: Column | None) -> pl.D
 
 
 def _is_yes_or_no(column: pl.Series) -> bool:
-    """Whether a column has nothing but true and false."""
+    """Whether all values of a column are true or false."""
     there = column.drop_nulls()
     if column.dtype != pl.String:
         return column.dtype == pl.Boolean
@@ -161,13 +161,13 @@ def _is_yes_or_no(column: pl.Series) -> bool:
 def _place(
     table: pl.DataFrame, kinds: list[str | None], kind: str, column: Column | None, default: int
 ) -> int:
-    """Place of a column: where the caller says, else where its heading is, else `default`."""
+    """Place of a column: the one that the caller gives, that of its heading, or `default`."""
     if column is None:
         if kind in kinds:
             return kinds.index(kind)
         if kind == "parent" and kinds[default] is not None:
             raise TaxonomyError(
-                f"no heading announces the parent of each taxon; there are {table.columns}: name "
+                f"no heading stands for the parent of each taxon; there are {table.columns}: name "
                 "the columns with child= and parent= (read_lineages reads tables of rank columns)"
             )
         return default
@@ -193,8 +193,12 @@ def _with_parents(table: pl.DataFrame, kinds: list[str | None], parent: int, def
 
 
 def _typed(edges: pl.DataFrame) -> pl.DataFrame:
-    """Ids as integers where all are, and references to taxa by URL or name as their ids."""
+    """Replace references by URL or name by ids; make ids integers where all are whole numbers."""
     ids = [name for name in ("child", "parent", "accepted") if name in edges.columns]
+    if not {"name", "accepted"} & set(edges.columns):  # a million numbers take no other way
+        numbers = edges.with_columns(pl.col(ids).cast(pl.Int64, strict=False))
+        if numbers.select(ids).cast(pl.String).equals(edges.select(ids)):
+            return numbers
     edges = _without_urls(edges, ids)
     child = edges["child"]
     edges = edges.with_columns(
@@ -227,7 +231,7 @@ def _without_urls(edges: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
 
 
 def _ids_of_names(edges: pl.DataFrame, column: str) -> pl.Series:
-    """Ids in place of the names of taxa, where a column has names and not one id."""
+    """Replace names of taxa by their ids, in a column that has names and no ids."""
     values = edges[column]
     there = values.drop_nulls()
     if "name" not in edges.columns or len(there) == 0:
@@ -257,7 +261,7 @@ def _ids_of_names(edges: pl.DataFrame, column: str) -> pl.Series:
 def _is_synonym(edges: pl.DataFrame) -> NDArray[np.bool_]:
     """Rows of a checklist that are names of another taxon.
 
-    Their status says so, or they have an accepted taxon that is not themselves.
+    Either the column ``status`` marks them, or their accepted taxon is another one.
     """
     synonym = np.zeros(len(edges), np.bool_)
     if "status" in edges.columns and edges["status"].dtype == pl.String:
@@ -295,7 +299,7 @@ def _below_accepted(taxa: pl.DataFrame, synonyms: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_synonyms(tax: Taxonomy, synonyms: pl.DataFrame, path: str) -> Taxonomy:
-    """Give taxa the names of the rows that are their synonyms."""
+    """Add the names of rows that are synonyms to their accepted taxa."""
     if len(synonyms) == 0:
         return tax
     into = id_column(synonyms["into"].fill_null(synonyms["child"]), tax.ids.dtype)

@@ -1,4 +1,4 @@
-"""Headings of tables: whether a table has them, and what each announces."""
+"""Headings of tables: whether a table has them, and the kind of column that each stands for."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -57,11 +57,11 @@ _NUMBER = r"^-?\d+(\.\d*)?([eE][-+]?\d+)?$"
 
 
 class Headed(NamedTuple):
-    """A table of text under its headings."""
+    """A table of text with headings."""
 
     table: pl.DataFrame
     named: bool
-    """Whether the headings are the file's; else they are the places of the columns, from "0"."""
+    """Whether the headings come from the file; else they are the positions "0", "1", …"""
     first: int
     """Rows of the text above the first row of the table: 1 where the first line is the heading."""
 
@@ -86,9 +86,9 @@ def _plain(heading: str) -> str:
 
 
 def kinds_of(headings: Sequence[str | None]) -> list[str | None]:
-    """Return what each heading announces: child, parent, name, … or None.
+    """Return the kind of column that each heading stands for: child, parent, name, … or None.
 
-    Beside words that are known, "parent" before another heading announces its parents, and
+    Beside words that are known, "parent" before another heading stands for its parents, and
     "accepted" before or behind it the taxon that a synonym belongs to: ``tid, parent_tid,
     tid_accepted``.
 
@@ -112,7 +112,7 @@ def kinds_of(headings: Sequence[str | None]) -> list[str | None]:
 
 
 def names_edges(headings: Sequence[str | None]) -> bool:
-    """Whether headings announce parents and the taxa that have them."""
+    """Whether headings stand for taxa and for their parents."""
     kinds = kinds_of(headings)
     return "parent" in kinds and ("child" in kinds or "name" in kinds)
 
@@ -130,8 +130,8 @@ def headed_table(
 ) -> Headed:
     """Split a text into columns of text under their headings.
 
-    The first line is a heading if it says so (`_is_heading`), and so is a comment directly above
-    it that has a field for each column and names them.
+    The first line is a heading if `_is_heading` finds evidence in it, and so is a comment directly
+    above it that has a field for each column and names them.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def _is_heading(
 
 
 def _all_match(column: pl.Series, pattern: str) -> bool:
-    """Whether all values that are there match; False where there are none."""
+    """Whether all values that are not missing match; False if all are missing."""
     there = column.drop_nulls()
     there = there.filter(~there.str.to_lowercase().is_in(list(NO_PARENT)))
     return len(there) > 0 and bool(there.str.contains(pattern).all())

@@ -189,7 +189,7 @@ def _rank_columns(
 
 
 def _warn_of_others(text: Text, table: pl.DataFrame, known: list[int]) -> None:
-    """Warn of columns beside those of the ranks that have names of further taxa."""
+    """Warn about columns that may hold names of taxa and are no rank columns."""
     headings = table.columns
     last = headings[known[-1]].lower()
     others = [
@@ -210,7 +210,7 @@ def _warn_of_others(text: Text, table: pl.DataFrame, known: list[int]) -> None:
 
 
 def _from_the_root(levels: list[pl.Series]) -> list[pl.Series]:
-    """Let lineages that begin with "root" begin below it."""
+    """Remove "root" where lineages begin with it."""
     if not levels:
         return levels
     at_root = levels[0].str.to_lowercase().str.contains(r"^(r__)?root(\(\d+(\.\d+)?\))?$")
@@ -252,7 +252,7 @@ def is_lineage_each(text: Text) -> bool:
 
 
 def _semicolons(lineages: pl.Series) -> pl.Series:
-    """Lineages of other forms in the common one."""
+    """Convert lineages of other forms to names between semicolons."""
     if lineages.str.contains(_BARS).any():
         return lineages.str.replace_all("|", ";", literal=True)
     if lineages.str.contains(SINTAX.pattern).any():
@@ -262,7 +262,7 @@ def _semicolons(lineages: pl.Series) -> pl.Series:
 
 
 def _blanked(names: pl.Series, missing: Sequence[str]) -> pl.Series:
-    """Names without what classifiers add to them; null where one is missing."""
+    """Remove scores and confidences that classifiers add; null where a name is missing."""
     names = names.str.strip_chars()
     for confidence in _CONFIDENCES:  # of most names; one name may end so by itself
         if _share(names, confidence) > 0.5:
@@ -293,18 +293,18 @@ def _lineage_column(
     if len(found) != 1:
         raise text.error(
             f"{len(found)} of the columns {table.columns} hold lineages (names between semicolons)"
-            f"{'' if found else ', and no headings are taxon ranks'}; say which with column=, or "
+            f"{'' if found else ', and no headings are taxon ranks'}; choose one with column=, or "
             "name the rank columns with ranks="
         )
     lineages = table[found[0]]
     if header or table.width == 1 or not _heads_lineages(lineages):
         return lineages
-    # An unknown heading, or a taxon without others above it: the other columns tell.
+    # The first line is an unknown heading, or a taxon without ancestors: other columns decide.
     others = [table[name] for name in table.columns if name != found[0]]
     if any(_heads_lineages(other) or _heads_codes(other) for other in others):
         return lineages[1:]
     raise text.error(
-        f"{lineages[0]!r} may be a heading or a taxon; for a heading say column={lineages[0]!r}, "
+        f"{lineages[0]!r} may be a heading or a taxon; for a heading pass column={lineages[0]!r}, "
         f"for a taxon write {lineages[0]!r} with a semicolon behind it",
         line=text.line_of_row(0),
     )

@@ -164,7 +164,7 @@ def _read_table(text: Text, columns: dict[str, pl.DataType]) -> pl.DataFrame:
 
 def _parsed(text: Text, data: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:
     # Tab-separated, every second field is a bar.
-    width = text.first_lines(1)[0].count("\t") + 1
+    width = data[: data.find(b"\n")].count(b"\t") + 1
     every = [f"column_{i}" for i in range(max(width, 2 * len(columns)))]
     fields = every[: 2 * len(columns) : 2]
     bar = every[2 * len(columns) - 1]  # A bar after the last field: the line was not cut short.

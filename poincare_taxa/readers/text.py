@@ -276,9 +276,9 @@ class Text:
     def _tidied(self, table: pl.DataFrame, separator: str, quotes: bool) -> pl.DataFrame:
         """Remove spaces around fields, and a last column that holds nothing."""
         mark = separator.encode()
-        if separator != " " and any(
-            near in self.data for near in (b" " + mark, mark + b" ", b" \n", b"\n ", _NO_BREAK)
-        ):
+        near = (b" " + mark, mark + b" ", b" \n", b"\n ", _NO_BREAK)
+        has_spaces = b" " in self.data or not self.data.isascii()
+        if separator != " " and has_spaces and any(pattern in self.data for pattern in near):
             table = table.with_columns(pl.all().str.strip_chars(" \u00a0"))
         if quotes:
             table = table.with_columns(

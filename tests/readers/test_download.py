@@ -100,7 +100,7 @@ def test_download_ncbi__pinned_dump_is_fetched_once(server, cache):
         (None, "checksum", r"MD5 hash .* expected (md5:)?0{32} but got .* Nothing was kept"),
         (None, "no checksum", r"new_taxdump\.tar\.gz\.md5: expected an MD5 sum, got '<html>"),
         (None, "interrupted", "broke off .*more expected.* nothing was kept"),
-        (None, "missing", "the server says 404 Not Found"),
+        (None, "missing", "the server answered 404 Not Found"),
         ("2024-09-01", "interrupted", "broke off .*more expected"),
         ("2024-09-01", "zip", "it is no whole zip archive"),
         ("2024-09-01", "crc", "its member nodes.dmp is damaged"),
