@@ -30,6 +30,7 @@ from poincare_taxa.evaluation.subjects import Subject, TreeSubject, polar_subjec
 from poincare_taxa.files.records import library_version
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["Report", "evaluate"]
 
@@ -52,7 +53,7 @@ _TIMED = 256  # Queries whose time says how long all will take.
 
 def evaluate(
     model: Any,
-    taxonomy: Taxonomy | None = None,
+    taxonomy: Taxonomy | Tree | None = None,
     *,
     queries: int = 1000,
     seed: int = 0,
@@ -77,7 +78,8 @@ def evaluate(
         node i. A row that is nan or infinite, or whose radius is negative, is *lost*: it is counted
         in the report, and is last wherever taxa are ranked, with every tie against it.
     taxonomy
-        Needed where the model does not carry one.
+        Needed where the model does not carry one. Of a `Tree`, which has no ranks, groups are the
+        clades at a depth.
     queries
         Number of taxa, drawn uniformly, that are compared with all taxa.
     seed

@@ -15,6 +15,7 @@ from torch import Tensor
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry.arguments import check_curvature
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["GivenPoints", "read_points"]
 
@@ -48,12 +49,16 @@ class GivenPoints:
     lost: int
 
 
-def read_points(model: Any, taxonomy: Taxonomy | None, c: float) -> tuple[Taxonomy, GivenPoints]:
+def read_points(
+    model: Any, taxonomy: Taxonomy | Tree | None, c: float
+) -> tuple[Taxonomy, GivenPoints]:
     """Find out what was given as model, and refuse what is no point."""
     own = getattr(model, "taxonomy", None)
     taxonomy = own if taxonomy is None else taxonomy
     if taxonomy is None:
         raise ValueError("these vectors come without a taxonomy: evaluate(vectors, taxonomy)")
+    if isinstance(taxonomy, Tree):
+        taxonomy = Taxonomy.from_tree(taxonomy)
     if own is not None and not own.has_rows_of(taxonomy):
         raise ValueError(
             "the model is of another taxonomy than the one given: its rows are other taxa. Leave "

@@ -361,6 +361,20 @@ class Taxonomy:
         )
         return cls.from_edges(table, root=root, multi_parent=multi_parent)
 
+    @classmethod
+    def from_tree(cls, tree: Tree) -> "Taxonomy":
+        """Give a tree ids, which are its rows; it has no names and no ranks.
+
+        Examples
+        --------
+        >>> tree = Taxonomy.from_parents([-1, 0, 0], ids=["Life", "cat", "dog"]).tree
+        >>> Taxonomy.from_tree(tree).children(0).to_list()
+        [1, 2]
+        """
+        n = len(tree)
+        names = columns.string_column("name", None, n)
+        return cls(tree, columns.id_column(np.arange(n)), names, columns.rank_column(None, n))
+
     def to_frame(self) -> pl.DataFrame:
         """Return a table in row order: ``id``, ``parent`` (an id), ``name``, ``taxon_rank``."""
         parents = pl.Series(np.maximum(self.tree.parent, 0))

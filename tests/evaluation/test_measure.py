@@ -730,3 +730,15 @@ def test_estimate__leaves_out_taxa_that_say_nothing():
     found = Estimate.of(table, lambda sums: sums[..., 0] / sums[..., 1])
     assert (found.value, found.count) == (1.5, 2)
     assert math.isnan(Estimate.of(np.zeros((3, 2)), lambda sums: sums[..., 0]).value)
+
+
+def test_evaluate__takes_a_tree_without_ranks():
+    tax = a_taxonomy(60)
+    points = nested(tax)
+    unranked = Taxonomy.from_parents(tax.parent)
+    found, expected = (evaluate(points, source) for source in (tax.tree, unranked))
+    assert list(found) == list(expected)
+    for key in found:
+        np.testing.assert_equal(found[key].value, expected[key].value)
+    with pytest.raises(ValueError, match="no taxon has the rank 'class'"):
+        evaluate(points, tax.tree, taxon_ranks=["class"])
