@@ -14,9 +14,9 @@
 # # Is it any good?
 #
 # An embedding can be valid and mean nothing: every point inside the ball, radii that follow
-# depth, and neighbours drawn at random. So a report shows beside every value its *floor* (random
-# directions with the same radii) and its *ceiling* (the tree's own distances, through the same
-# code).
+# depth, and neighbours drawn at random. So a report shows beside every value its *floor* (what the
+# same radii earn with random directions, or with one) and its *ceiling* (the tree's own distances,
+# through the same code).
 
 # %%
 import torch

@@ -72,6 +72,18 @@ def numerics(out: Out = None) -> None:
         write_page(out, "numerics", table)
 
 
+def intervals(
+    samples: Annotated[int, typer.Option(help="Of each kind.", min=1)] = 1000, out: Out = None
+) -> None:
+    """How often the intervals of a report hold the truth, by simulation."""
+    from benchmarks.quality import coverage
+    from benchmarks.tables import publish
+
+    shares, ranks = list(coverage.shares(samples)), list(coverage.ranks(samples))
+    publish(out, "quality/intervals", shares, coverage.table(shares))
+    publish(out, "quality/interval_ranks", ranks)
+
+
 def wordnet(
     data: Annotated[
         str,
@@ -97,4 +109,4 @@ def wordnet(
     publish(out, "wordnet", rows, suite.readable(rows))
 
 
-COMMANDS = (frontier, ideas, refine, trees, numerics, wordnet)
+COMMANDS = (frontier, ideas, refine, trees, intervals, numerics, wordnet)

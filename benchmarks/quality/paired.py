@@ -17,8 +17,8 @@ import poincare_taxa as pt
 from poincare_taxa.evaluation import rows as report_rows
 from poincare_taxa.evaluation.clock import Clock
 from poincare_taxa.evaluation.groups import taxon_groups
+from poincare_taxa.evaluation.intervals import _resamples  # pyright: ignore[reportPrivateUsage]
 from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
-from poincare_taxa.evaluation.report import _resamples  # pyright: ignore[reportPrivateUsage]
 from poincare_taxa.evaluation.subjects import Subject, TreeSubject, polar_subject
 from poincare_taxa.files.seeds import stream
 
@@ -55,11 +55,16 @@ class Comparison:
             few = max(1, len(self.asked) // 30) if name == "floor" else None
             measured[name] = self._measured(subjects[name], self.asked[:few])
         with patch.multiple(report_rows, _row=_paired_row, _beside=_plain_row):
-            rows: Any = report_rows.query_rows(measured, 10, self.parts, self.groups)
-            rows += report_rows.pair_rows(
-                self.tax.tree, subjects, self.asked, self.seed, {"correlation", "distortion"}
+            alone = np.arange(len(self.tax))
+            queries = dict.fromkeys(subjects, self.asked)
+            rows: Any = report_rows.query_rows(
+                measured, 10, self.parts, self.groups, queries, alone
             )
-            rows += report_rows.separation_rows(subjects, self.groups, self.asked, self.seed)
+            about = subjects, self.asked, self.seed
+            rows += report_rows.pair_rows(
+                self.tax.tree, *about, {"correlation", "distortion"}, alone
+            )
+            rows += report_rows.separation_rows(subjects, self.groups, self.asked, self.seed, alone)
         return rows
 
     def _measured(self, subject: Subject, asked: NDArray[np.int64]) -> dict[str, Floats]:

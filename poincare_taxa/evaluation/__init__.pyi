@@ -1,4 +1,5 @@
 from . import groups as groups
+from . import intervals as intervals
 from . import metrics as metrics
 from . import samples as samples
 from .measure import evaluate as evaluate

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from poincare_taxa.taxonomy.columns import NO_RANK
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["purity_of_chance", "taxon_groups"]
+__all__ = ["genera", "purity_of_chance", "taxon_groups"]
 
 Rows = NDArray[np.integer]
 
@@ -89,6 +89,19 @@ def _ancestor_at_depth(taxonomy: Taxonomy, depth: int) -> NDArray[np.int32]:
     rows = np.arange(len(taxonomy), dtype=np.int32)
     last = np.maximum.accumulate(np.where(taxonomy.tree.depth == depth, rows, -1))
     return np.where(taxonomy.tree.depth >= depth, last, -1).astype(np.int32)
+
+
+def genera(taxonomy: Taxonomy) -> NDArray[np.int32]:
+    """Which taxa share their fate, for intervals: those of one genus [n].
+
+    A label is the row of the genus. A taxon in no genus is alone, and so is each of a genus that
+    holds more than a tenth of all taxa: fewer than ten of those would tell nothing.
+    """
+    alone = np.arange(len(taxonomy), dtype=np.int32)
+    is_genus = (taxonomy.taxon_ranks.cast(pl.String) == "genus").to_numpy()
+    genus = taxonomy.tree.nearest_marked(is_genus)
+    size = np.bincount(genus[genus >= 0], minlength=len(taxonomy))
+    return np.where((genus < 0) | (10 * size[genus] > len(taxonomy)), alone, genus)
 
 
 def purity_of_chance(labels: Rows) -> float:

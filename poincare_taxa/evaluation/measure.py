@@ -1,8 +1,8 @@
 """`evaluate`: one report that says whether vectors mean what their taxonomy says.
 
-Three *subjects* go through the same code: the embedding, its floor (random directions with the same
-radii) and its ceiling (the tree's own distances). What a measure is, is in `metrics` and `ranks`;
-here is which taxa it is taken over, and what stands beside it.
+The *subjects* that go through the same code are the embedding, its floors (random directions and
+one direction, with the same radii) and its ceiling (the tree's own distances). What a measure is,
+is in `metrics` and `ranks`; here is which taxa it is taken over, and what stands beside it.
 
 Sources: [NK17] Nickel & Kiela 2017, §4.1 (closure reconstruction).  [S18] Sala et al. 2018, §2
 (reconstruction of graph neighbours).
@@ -22,11 +22,12 @@ from rich.progress import Progress, TaskID
 
 from poincare_taxa.evaluation import rows as report_rows
 from poincare_taxa.evaluation.clock import Clock
-from poincare_taxa.evaluation.groups import taxon_groups
-from poincare_taxa.evaluation.points import GivenPoints, read_points
+from poincare_taxa.evaluation.floors import points_and_floors
+from poincare_taxa.evaluation.groups import genera, taxon_groups
+from poincare_taxa.evaluation.points import Distance, GivenPoints, read_points
 from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
 from poincare_taxa.evaluation.report import Report, Row
-from poincare_taxa.evaluation.subjects import Subject, TreeSubject, polar_subject
+from poincare_taxa.evaluation.subjects import Subject, TreeSubject
 from poincare_taxa.files.records import library_version
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -62,6 +63,7 @@ def evaluate(
     taxon_ranks: Sequence[str] | None = None,
     only: Collection[str] | None = None,
     floor_queries: int = 100,
+    manifold: str | Distance = "ball",
     c: float = 1.0,
     device: torch.device | str | None = None,
     progress: bool | None = None,
@@ -74,9 +76,12 @@ def evaluate(
     ----------
     model
         A `TaxonEmbedding`; or anything with ``radius`` [n] and ``direction`` [n, dim]; or the two
-        as a tuple; or points of the Poincaré ball [n, dim]: someone else's vectors. Row i is
-        node i. A row that is nan or infinite, or whose radius is negative, is *lost*: it is counted
-        in the report, and is last wherever taxa are ranked, with every tie against it.
+        as a tuple; or someone else's vectors [n, dim], points of the Poincaré ball or of another
+        `manifold`. Row i is node i; vectors that come with keys are put there: ``{id: vector}``, a
+        table of polars or pandas with ids and a column for each coordinate, or gensim's
+        ``KeyedVectors``. A row that is nan or infinite, or whose radius is negative, is *lost*: it
+        is counted in the report, and is last wherever taxa are ranked, with every tie against it.
+        So is a taxon without a vector; where fewer than half have one, this is an error.
     taxonomy
         Needed where the model does not carry one. Of a `Tree`, which has no ranks, groups are the
         clades at a depth.
@@ -98,8 +103,14 @@ def evaluate(
         distortion, separation, ball. Leaving parts out changes nothing in the others.
     floor_queries
         Number of the queries that the floor is measured with; 0 leaves it out.
+    manifold
+        The space of vectors: "ball"; "polar", the radius first [n, 1 + dim]; "lorentz"
+        [n, 1 + dim]; "euclidean"; or a function of two tensors [..., dim] that broadcasts and
+        returns distances, or a manifold of geoopt. Of a function the radius is the distance from
+        the root's point.
     c
-        Curvature parameter of the ball that points lie in. No measure depends on the scale.
+        Curvature parameter of the ball or the Lorentz model that points lie in. No measure depends
+        on the scale.
     device
         Where the points are searched; by default where they are. All else runs on the CPU.
     progress
@@ -113,8 +124,9 @@ def evaluate(
     ------
     ValueError
         If there is no taxonomy, the number of vectors is not the number of taxa, a row is finite
-        but no point of the space (a norm of 1 or more, a direction that is no unit vector), or an
-        argument is not one of those above.
+        but no point of the space (a norm of 1 or more, a direction that is no unit vector, a row
+        beside the hyperboloid), which guesses the space it is of; or an argument is not one of
+        those above.
 
     Examples
     --------
@@ -125,60 +137,62 @@ def evaluate(
     1.0
     """
     parts = _check_parts(only)
-    if queries < 1 or k < 1 or floor_queries < 0:
-        raise ValueError(
-            "queries and k must be at least 1, floor_queries at least 0; "
-            f"got {queries}, {k}, {floor_queries}"
-        )
-    taxonomy, points = read_points(model, taxonomy, c)
-    subjects = _subjects(points, taxonomy, seed, device)
-    if not floor_queries:
-        del subjects["floor"]
-    every = len(taxonomy) <= max(_EXACT, queries) if exact is None else exact
-    asked = stream(seed, "queries").permutation(len(taxonomy))[: None if every else queries]
+    _check_numbers(queries, k, floor_queries)
+    taxonomy, points = read_points(model, taxonomy, manifold, c)
+    tree, clock, rows = taxonomy.tree, Clock(), list[Row]()
+    subjects = _subjects(points, tree, seed, device, floors=floor_queries > 0)
+    every = len(tree) <= max(_EXACT, queries) if exact is None else exact
+    asked = stream(seed, "queries").permutation(len(tree))[: None if every else queries]
     sampled = asked[: max(queries, _EXACT)]
-    clock = Clock()
-    groups: dict[str, NDArray[np.int32]] = {}
-    if parts & {"purity", "separation"}:
-        with clock("groups"):
-            groups = taxon_groups(taxonomy, taxon_ranks)
+    with clock("groups"):
+        judged = parts & {"purity", "separation"}
+        groups = taxon_groups(taxonomy, taxon_ranks) if judged else {}
+        clusters = genera(taxonomy)
 
-    rows: list[Row] = []
     if "radius" in parts:
         with clock("radius"):
-            rows += report_rows.radius_rows(taxonomy.tree, subjects["value"])
+            rows += report_rows.radius_rows(tree, points)
     if parts & _AGAINST_ALL:
-        query_taxa = QueryTaxa(taxonomy.tree, groups, k, parts & _AGAINST_ALL)
+        query_taxa = QueryTaxa(tree, groups, k, parts & _AGAINST_ALL)
         if len(asked) > len(sampled) and progress is not False:
             _announce(partial(query_statistics, subjects["value"], query_taxa), asked, queries)
-        taken = {"value": asked, "ceiling": sampled, "floor": asked[:floor_queries]}
+        taken = dict.fromkeys(subjects, asked[:floor_queries])
+        taken |= {"value": asked, "ceiling": sampled}
         measured = _against_all(subjects, query_taxa, taken, clock, progress)
-        rows += report_rows.query_rows(measured, k, parts, query_taxa.groups)
-    if parts & {"correlation", "distortion"} and len(taxonomy) > 1:
+        rows += report_rows.query_rows(measured, k, parts, query_taxa.groups, taken, clusters)
+    if parts & {"correlation", "distortion"} and len(tree) > 1:
         with clock("pairs"):
-            rows += report_rows.pair_rows(taxonomy.tree, subjects, sampled, seed, parts)
-    if "separation" in parts and len(taxonomy) > 1:
+            rows += report_rows.pair_rows(tree, subjects, sampled, seed, parts, clusters)
+    if "separation" in parts and len(tree) > 1:
         with clock("separation"):
-            rows += report_rows.separation_rows(subjects, groups, sampled, seed)
+            rows += report_rows.separation_rows(subjects, groups, sampled, seed, clusters)
     if "ball" in parts:
-        with clock("ball"):
-            rows += report_rows.ball_rows(points)
-    meta = {
-        "taxa": len(taxonomy),
-        "max_depth": taxonomy.tree.max_depth,
-        "dim": points.direction.shape[1],
-        "dtype": points.dtype,
+        rows += report_rows.ball_rows(points)
+    meta = _described(tree, points) | {
         "queries": len(asked),
-        "exact": len(asked) == len(taxonomy),
+        "exact": len(asked) == len(tree),
         "floor_queries": min(floor_queries, len(asked)),
         "k": k,
         "seed": seed,
         "parts": [part for part in _PARTS if part in parts],
         "remarks": _remarks(groups, taxon_ranks, points),
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
-        "versions": {"poincare_taxa": library_version(), "torch": torch.__version__},
     }
     return Report(tuple(rows), meta)
+
+
+def _subjects(
+    points: GivenPoints,
+    tree: Tree,
+    seed: int,
+    device: torch.device | str | None,
+    *,
+    floors: bool,
+) -> dict[str, Subject]:
+    """Embedding, ceiling and floors, in the order in which they are measured."""
+    found = points_and_floors(points, seed, device)
+    value = {"value": found.pop("value"), "ceiling": TreeSubject(tree)}
+    return value | (found if floors else {})
 
 
 def _against_all(
@@ -198,6 +212,19 @@ def _against_all(
         }
 
 
+def _described(tree: Tree, points: GivenPoints) -> dict[str, Any]:
+    """Describe what was evaluated, for the title of a report."""
+    coordinates = points.vectors if points.direction is None else points.direction
+    return {
+        "taxa": len(tree),
+        "max_depth": tree.max_depth,
+        "dim": coordinates.shape[1],
+        "dtype": points.dtype,
+        "manifold": points.manifold,
+        "versions": {"poincare_taxa": library_version(), "torch": torch.__version__},
+    }
+
+
 def _remarks(
     groups: dict[str, NDArray[np.int32]], taxon_ranks: Sequence[str] | None, points: GivenPoints
 ) -> list[str]:
@@ -205,12 +232,13 @@ def _remarks(
     remarks = []
     if not taxon_ranks and any(name.startswith("depth") for name in groups):
         remarks.append("no taxon rank divides these taxa: groups are the clades at a depth")
-    if points.lost:
+    lost = int((~points.valid).sum())
+    if lost:
         remarks.append(
-            f"{points.lost:,} rows are no points (not finite, or a negative "
-            "radius): each is last wherever taxa are ranked, with every tie against it"
+            f"{lost:,} rows are no points (not finite, or a negative radius): each is last "
+            "wherever taxa are ranked, with every tie against it"
         )
-    return remarks
+    return remarks + list(points.notes)
 
 
 # -------------------------------------------------------------------- arguments
@@ -226,20 +254,12 @@ def _check_parts(only: Collection[str] | None) -> set[str]:
     return parts
 
 
-def _subjects(
-    points: GivenPoints, taxonomy: Taxonomy, seed: int, device: torch.device | str | None
-) -> dict[str, Subject]:
-    """Embedding, ceiling and floor: random directions with the same radii."""
-    here = points.direction.device if device is None else device
-    generator = torch.Generator().manual_seed(seed)
-    random = torch.randn(points.direction.shape, generator=generator, dtype=torch.float64)
-    random /= torch.linalg.vector_norm(random, dim=1, keepdim=True)
-    value = polar_subject(points.radius, points.direction, here)
-    return {
-        "value": value,
-        "ceiling": TreeSubject(taxonomy.tree),
-        "floor": polar_subject(torch.from_numpy(value.height), random, here),
-    }
+def _check_numbers(queries: int, k: int, floor_queries: int) -> None:
+    if queries < 1 or k < 1 or floor_queries < 0:
+        raise ValueError(
+            "queries and k must be at least 1, floor_queries at least 0; "
+            f"got {queries}, {k}, {floor_queries}"
+        )
 
 
 def _announce(measure: Callable[..., Any], asked: NDArray[np.integer], queries: int) -> None:
@@ -263,11 +283,13 @@ def _progress_bar(wanted: bool | None) -> Iterator[Callable[[str, int, int], Non
     console = Console(stderr=True, force_terminal=wanted)
     with Progress(console=console, transient=True, disable=not shown) as bar:
         tasks: dict[str, TaskID] = {}
-        titles = {"value": "embedding", "ceiling": "tree", "floor": "floor"}
+        titles = {"value": "embedding", "ceiling": "tree"}
 
         def advance(subject: str, done: int, total: int) -> None:
             if subject not in tasks:
-                tasks[subject] = bar.add_task(f"queries: {titles[subject]}", total=total)
+                tasks[subject] = bar.add_task(
+                    f"queries: {titles.get(subject, subject)}", total=total
+                )
             bar.update(tasks[subject], completed=done)
 
         yield advance

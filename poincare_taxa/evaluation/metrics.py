@@ -35,14 +35,22 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson correlation of an embedding's quantity x with the tree's quantity y.
 
     nan where `y` is constant: there is nothing to explain. 0 where only `x` is: it explains
-    nothing.
+    nothing. Where x is nan a taxon is lost: it counts as if it stood in the opposite place, as far
+    from the mean of x as y is from its own, in standard deviations.
     """
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if len(b) == 0 or b.min() == b.max():
         return np.nan
-    if a.min() == a.max():
+    lost = np.isnan(a)
+    sound = a[~lost]
+    constant = len(sound) == 0 or sound.min() == sound.max()
+    if constant and not lost.any():
         return 0.0
-    a, b = a - a.mean(), b - b.mean()
+    b = b - b.mean()
+    if lost.any():
+        z = b / np.sqrt(b @ b / len(b))
+        a = np.where(lost, -z, 0.0 if constant else (a - sound.mean()) / sound.std())
+    a = a - a.mean()
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))  # Exactly 1 where a is b.
 
 
@@ -59,20 +67,26 @@ def average_ranks(values: ArrayLike) -> Floats:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Pearson correlation of the ranks, tied values sharing the mean of theirs."""
-    return pearson(average_ranks(x), average_ranks(y))
+    """Pearson correlation of the ranks, tied values sharing the mean of theirs; x as there."""
+    ranks = np.array(x, np.float64)
+    sound = ~np.isnan(ranks)
+    ranks[sound] = average_ranks(ranks[sound])
+    return pearson(ranks, average_ranks(y))
 
 
 def radius_explained_by_depth(radius: ArrayLike, depth: Rows) -> float:
     """Share of the variance of the radius that lies between depths, in [0, 1] (η²).
 
     1: the radius is a function of depth, and its correlation with depth is planted, not learned.
+    nan where the radius is constant, but for a few roundings of its dtype: nothing is explained.
     """
-    r = np.asarray(radius, np.float64)
-    r = r - r.mean() if len(r) else r
-    total = r @ r
-    if total == 0:
+    given = np.asarray(radius)
+    r = given.astype(np.float64)
+    rounding = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
+    if len(r) == 0 or np.ptp(r) <= 8 * rounding * np.abs(r).max():
         return np.nan
+    r -= r.mean()
+    total = r @ r
     count = np.bincount(depth)
     mean = np.bincount(depth, r) / np.maximum(count, 1)
     within = r - mean[depth]

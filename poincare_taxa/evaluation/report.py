@@ -4,7 +4,6 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from poincare_taxa.evaluation.intervals import bootstrap_interval, sums_of_clusters
 from poincare_taxa.files.records import as_json
 
 __all__ = ["Estimate", "Report", "Row"]
 
 _WIDTH = 140  # Of the printed table.
-_RESAMPLES = 400  # Of the bootstrap,
-_GROUPS = 10_000  # and what it draws at most: groups of taxa where there are more taxa.
+_RAY = "†"  # Behind a floor of points in one direction.
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,7 @@ class Estimate:
     value
         nan where it is undefined (a tree too small to ask the question).
     low, high
-        Percentiles 2.5 and 97.5 over samples drawn again with replacement from the query taxa;
-        nan where nothing was sampled.
+        See `intervals`; nan where there is none, `high` infinite where the tail was not seen.
     count
         Number of taxa (or groups) it is taken over.
     """
@@ -48,8 +46,11 @@ class Estimate:
         cls,
         statistics: NDArray[np.float64],
         value: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        *,
+        clusters: NDArray[np.integer] | None = None,
+        interval: Callable[[NDArray[np.float64]], tuple[float, float]] | None = None,
     ) -> "Estimate":
-        """Estimate a function of sums over taxa, with a bootstrap over taxa.
+        """Estimate a function of sums over taxa.
 
         Parameters
         ----------
@@ -57,35 +58,21 @@ class Estimate:
             [Q, s]: what each query taxon adds to the sums; a row of zeros where it says nothing.
         value
             Sums [..., s] → value [...]; a value that is not finite becomes nan.
+        clusters
+            [Q], labels of taxa that share their fate; by default each taxon stands alone.
+        interval
+            Sums of each cluster → ends of the interval; `bootstrap_interval` by default.
         """
-        told = statistics[np.any(statistics != 0, axis=1)]
-        if len(told) == 0:
-            return cls(math.nan)
+        told = np.any(statistics != 0, axis=1)
+        count = int(told.sum())
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = _in_groups(told)
-            exact, resampled = value(told.sum(0)), value(_resamples(len(drawn)) @ drawn)
-        resampled = resampled[np.isfinite(resampled)]
-        if not np.isfinite(exact):
-            return cls(math.nan, count=len(told))
-        low, high = np.percentile(resampled, [2.5, 97.5]) if len(resampled) else (math.nan,) * 2
-        return cls(float(exact), float(low), float(high), len(told))
-
-
-def _in_groups(told: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add up random groups of taxa: the sums vary as much as those of taxa, and are few."""
-    n = len(told)
-    if n <= _GROUPS:
-        return told
-    order = np.random.default_rng(0).permutation(n)
-    return np.add.reduceat(told[order], np.arange(_GROUPS) * n // _GROUPS)
-
-
-@lru_cache(maxsize=4)
-def _resamples(n: int) -> NDArray[np.float64]:
-    """How often each of n taxa is drawn in each resample: [_RESAMPLES, n]."""
-    rng = np.random.default_rng(0)
-    draws = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(_RESAMPLES)]
-    return np.array(draws, np.float64)
+            exact = float(value(statistics[told].sum(0)))
+        if count == 0 or not np.isfinite(exact):
+            return cls(math.nan, count=count)
+        labels = np.arange(count) if clusters is None else clusters[told]
+        sums = sums_of_clusters(statistics[told], labels)
+        low, high = bootstrap_interval(sums, value) if interval is None else interval(sums)
+        return cls(exact, low, high, count)
 
 
 @dataclass(frozen=True)
@@ -103,7 +90,10 @@ class Row:
     estimate
         The embedding's value.
     floor
-        The value of random directions with the same radii.
+        The better value of two sets of points that know the radii and nothing else.
+    floor_of
+        Which of them it is: "random directions" or "one direction"; empty where both are equal by
+        definition.
     ceiling
         The value of the tree's own distances.
     note
@@ -117,6 +107,7 @@ class Row:
     estimate: Estimate
     at: str = ""
     floor: Estimate | None = None
+    floor_of: str = ""
     ceiling: Estimate | None = None
     note: str = ""
     detail: bool = False
@@ -190,6 +181,7 @@ class Report:
                 "high": [row.estimate.high for row in rows],
                 "count": [row.estimate.count for row in rows],
                 "floor": pl.Series(values([row.floor for row in rows]), dtype=pl.Float64),
+                "floor_of": [row.floor_of for row in rows],
                 "ceiling": pl.Series(values([row.ceiling for row in rows]), dtype=pl.Float64),
                 "ratio": [row.ratio for row in rows],
                 "note": [row.note for row in rows],
@@ -218,7 +210,9 @@ class Report:
                 f"  {row.metric}" + (f" · {row.at}" if row.at else ""),
                 _number(row.value),
                 _interval(row.estimate),
-                _number(floor.value) if floor else "",
+                _number(floor.value) + (_RAY if row.floor_of == "one direction" else " ")
+                if floor
+                else "",
                 _number(tree.value) if tree else "",
                 f"{row.ratio:.3f}" if tree and tree.value != 1 and np.isfinite(row.ratio) else "",
                 row.note,
@@ -240,15 +234,17 @@ def _table() -> Table:
 def _title(meta: dict[str, Any]) -> str:
     asked = "every taxon" if meta.get("exact") else f"{meta.get('queries', 0):,} query taxa"
     return (
-        f"{meta.get('taxa', 0):,} taxa, {meta.get('dim', 0)}-D {meta.get('dtype', '')}; "
+        f"{meta.get('taxa', 0):,} taxa, {meta.get('dim', 0)}-D {meta.get('dtype', '')}"
+        f" ({meta.get('manifold', 'polar')}); "
         f"{asked} against all (seed {meta.get('seed', 0)})"
     )
 
 
 def _footer(meta: dict[str, Any]) -> str:
     lines = [
-        f"floor: random directions with the same radii ({meta.get('floor_queries', 0):,} queries"
-        " against all); tree: the tree's own distances, through the same code",
+        f"floor: the better of random directions and one direction ({_RAY}), with the same radii "
+        f"({meta.get('floor_queries', 0):,} queries against all)",
+        "tree: the tree's own distances, through the same code",
     ]
     lines += [f"note: {remark}" for remark in meta.get("remarks", [])]
     seconds = meta.get("seconds", {})
@@ -276,6 +272,7 @@ def _number(value: float) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
-    if estimate.low != estimate.low:
+    if math.isnan(estimate.low):
         return ""
-    return f"{_number(estimate.low)} … {_number(estimate.high)}"
+    high = round(estimate.high, 5)  # An upper end that is rounded up to 1 promises nothing.
+    return f"{_number(estimate.low)} … {_number(high)}"

@@ -1,4 +1,8 @@
-"""The sections of a report: which sums a measure is a function of, for every subject alike."""
+"""The sections of a report: which sums a measure is a function of, for every subject alike.
+
+Every section takes `clusters`, the labels of taxa that share their fate (`groups.genera`): with
+them `intervals` computes how sure a value is.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +14,7 @@ from scipy.special import expit
 
 from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.evaluation.groups import purity_of_chance
+from poincare_taxa.evaluation.intervals import rank_interval, share_interval
 from poincare_taxa.evaluation.points import GivenPoints
 from poincare_taxa.evaluation.report import Estimate, Row
 from poincare_taxa.evaluation.subjects import Subject
@@ -23,6 +28,7 @@ __all__ = ["ball_rows", "pair_rows", "query_rows", "radius_rows", "separation_ro
 Subjects = Mapping[str, Subject]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer]
+Interval = Callable[[Floats], tuple[float, float]]
 
 _OTHERS = 100  # Others sampled for each query, of each kind.
 _PARTNERS = 20  # Taxa sampled within, and as many outside, the group of each query.
@@ -34,19 +40,46 @@ def _row(
     statistics: dict[str, Floats],
     value: Callable[[Floats], Floats],
     *,
-    at: str = "",
-    note: str = "",
-    detail: bool = False,
+    clusters: Mapping[str, Rows],
+    interval: Interval | None = None,
+    **rest: Any,
 ) -> Row:
-    """Build a row from the statistics of each subject, whose names are the fields of a row."""
-    estimates = {subject: Estimate.of(table, value) for subject, table in statistics.items()}
-    return _beside(group, metric, estimates, at=at, note=note, detail=detail)
+    """Build a row from the statistics of each subject, and the clusters of its queries."""
+    estimates = {
+        subject: Estimate.of(table, value, clusters=clusters[subject], interval=interval)
+        for subject, table in statistics.items()
+    }
+    if np.isinf(estimates["value"].high):
+        # With a chance of .05 none of a kind of taxa is drawn that is this share of all.
+        share = 1 - 0.05 ** (1 / estimates["value"].count)
+        rest["note"] = f"tail not seen: {share:.1%} of all taxa"
+    return _beside(group, metric, estimates, **rest)
 
 
-def _beside(group: str, metric: str, estimates: dict[str, Estimate], **rest: Any) -> Row:
-    value, floor, ceiling = (estimates.get(name) for name in ("value", "floor", "ceiling"))
-    assert value is not None
-    return Row(group, metric, value, floor=floor, ceiling=ceiling, **rest)
+def _beside(
+    group: str,
+    metric: str,
+    estimates: dict[str, Estimate],
+    *,
+    low_is_good: bool = False,
+    **rest: Any,
+) -> Row:
+    """Put a value beside the tree's, and beside the better one of the floors."""
+    floors = {name: e for name, e in estimates.items() if name not in ("value", "ceiling")}
+    sign = -1 if low_is_good else 1
+    # Of equal ones the first; what is undefined is the worst.
+    best = max(
+        floors, key=lambda name: np.nan_to_num(sign * floors[name].value, nan=-np.inf), default=""
+    )
+    return Row(
+        group,
+        metric,
+        estimates["value"],
+        floor=floors.get(best),
+        floor_of=best,
+        ceiling=estimates.get("ceiling"),
+        **rest,
+    )
 
 
 def _ratio(sums: Floats) -> Floats:
@@ -72,25 +105,32 @@ def query_rows(
     k: int,
     parts: set[str],
     groups: dict[str, NDArray[np.int32]],
+    queries: Mapping[str, Rows],
+    clusters: Rows,
 ) -> list[Row]:
     """Measures that compare each query with all taxa, from the statistics of each subject."""
     found = measured["value"]
+    labels = {subject: clusters[queries[subject]] for subject in measured}
+    sampled = len(queries["value"]) < len(clusters)
     rows = []
 
-    def add(group: str, metric: str, column: str, *, at: str = "", note: str = "") -> None:
+    def add(group: str, metric: str, column: str, **rest: Any) -> None:
+        """Add a mean of shares, which lie between 0 and 1."""
         statistics = {subject: _told(columns[column]) for subject, columns in measured.items()}
-        rows.append(_row(group, metric, statistics, _ratio, at=at, note=note))
+        rest = {"clusters": labels, "interval": share_interval} | rest
+        rows.append(_row(group, metric, statistics, _ratio, **rest))
 
     if "precision" in parts:
         group = f"the {k} nearest taxa"
         add(group, f"precision@{k}", "precision", note="tie-aware")
         add(group, f"plain precision@{k}", "plain", note="the tree's own is the tie ceiling")
-        add(group, f"drawn by lot@{k}", "by lot", note="places that ties compete for")
+        by_lot = {"note": "places that ties compete for", "low_is_good": True}
+        add(group, f"drawn by lot@{k}", "by lot", **by_lot)
     if "purity" in parts:
         group = f"share of the {k} nearest that are of the same group"
-        for name, labels in groups.items():
+        for name, label in groups.items():
             column = f"purity {name}"
-            chance = purity_of_chance(labels)
+            chance = purity_of_chance(label)
             lift = _mean(found[column]) / chance if chance else np.nan
             add(group, f"purity@{k}", column, at=name, note=f"chance {chance:.2g}, lift {lift:.3g}")
     for part, group in (
@@ -113,19 +153,22 @@ def query_rows(
                 )
                 for subject, columns in measured.items()
             }
-            rows.append(_row(group, f"{part} mean rank", sums, _ratio))
+            rest: dict[str, Any] = {"clusters": labels, "low_is_good": True}
+            rest["interval"] = rank_interval if sampled else None
+            rows.append(_row(group, f"{part} mean rank", sums, _ratio, **rest))
     return rows
 
 
 # -------------------------------------------------------------------- radius and ball
 
 
-def radius_rows(tree: Tree, points: Subject) -> list[Row]:
-    """How well the radius follows the depth, over the taxa that are not lost."""
-    radius, depth = points.height[points.valid], tree.depth[points.valid]
-    # Pearson with 1 − norm, which float64 resolves where the norm itself is 1 for all deep taxa.
-    rim = 2 * expit(-radius)
-    explained = metrics.radius_explained_by_depth(radius, depth)
+def radius_rows(tree: Tree, points: GivenPoints) -> list[Row]:
+    """How well the radius follows the depth. A lost taxon stands in the opposite place."""
+    radius, depth = points.radius.numpy(force=True), tree.depth
+    known = ~np.isnan(radius)
+    if known.any() and np.ptp(radius[known]) <= 8 * points.rounding:
+        radius = np.where(known, radius[known].mean(), np.nan)  # constant, but for rounding
+    explained = metrics.radius_explained_by_depth(radius[known], depth[known])
     planted = "by construction" if explained > 1 - 1e-9 else ""
     order = metrics.spearman(radius, depth)
     group = "depth and radius (the floor has the same radii)"
@@ -135,27 +178,35 @@ def radius_rows(tree: Tree, points: Subject) -> list[Row]:
         ceiling = None if tree is None else Estimate(tree, count=len(radius))
         return Row(group, metric, estimate, floor=estimate, ceiling=ceiling, note=note)
 
-    return [
+    rows = [
         row("depth–radius Pearson", metrics.pearson(radius, depth), 1.0, planted),
         row("depth–radius Spearman", order, 1.0, planted),
-        row("depth–norm Pearson", metrics.pearson(-rim, depth), None, planted),
-        row("depth–norm Spearman", order, 1.0, "the norm grows with the radius"),
-        row("radius explained by depth", explained, 1.0, "η²; 1 = planted, not learned"),
     ]
+    if points.rim is not None:
+        # Pearson with 1 − norm, which float64 resolves where the norm is 1 for all deep taxa.
+        rim = 2 * expit(-radius)
+        rows += [
+            row("depth–norm Pearson", metrics.pearson(-rim, depth), None, planted),
+            row("depth–norm Spearman", order, 1.0, "the norm grows with the radius"),
+        ]
+    note = "η²; 1 = planted, not learned"
+    return [*rows, row("radius explained by depth", explained, 1.0, note)]
 
 
 def ball_rows(points: GivenPoints) -> list[Row]:
-    """Describe what the points become in Cartesian coordinates."""
-    rim = points.rim[torch.isfinite(points.rim)]
-    least = float(rim.min()) if len(rim) else np.nan
+    """Describe what points of hyperbolic space become in the ball; of others, count the lost."""
+    n, lost = len(points.radius), int((~points.valid).sum())
 
     def row(metric: str, value: float, note: str = "") -> Row:
-        return Row("the ball", metric, Estimate(value, count=len(points.rim)), note=note)
+        group = "the vectors" if points.rim is None else "the ball"
+        return Row(group, metric, Estimate(value, count=n), note=note)
 
-    rows = [
-        row("max norm", 1 - least, f"1 − {least:.2g}"),
-        row("lost rows", points.lost, "not finite, or a negative radius"),
-    ]
+    rows = [row("lost rows", lost, "not finite, or a negative radius")]
+    if points.rim is None:
+        return rows
+    rim = points.rim[torch.isfinite(points.rim)]
+    least = float(rim.min()) if len(rim) else np.nan
+    rows.insert(0, row("max norm", 1 - least, f"1 − {least:.2g}"))
     for dtype in (torch.float32, torch.float64):
         name = dtype_name(dtype)
         # A projected row lies within a few ulp of the largest norm, on either side.
@@ -179,6 +230,7 @@ def pair_rows(
     asked: Rows,
     seed: int,
     parts: set[str],
+    clusters: Rows,
 ) -> list[Row]:
     """Distance against tree distance, of sampled pairs."""
     q = asked[:, None]
@@ -198,31 +250,38 @@ def pair_rows(
         }
         for kind in others
     }
+    labels = dict.fromkeys(subjects, clusters[asked])
     rows = []
     if "correlation" in parts:
         for kind in others:
-            rows += _correlation_rows(distance[kind], edges[kind], kind)
-        rows += _stratified_rows(distance["LCA-balanced"], edges["LCA-balanced"], lca_depth)
+            rows += _correlation_rows(distance[kind], edges[kind], kind, labels)
+        pairs = distance["LCA-balanced"], edges["LCA-balanced"], lca_depth
+        rows += _stratified_rows(*pairs, labels)
     if "distortion" in parts:
         for kind in others:
-            rows += _distortion_rows(distance[kind], edges[kind], kind)
+            rows += _distortion_rows(distance[kind], edges[kind], kind, labels)
     return rows
 
 
 _CORRELATION = "distance against tree distance, 100 others of each query"
 
 
-def _correlation_rows(distance: dict[str, Any], tree: Rows, kind: str) -> list[Row]:
+def _correlation_rows(
+    distance: dict[str, Any], tree: Rows, kind: str, clusters: Mapping[str, Rows]
+) -> list[Row]:
     everything = np.ones_like(tree, np.bool_)
     moments = {name: _rank_moments(d, tree, everything) for name, d in distance.items()}
     order = {name: np.stack(metrics.triplet_order(d, tree), 1) for name, d in distance.items()}
+    rest: dict[str, Any] = {"at": kind, "clusters": clusters}
     return [
-        _row(_CORRELATION, "Spearman", moments, _correlation, at=kind),
-        _row(_CORRELATION, "triplet order", order, _ratio, at=kind, note="Somers' D per query"),
+        _row(_CORRELATION, "Spearman", moments, _correlation, **rest),
+        _row(_CORRELATION, "triplet order", order, _ratio, note="Somers' D per query", **rest),
     ]
 
 
-def _stratified_rows(distance: dict[str, Any], tree: Rows, lca_depth: Rows) -> list[Row]:
+def _stratified_rows(
+    distance: dict[str, Any], tree: Rows, lca_depth: Rows, clusters: Mapping[str, Rows]
+) -> list[Row]:
     """Spearman within each depth of the common ancestor, and the mean over depths."""
     count = np.bincount(lca_depth.ravel())
     levels = np.flatnonzero(count >= max(30, 0.01 * tree.size)).tolist()
@@ -241,12 +300,13 @@ def _stratified_rows(distance: dict[str, Any], tree: Rows, lca_depth: Rows) -> l
         return np.nansum(each, axis=-1) / np.count_nonzero(~np.isnan(each), axis=-1)
 
     note = "what the radius alone decides"
-    return [_row(_CORRELATION, metric, flat, mean_over_levels, note=note)] + [
+    return [_row(_CORRELATION, metric, flat, mean_over_levels, clusters=clusters, note=note)] + [
         _row(
             _CORRELATION,
             metric,
             {name: m[:, i] for name, m in moments.items()},
             _correlation,
+            clusters=clusters,
             at=str(level),
             detail=True,
         )
@@ -280,7 +340,9 @@ def _correlation(sums: Floats) -> Floats:
     return np.where(var_y > constant, np.where(var_x > constant, value, 0.0), np.nan)
 
 
-def _distortion_rows(distance: dict[str, Any], tree: Rows, kind: str) -> list[Row]:
+def _distortion_rows(
+    distance: dict[str, Any], tree: Rows, kind: str, clusters: Mapping[str, Rows]
+) -> list[Row]:
     group = "distortion: | d / (scale × tree distance) − 1 |"
     each, scale = {}, np.nan
     for name, d in distance.items():
@@ -291,10 +353,11 @@ def _distortion_rows(distance: dict[str, Any], tree: Rows, kind: str) -> list[Ro
 
     def row(metric: str, value: Callable[[Floats], float]) -> Row:
         estimates = {name: Estimate(value(e), count=len(e)) for name, e in each.items()}
-        return _beside(group, metric, estimates, at=kind)
+        return _beside(group, metric, estimates, at=kind, low_is_good=True)
 
+    rest: dict[str, Any] = {"at": kind, "clusters": clusters, "low_is_good": True}
     return [
-        _row(group, "mean distortion", sums, _ratio, at=kind, note=f"scale {scale:.4g} per edge"),
+        _row(group, "mean distortion", sums, _ratio, note=f"scale {scale:.4g} per edge", **rest),
         row("p99 distortion", lambda e: float(np.quantile(e, 0.99, method="higher"))),
         row("worst distortion", lambda e: float(e.max())),
     ]
@@ -308,6 +371,7 @@ def separation_rows(
     groups: dict[str, NDArray[np.int32]],
     asked: Rows,
     seed: int,
+    clusters: Rows,
 ) -> list[Row]:
     """Mean distance between groups over mean distance within, of sampled pairs."""
     group = "separation: mean distance between groups / within"
@@ -316,7 +380,8 @@ def separation_rows(
         rng = stream(seed, f"separation {name}")
         q, within, between = samples.separation_partners(labels, asked, _PARTNERS, rng)
         sums = {subject: _partner_sums(s, q, within, between) for subject, s in subjects.items()}
-        rows.append(_row(group, "separation", sums, _ratio_of_ratios, at=name))
+        labels_of = dict.fromkeys(subjects, clusters[q])
+        rows.append(_row(group, "separation", sums, _ratio_of_ratios, at=name, clusters=labels_of))
     return rows
 
 

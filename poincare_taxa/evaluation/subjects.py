@@ -261,7 +261,8 @@ class DistanceSubject:
         nearer, tied = np.zeros_like(targets), np.zeros_like(targets)
         for at, scores in self._all_distances(queries):
             if by == "ancestor":
-                scores = np.where(self.valid, scores + self.height, np.inf)
+                known = self.valid & ~np.isnan(self.height)
+                scores = np.where(known, scores + self.height, np.inf)
             there = targets[at] >= 0
             levels = scores[targets[at][there]]
             # Only scores up to the farthest target are sorted.
@@ -309,7 +310,8 @@ class DistanceSubject:
 
     @torch.no_grad()
     def _distance(self, some: list[Tensor], others: list[Tensor]) -> Floats:
-        return self.distance(*some, *others).double().numpy(force=True)
+        distance = self.distance(*some, *others).double().numpy(force=True)
+        return np.where(np.isnan(distance), np.inf, distance)
 
 
 # -------------------------------------------------------------------- the tree

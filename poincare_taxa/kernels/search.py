@@ -74,8 +74,9 @@ def nearest(
     Returns
     -------
     neighbours
-        Rows that are no points (nan) are never among them. Of rows whose distances differ by
-        rounding alone, either may come first.
+        Rows that are no points (nan, infinite, or a negative radius) are never among them, and a
+        query that is no point has none. Of rows whose distances differ by rounding alone, either
+        may come first.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def nearest(
     >>> found.row, found.distance
     (tensor([[1, 2]]), tensor([[1.0986, 1.3863]], dtype=torch.float64))
     """
-    table, asked = _checked(points, queries, manifold, c)
+    table, asked = (_without_lost(part) for part in _checked(points, queries, manifold, c))
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
     if rows is not None:

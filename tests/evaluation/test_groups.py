@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from support.trees import taxonomies
 
-from poincare_taxa.evaluation.groups import taxon_groups
+from poincare_taxa.evaluation.groups import genera, taxon_groups
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 
@@ -16,6 +16,22 @@ def test_taxon_groups__depths_are_the_ancestors_at_that_depth(tax, depth):
     for node in range(len(tax)):
         lineage = [*tax.tree.ancestors(node)[::-1], node]
         assert labels[node] == (lineage[depth] if depth < len(lineage) else -1)
+
+
+def test_genera__are_clusters_unless_they_are_all_there_is():
+    """Ten genera of ten, one of which has a subtree; two taxa above them; one genus of half."""
+    parent = [-1, 0] + [1] * 10 + [2 + i // 9 for i in range(90)]
+    rank = ["no rank"] * 2 + ["genus"] * 10 + ["species"] * 90
+    tax = Taxonomy.from_parents(parent, taxon_ranks=rank)
+    labels = genera(tax)
+    marked = tax.tree.nearest_marked(tax.has_rank("genus"))
+    assert np.array_equal(labels[2:], marked[2:])
+    assert labels[:2].tolist() == [0, 1]
+    few = Taxonomy.from_parents(
+        [-1, 0, 0, 1, 1, 2, 2], taxon_ranks=["no rank", *["genus"] * 2, *["species"] * 4]
+    )
+    assert genera(few).tolist() == list(range(7))
+    assert genera(Taxonomy.from_parents([-1, 0, 0])).tolist() == [0, 1, 2]
 
 
 def test_taxon_groups__take_the_ranks_that_divide_from_the_root_down():

@@ -29,6 +29,34 @@ def test_correlations__a_constant_explains_nothing():
     assert np.isnan(metrics.pearson(y, np.ones(5)))
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(3, 30))
+def test_correlations__lost_taxa_stand_in_the_opposite_place(seed, n):
+    """So losing taxa of an exact embedding costs, and all lost are worth −1."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 5, n)
+    lost = rng.random(n) < 0.4
+    lost[y.argmax()] = True  # the opposite of the mean is the mean
+    assume(len(set(y)) > 1)
+    for measure in (metrics.pearson, metrics.spearman):
+        assert measure(np.where(lost, np.nan, y), y) < 1 - 1e-9
+        assert measure(np.full(n, np.nan), y) == pytest.approx(-1)
+        assert measure(np.where(lost, np.nan, 7.0), y) < 0  # a constant, which was worth 0
+    two = np.array([np.nan, 1.0, 2.0]), np.array([0, 1, 2])
+    # y is −1, 0, 1 and x, in deviations of its own, −1, 1 where it is known: (√1.5, −1, 1).
+    expected = (1 - np.sqrt(1.5)) / np.sqrt(2 * (3.5 - 1.5 / 3))
+    assert metrics.pearson(*two) == metrics.spearman(*two) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_radius_explained_by_depth__of_a_radius_that_rounds_is_undefined(dtype):
+    depth = np.arange(40) // 4
+    radius = dtype(0.3) * (1 + np.finfo(dtype).eps * (depth % 3))
+    assert len(set(radius.astype(dtype))) > 1
+    assert np.isnan(metrics.radius_explained_by_depth(radius.astype(dtype), depth))
+    assert np.isnan(metrics.radius_explained_by_depth(np.full(40, dtype(0.1)), depth))
+    assert metrics.radius_explained_by_depth(0.3 + 1e-4 * depth, depth) == pytest.approx(1)
+
+
 def test_radius_explained_by_depth__is_the_share_between_depths():
     depth = np.array([0, 1, 1, 2, 2])
     assert metrics.radius_explained_by_depth(0.7 * depth, depth) == pytest.approx(1)
@@ -48,7 +76,8 @@ def test_triplet_order__agrees_with_loops_and_with_scipy(seed, m):
     for i in range(3):
         assert (agreement[i], comparable[i]) == oracle.triplet_order(distance[i], tree[i])
         if comparable[i] and len(set(distance[i])) > 1 and np.isfinite(distance[i]).all():
-            expected = stats.somersd(tree[i], stats.rankdata(distance[i])).statistic
+            with np.errstate(invalid="ignore"):  # its p-value, which may be undefined
+                expected = stats.somersd(tree[i], stats.rankdata(distance[i])).statistic
             assert agreement[i] / comparable[i] == pytest.approx(expected)
 
 

@@ -285,6 +285,28 @@ def test_count_nearer__gives_what_is_no_point_the_worst_place(backend, manifold,
     assert without.nearer[1].tolist() == [59, 59, 59, 0]
 
 
+@pytest.mark.parametrize("by", ["distance", "ancestor"])
+@pytest.mark.parametrize("damage", [torch.nan, torch.inf, -torch.inf, -1.0])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy, in the interpreter
+def test_nearest__leaves_out_what_is_no_point(backend, manifold, by, damage):
+    """As if the rows were not there; and a query that is no point has no neighbours."""
+    table = points(60, manifold, torch.float64)
+    if manifold == "ball" and damage == -1.0:
+        damage = torch.nan
+    table[5:50:5, 0] = damage
+    table[7, -1] = torch.nan
+    sound = torch.isfinite(table).all(1) & ((table[:, 0] >= 0) | torch.tensor(manifold == "ball"))
+    settings = {"manifold": manifold, "by": by, "backend": backend}
+    rows = torch.tensor([0, 5, 7])
+    found = kernels.nearest(table, table[rows], 59, skip=rows, **settings)
+    expected = kernels.nearest(table[sound], table[:1], 59, skip=rows[:1], **settings)
+    assert torch.allclose(found.distance[0], expected.distance[0], rtol=0, atol=1e-12)
+    assert sound[found.row[0, : int(sound.sum()) - 1]].all()
+    assert (found.row[0, int(sound.sum()) - 1 :] == -1).all()
+    assert (found.row[1:] == -1).all()
+    assert torch.isinf(found.distance[1:]).all()
+
+
 def test_count_nearer__finds_every_tie_of_a_symmetric_figure(backend, manifold):
     """The corners of a cross are equally far from its centre, whatever the order in memory."""
     dim = 6
