@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,6 +55,9 @@ Dtype = Literal["float64", "float32"]
 
 def main(args: list[str] | None = None) -> None:
     """Run the command; data and argument errors become one message and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # where a terminal has no UTF-8, names are escaped
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *place: _print_message("warning", message, "yellow")
         try:

@@ -8,6 +8,7 @@
 | `negatives` | exact negatives, for each pair or shared by a batch |
 | `losses`, `cones`, `margins`, `regularizers` | terms of the loss |
 | `curriculum`, `schedules` | settings that change during training |
+| `riemannian` | geoopt, imported in one place |
 | `belonging` | whether blocks are made of the tree that is trained |
 | `tree_index` | the tree as tensors |
 

@@ -6,11 +6,11 @@ The module is a table only: its manifold computes distances, and any loop can tr
 import warnings
 from typing import Any, Self
 
-import geoopt
 import torch
 from torch import Tensor
 
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
+from poincare_taxa.blocks.riemannian import geoopt
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree

@@ -13,11 +13,10 @@ per factor of a product manifold).
 from collections.abc import Callable
 from typing import Any
 
-import geoopt
 import torch
-from geoopt.utils import size2shape
 from torch import Tensor
 
+from poincare_taxa.blocks.riemannian import geoopt, size2shape
 from poincare_taxa.geometry import ball, convert, polar
 from poincare_taxa.geometry.arguments import check_curvature
 from poincare_taxa.geometry.numerics import renormalised, unit

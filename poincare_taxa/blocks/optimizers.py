@@ -23,11 +23,11 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import geoopt
 import torch
 from torch import Tensor
 
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
+from poincare_taxa.blocks.riemannian import geoopt
 
 __all__ = ["AngularAdam", "RowwiseRiemannianAdam"]
 
