@@ -109,6 +109,28 @@ def search(
     rows.publish(out)
 
 
+def index(
+    sizes: Annotated[
+        list[int], typer.Option("--size", help="Taxa, by a synthetic taxonomy; 0: NCBI's, offline.")
+    ] = [10**5, 0],  # noqa: B006
+    threads: Threads = ALL_THREADS,
+    graph: Annotated[bool, typer.Option(help="The neighbours of every taxon too.")] = False,
+    out: Out = None,
+) -> None:
+    """The exact index beside scans: one query, many, all neighbours, ranks of ancestors."""
+    from benchmarks.speed import indexes
+    from benchmarks.tables import collected, publish
+    from poincare_taxa import read_ncbi
+    from poincare_taxa.testing import synthetic_taxonomy
+
+    machine_of("cpu", threads)
+    rows = []
+    for size in sizes:
+        model = indexes.embedding(read_ncbi() if size == 0 else synthetic_taxonomy(size))
+        rows += collected(indexes.measure(model, threads=threads, graph=graph))
+    publish(out, "index", [{k: indexes.significant(v) for k, v in row.items()} for row in rows])
+
+
 def exact(
     device: Device = AUTOMATIC,
     threads: Threads = ALL_THREADS,
@@ -382,6 +404,7 @@ def succeeds(arguments: list[str]) -> bool:
 COMMANDS = (
     distance,
     search,
+    index,
     exact,
     step,
     steps,

@@ -10,7 +10,20 @@ from poincare_taxa.kernels.arguments import By, Manifold, Points, PointsLike, ch
 from poincare_taxa.kernels.backend import Backend, choose
 from poincare_taxa.kernels.torch import search as _blocks
 
-__all__ = ["Counts", "Neighbours", "count_nearer", "nearest"]
+__all__ = [
+    "Counts",
+    "Neighbours",
+    "check_targets",
+    "checked",
+    "checked_skip",
+    "count_nearer",
+    "is_ancestor",
+    "lost_rows",
+    "nearest",
+    "with_distances",
+    "with_lost",
+    "without_lost",
+]
 
 
 class Neighbours(NamedTuple):
@@ -90,20 +103,18 @@ def nearest(
     >>> found.row, found.distance
     (tensor([[1, 2]]), tensor([[1.0986, 1.3863]], dtype=torch.float64))
     """
-    table, asked = (_without_lost(part) for part in _checked(points, queries, manifold, c))
+    table, asked = (without_lost(part) for part in checked(points, queries, manifold, c))
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
     if rows is not None:
         rows = check_rows("rows", rows, len(table))
-    skip = _skipped(skip, table, asked)
-    ancestor = _is_ancestor(by)
+    skip = checked_skip(skip, table, asked)
+    ancestor = is_ancestor(by)
     module = choose(backend, table.device)
     found = None if module is None else module.nearest(table, asked, k, ancestor, skip, rows)
     if found is None:
         found = _blocks.nearest(table, asked, k, ancestor, skip, rows)
-    distance = _distances(asked, table, found, ancestor)
-    distance, order = distance.sort(dim=1, stable=True)
-    return Neighbours(distance, found.gather(1, order))
+    return with_distances(table, asked, found, ancestor)
 
 
 @torch.no_grad()
@@ -155,20 +166,24 @@ def count_nearer(
     >>> count_nearer(table, table[:1], torch.tensor([[1, 3, -1]]), skip=torch.tensor([0]))
     Counts(nearer=tensor([[0, 2, 0]]), tied=tensor([[1, 0, 0]]))
     """
-    table, asked = (_without_lost(part) for part in _checked(points, queries, manifold, c))
-    check_rows("targets", targets, len(table), ndim=2, least=-1)
-    if len(targets) != len(asked):
-        raise ValueError(f"{len(asked)} queries need as many rows of targets; got {len(targets)}")
-    skip = _skipped(skip, table, asked)
-    ancestor = _is_ancestor(by)
+    table, asked = (without_lost(part) for part in checked(points, queries, manifold, c))
+    check_targets(targets, table, asked)
+    skip = checked_skip(skip, table, asked)
+    ancestor = is_ancestor(by)
     module = choose(backend, table.device)
     counts = None
     if module is not None:
         counts = module.count_nearer(table, asked, targets, ancestor, skip)
     if counts is None:
         counts = _blocks.count_nearer(table, asked, targets, ancestor, skip)
-    nearer, tied = counts
-    lost = _lost(asked)[:, None] | _lost(table.at(targets.clamp(min=0)))
+    return with_lost(table, asked, targets, skip, *counts)
+
+
+def with_lost(
+    table: Points, asked: Points, targets: Tensor, skip: Tensor, nearer: Tensor, tied: Tensor
+) -> Counts:
+    """Set counts of lost targets, and of all targets of lost queries: every other row is nearer."""
+    lost = lost_rows(asked)[:, None] | lost_rows(table.at(targets.clamp(min=0)))
     if bool(lost.any()):
         lost &= targets >= 0
         others = len(table) - 1 - ((skip >= 0)[:, None] & (skip[:, None] != targets)).long()
@@ -176,7 +191,7 @@ def count_nearer(
     return Counts(nearer, tied)
 
 
-def _without_lost(points: Points) -> Points:
+def without_lost(points: Points) -> Points:
     """Set radii to nan that are no radii: infinite or negative ones."""
     r = points.radius
     if r is None:
@@ -185,22 +200,25 @@ def _without_lost(points: Points) -> Points:
     return Points(radius, points.coordinates, points.c)
 
 
-def _lost(points: Points) -> Tensor:
-    """Which rows are no points."""
+def lost_rows(points: Points) -> Tensor:
+    """Which rows are no points: nan, infinite, or of negative radius."""
     lost = ~torch.isfinite(points.coordinates).all(dim=-1)
-    return lost if points.radius is None else lost | points.radius.isnan()
+    r = points.radius
+    return lost if r is None else lost | ~(torch.isfinite(r) & (r >= 0))
 
 
-def _checked(
+def checked(
     points: PointsLike, queries: PointsLike, manifold: Manifold, c: float
 ) -> tuple[Points, Points]:
+    """Check a table and queries, and that they have points of one space."""
     table, asked = Points.of(points, manifold, c), Points.of(queries, manifold, c)
     if table.dim != asked.dim:
         raise ValueError(f"queries have {asked.dim} coordinates and the table has {table.dim}")
     return table, asked
 
 
-def _skipped(skip: Tensor | None, table: Points, asked: Points) -> Tensor:
+def checked_skip(skip: Tensor | None, table: Points, asked: Points) -> Tensor:
+    """Check a row for each query, and give one to all where there are none: −1."""
     if skip is None:
         return torch.full((len(asked),), -1, device=table.device)
     check_rows("skip", skip, len(table), least=-1)
@@ -209,14 +227,22 @@ def _skipped(skip: Tensor | None, table: Points, asked: Points) -> Tensor:
     return skip
 
 
-def _is_ancestor(by: By) -> bool:
+def check_targets(targets: Tensor, table: Points, asked: Points) -> None:
+    """Raise ValueError unless these are rows of the table for each query, or −1."""
+    check_rows("targets", targets, len(table), ndim=2, least=-1)
+    if len(targets) != len(asked):
+        raise ValueError(f"{len(asked)} queries need as many rows of targets; got {len(targets)}")
+
+
+def is_ancestor(by: By) -> bool:
+    """Whether rows are ranked by the ancestor score; raise ValueError for what is neither."""
     if by not in ("distance", "ancestor"):
         raise ValueError(f"by must be 'distance' or 'ancestor'; got {by!r}")
     return by == "ancestor"
 
 
-def _distances(queries: Points, table: Points, found: Tensor, ancestor: bool) -> Tensor:
-    """Distance (or score) from each query to the rows found for it [Q, k]; inf for −1."""
+def with_distances(table: Points, queries: Points, found: Tensor, ancestor: bool) -> Neighbours:
+    """Sort the rows found for each query [Q, k] by their distance or score; inf for −1."""
     q = Points(
         None if queries.radius is None else queries.radius[:, None],
         queries.coordinates[:, None],
@@ -229,4 +255,6 @@ def _distances(queries: Points, table: Points, found: Tensor, ancestor: bool) ->
     else:
         score = polar.ancestor_score if ancestor else polar.dist
         distance = score(q.radius, q.coordinates, v.radius, v.coordinates)
-    return torch.where(found >= 0, distance, torch.inf)
+    distance = torch.where(found >= 0, distance, torch.inf)
+    distance, order = distance.sort(dim=1, stable=True)
+    return Neighbours(distance, found.gather(1, order))

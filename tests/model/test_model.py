@@ -19,6 +19,7 @@ from poincare_taxa.kernels.torch import search as plain_search
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, embed
 from poincare_taxa.taxonomy.taxonomy import MergedTaxonWarning, Taxonomy, TaxonomyError
+from poincare_taxa.testing import synthetic_taxonomy
 
 # -------------------------------------------------------------------- vectors
 
@@ -428,3 +429,18 @@ def test_embed__puts_relatives_near_and_ancestors_on_the_way():
     assert model.nearest("Homo sapiens", k=1)["name"][0] == "Homo"
     assert model.ancestors("Homo sapiens")["is_ancestor"].all()
     assert model.distance("Homo", "Pan") < model.distance("Homo", "Mus")
+
+
+def test_neighbour_graph__has_the_neighbours_of_each_taxon():
+    tax = synthetic_taxonomy(5000, seed=3)
+    model = embed(tax, dim=5)
+    graph = model.neighbour_graph(7)
+    assert graph.shape == (5000, 5000)
+    assert (np.diff(graph.indptr) == 7).all()
+    for row in (0, 17, 4999):
+        there = slice(graph.indptr[row], graph.indptr[row + 1])
+        expected = model.nearest(tax.ids[row], k=7)
+        assert tax.ids.gather(pl.Series(graph.indices[there])).to_list() == expected["id"].to_list()
+        assert graph.data[there].tolist() == expected["distance"].to_list()
+    with pytest.raises(ValueError, match="k must be"):
+        model.neighbour_graph(0)

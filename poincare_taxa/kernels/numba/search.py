@@ -15,21 +15,34 @@ from poincare_taxa.kernels.arguments import Points
 from poincare_taxa.kernels.counts import counts_between
 from poincare_taxa.kernels.numba.arrays import Array, Rows, array, rim_of, rows_of, sides_of
 from poincare_taxa.kernels.numba.compile import fusing, helper, in_threads, kernel
-from poincare_taxa.kernels.numba.tiles import FACTS, TILE, fill_tile
+from poincare_taxa.kernels.numba.tiles import FACTS, fill_tile
 
-__all__ = ["count_nearer", "nearest"]
+__all__ = [
+    "LONGEST",
+    "SPAN",
+    "columns",
+    "count_nearer",
+    "fill_keys",
+    "fill_whole",
+    "keys_of",
+    "levels_of",
+    "nearest",
+]
 
-_LONGEST = 4096  # Neighbours up to which an insertion costs less than the search.
+SPAN = 128
+"""Points of a tile, which is also a leaf of `index`: the keys of both are the same bits."""
+LONGEST = 4096
+"""Neighbours up to which an insertion costs less than the search."""
 
 
 def nearest(
     points: Points, queries: Points, k: int, ancestor: bool, skip: Tensor, rows: Tensor | None
 ) -> Tensor | None:
     """Rows [Q, k] of the nearest, −1 where there are fewer; None where the keys would overflow."""
-    if k > _LONGEST or points.too_far or queries.too_far:
+    if k > LONGEST or points.too_far or queries.too_far:
         return None
     arrays, some = sides_of(points), rows_of(rows)
-    about = points.c, rim_of(points.coordinates), _columns(queries), array(skip), ancestor
+    about = points.c, rim_of(points.coordinates), columns(queries), array(skip), ancestor
     loop = search_loop(arrays[1].dtype)
     total = len(points) if rows is None else len(rows)
     found: list[tuple[Array, Array]] = []
@@ -54,17 +67,9 @@ def count_nearer(
     """Nearer and tied rows of each target [Q, T]; None where the keys would overflow."""
     if points.too_far or queries.too_far:
         return None
-    arrays, sought = sides_of(points), array(targets)
-    about = points.c, rim_of(points.coordinates), _columns(queries)
-    keys = np.empty(sought.shape)
-    loop = keys_loop(arrays[1].dtype)
-
-    def rank(start: int, stop: int) -> None:
-        loop(*arrays, sought, *about, start, stop, ancestor, keys)
-
-    in_threads(rank, len(queries), sought.shape[1] * (5 + 2 * points.dim))
-    levels, order = torch.from_numpy(keys).nan_to_num_(torch.inf, torch.inf).sort(dim=1)
-    last = (levels < torch.inf).sum(1)
+    arrays = sides_of(points)
+    about = points.c, rim_of(points.coordinates), columns(queries)
+    levels, order, last = levels_of(points, about[2], array(targets), ancestor)
     counted: list[tuple[Array, Array]] = []
     counting, without = count_loop(arrays[1].dtype), array(skip)
     bounds = levels.numpy(), last.numpy()
@@ -79,7 +84,30 @@ def count_nearer(
     return counts_between(below, equal, levels, order)
 
 
-def _columns(queries: Points) -> Array:
+def keys_of(points: Points, queries: Array, targets: Array, ancestor: bool) -> Array:
+    """Keys of each query's targets [Q, T], inf for −1; queries as `columns` writes them."""
+    arrays = sides_of(points)
+    keys = np.empty(targets.shape)
+    loop = keys_loop(arrays[1].dtype)
+    about = points.c, rim_of(points.coordinates), queries
+
+    def part(start: int, stop: int) -> None:
+        loop(*arrays, targets, *about, start, stop, ancestor, keys)
+
+    in_threads(part, len(targets), targets.shape[1] * (5 + 2 * points.dim))
+    return keys
+
+
+def levels_of(
+    points: Points, queries: Array, targets: Array, ancestor: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys of the targets in ascending order [Q, T], that order, and how many are finite [Q]."""
+    keys = torch.from_numpy(keys_of(points, queries, targets, ancestor))
+    levels, order = keys.nan_to_num_(torch.inf, torch.inf).sort(dim=1)
+    return levels, order, (levels < torch.inf).sum(1)
+
+
+def columns(queries: Points) -> Array:
     """Write queries to the columns of a tile: coordinates, in even number, and facts."""
     radius, coordinates = sides_of(queries)
     rows = queries.dim + queries.dim % 2 + FACTS
@@ -100,7 +128,7 @@ def columns_loop(radius: Array, coordinates: Array, c: float, rim: float, out: A
 
 
 @helper
-def _fill_whole(
+def fill_whole(
     radius: Array,
     coordinates: Array,
     rows: Rows,
@@ -110,37 +138,41 @@ def _fill_whole(
     rim: float,
     tile: Array,
 ) -> None:
-    """Fill a tile from `begin`; past the last point with nan, for which comparisons are false."""
-    fill_tile(radius, coordinates, rows, begin, min(begin + TILE, stop), c, rim, tile)
+    """Fill a tile from `begin`; past the last point with nan, for which comparisons are false.
+
+    The first fact is e^{r/2} in the ball too: those of the query are 0, and h of (1) with them.
+    """
+    fill_tile(radius, coordinates, rows, begin, min(begin + SPAN, stop), c, rim, tile)
+    tile[len(tile) - FACTS] = tile[len(tile) - 1]
     tile[:, stop - begin :] = np.nan
 
 
 @fusing
-def _keys(tile: Array, queries: Array, q: int, ancestor: bool, keys: Array) -> None:
-    """Fill keys [TILE] with what ranks the points of a tile for query q (a column of queries).
+def fill_keys(tile: Array, queries: Array, q: int, ancestor: bool, keys: Array) -> None:
+    """Fill keys [SPAN] with what ranks the points of a tile for query q (a column of queries).
 
     Always a whole tile, by vector instructions that do not know of a point's place in it: the same
     point gives the same bits, and ties.
     """
-    padded = len(tile) - FACTS
+    padded = len(queries) - FACTS
     start = padded % 4
     a, b = queries[0, q], queries[1, q]
-    for m in range(TILE):
+    for m in range(SPAN):
         first, second = tile[0, m] - a, tile[1, m] - b
         keys[m] = first * first + second * second if start else 0.0
     for k in range(start, padded, 4):
         a, b, c, d = queries[k, q], queries[k + 1, q], queries[k + 2, q], queries[k + 3, q]
-        for m in range(TILE):
+        for m in range(SPAN):
             first, second = tile[k, m] - a, tile[k + 1, m] - b
             third, fourth = tile[k + 2, m] - c, tile[k + 3, m] - d
             keys[m] += first * first + second * second + (third * third + fourth * fourth)
     grown, shrunk, weight = queries[padded, q], queries[padded + 1, q], queries[padded + 2, q]
-    for m in range(TILE):
+    for m in range(SPAN):
         h = 0.5 * (grown * tile[padded + 1, m] - shrunk * tile[padded, m])
         keys[m] = keys[m] * (weight * tile[padded + 2, m]) + h * h
     if ancestor:
-        for m in range(TILE):
-            keys[m] = (math.sqrt(keys[m]) + math.sqrt(1 + keys[m])) * tile[padded + 3, m]
+        for m in range(SPAN):
+            keys[m] = (math.sqrt(keys[m]) + math.sqrt(1 + keys[m])) * tile[padded, m]
 
 
 @kernel(
@@ -166,19 +198,19 @@ def search_loop(
     Equal keys: the earlier row first. `skip` [Q] holds a row that is no candidate, or −1.
     """
     k = best.shape[1]
-    tile = np.empty((queries.shape[0], TILE))
-    keys = np.empty(TILE)
-    for begin in range(start, stop, TILE):
-        _fill_whole(radius, coordinates, rows, begin, stop, c, rim, tile)
+    tile = np.empty((queries.shape[0], SPAN))
+    keys = np.empty(SPAN)
+    for begin in range(start, stop, SPAN):
+        fill_whole(radius, coordinates, rows, begin, stop, c, rim, tile)
         for q in range(len(best)):
-            _keys(tile, queries, q, ancestor, keys)
+            fill_keys(tile, queries, q, ancestor, keys)
             edge = best[q, k - 1]
             below = 0
-            for m in range(TILE):
+            for m in range(SPAN):
                 below += keys[m] < edge
             if below == 0:
                 continue
-            for m in range(TILE):
+            for m in range(SPAN):
                 if keys[m] < best[q, k - 1]:
                     row = rows[begin + m] if len(rows) > 0 else begin + m
                     if row == skip[q]:
@@ -207,14 +239,14 @@ def keys_loop(
     out: Array,
 ) -> None:
     """Fill out [Q, T] with the keys of each query's targets, inf for −1; queries start to stop."""
-    tile = np.empty((queries.shape[0], TILE))
-    keys = np.empty(TILE)
+    tile = np.empty((queries.shape[0], SPAN))
+    keys = np.empty(SPAN)
     for q in range(start, stop):
-        for begin in range(0, targets.shape[1], TILE):
-            end = min(begin + TILE, targets.shape[1])
+        for begin in range(0, targets.shape[1], SPAN):
+            end = min(begin + SPAN, targets.shape[1])
             some = np.maximum(targets[q, begin:end], 0)
-            _fill_whole(radius, coordinates, some, 0, end - begin, c, rim, tile)
-            _keys(tile, queries, q, ancestor, keys)
+            fill_whole(radius, coordinates, some, 0, end - begin, c, rim, tile)
+            fill_keys(tile, queries, q, ancestor, keys)
             for m in range(end - begin):
                 out[q, begin + m] = keys[m] if targets[q, begin + m] >= 0 else np.inf
 
@@ -243,22 +275,22 @@ def count_loop(
     below[q, j] counts keys between levels j−1 and j, equal[q, j] those at level j; last[q] is the
     number of levels of q.
     """
-    tile = np.empty((queries.shape[0], TILE))
-    keys = np.empty(TILE)
+    tile = np.empty((queries.shape[0], SPAN))
+    keys = np.empty(SPAN)
     everyone = np.empty(0, np.int64)
-    for begin in range(start, stop, TILE):
-        _fill_whole(radius, coordinates, everyone, begin, stop, c, rim, tile)
+    for begin in range(start, stop, SPAN):
+        fill_whole(radius, coordinates, everyone, begin, stop, c, rim, tile)
         for q in range(len(levels)):
             if last[q] == 0:
                 continue
-            _keys(tile, queries, q, ancestor, keys)
+            fill_keys(tile, queries, q, ancestor, keys)
             top = levels[q, last[q] - 1]
             within = 0
-            for m in range(TILE):
+            for m in range(SPAN):
                 within += keys[m] <= top
             if within == 0:
                 continue
-            for m in range(TILE):
+            for m in range(SPAN):
                 if keys[m] <= top and begin + m != skip[q]:
                     low, high = 0, last[q] - 1
                     while low < high:
