@@ -423,7 +423,7 @@ class TaxonEmbedding:
         if not isinstance(row, int):
             raise TypeError(f"ancestors are those of one taxon; got {len(row)} keys")
         k = int(self.taxonomy.tree.depth[row]) if k is None else _at_least_one(k)
-        found, score = self._best("ancestor", None, np.array([row]), k, None)
+        found, score = self._best("ancestor", torch.tensor([row]), k, None)
         others = np.isfinite(score)
         found, score = found[others], score[others]
         inwards = np.argsort(-self.radius.numpy(force=True)[found], kind="stable")
