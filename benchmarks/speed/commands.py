@@ -128,7 +128,9 @@ def index(
     for size in sizes:
         model = indexes.embedding(read_ncbi() if size == 0 else synthetic_taxonomy(size))
         rows += collected(indexes.measure(model, threads=threads, graph=graph))
-    publish(out, "search_index", [{k: indexes.significant(v) for k, v in row.items()} for row in rows])
+    publish(
+        out, "search_index", [{k: indexes.significant(v) for k, v in row.items()} for row in rows]
+    )
 
 
 def exact(

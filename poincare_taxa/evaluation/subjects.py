@@ -4,7 +4,7 @@ Embedding, floor and ceiling go through the same statistics (`rank_counts`), whi
 of a *subject*: who has the k nearest places of a query, how many taxa are nearer than a target, and
 the distances of sampled pairs. Three classes provide them:
 
-- `KernelSubject`: points, searched by the compiled kernels;
+- `KernelSubject`: points, searched by the compiled kernels, through an index where that pays;
 - `TreeSubject`: the tree's own distances, counted in closed form from the sizes of its levels;
 - `DistanceSubject`: any distance that torch can compute, one row of distances per query.
 
@@ -26,6 +26,7 @@ from poincare_taxa.evaluation.ranks import Places
 from poincare_taxa.geometry import polar
 from poincare_taxa.kernels import By
 from poincare_taxa.kernels.arguments import LARGEST
+from poincare_taxa.search.index import SearchIndex
 from poincare_taxa.taxonomy.levels import Levels
 from poincare_taxa.taxonomy.tree import Tree
 
@@ -160,7 +161,7 @@ def polar_subject(
 
 
 class KernelSubject:
-    """Points that the kernels search.
+    """Points that the kernels search; on the CPU through an index, once it pays.
 
     Parameters
     ----------
@@ -174,6 +175,8 @@ class KernelSubject:
         self.table = table
         self.valid = valid
         self.height = table[:, 0].cpu().numpy()
+        on_cpu = table.device.type == "cpu"
+        self._index = SearchIndex(table, manifold="polar", ordered=True) if on_cpu else None
 
     def nearest(self, queries: Rows, k: int, relatives: Relatives) -> Nearest:
         """See `Subject`."""
@@ -184,9 +187,12 @@ class KernelSubject:
             if len(left) == 0:
                 return result
             some = self._rows(queries[left])
-            found = kernels.nearest(
-                self.table, self.table[some], width, manifold="polar", skip=some
-            )
+            if self._index is not None:
+                found = self._index.nearest(some, width)
+            else:
+                found = kernels.nearest(
+                    self.table, self.table[some], width, manifold="polar", skip=some
+                )
             distance, rows = found.distance.cpu().numpy(), found.row.clamp(min=0).cpu().numpy()
             done = (distance[:, -1] > distance[:, k - 1]) | np.isinf(distance[:, k - 1])
             at = left[done]
@@ -202,9 +208,12 @@ class KernelSubject:
     def count_nearer(self, queries: Rows, targets: Rows, by: By) -> tuple[Rows, Rows]:
         """See `Subject`."""
         some, sought = self._rows(queries), self._rows(targets)
-        counts = kernels.count_nearer(
-            self.table, self.table[some], sought, manifold="polar", by=by, skip=some
-        )
+        if self._index is not None:
+            counts = self._index.count_nearer(some, sought, by=by)
+        else:
+            counts = kernels.count_nearer(
+                self.table, self.table[some], sought, manifold="polar", by=by, skip=some
+            )
         return counts.nearer.cpu().numpy(), counts.tied.cpu().numpy()
 
     def pairs(self, first: Rows, second: Rows) -> Floats:

@@ -31,7 +31,9 @@ _OPENED, _SCANNED, _ONE_MORE, _BUILDING = 12.0, 14.0, 1.5, 400.0
 _LOCK = threading.Lock()  # an index is built once, also where several threads search
 _PROBES = 32  # rows whose search shows what share of the table one opens
 _FEWEST = 4096  # rows that a scan reads as fast as an index is walked
-_SPREAD = 0.1  # share of opened leaves above which another order is tried
+# Share of opened leaves, in searches for neighbours, up to which counts by nodes are faster than
+# scans: far targets lie within the bounds of many nodes.
+_COUNTED = 0.03
 
 
 class _Built(NamedTuple):
@@ -40,8 +42,6 @@ class _Built(NamedTuple):
     nodes: Nodes | None
     """None where there are none: the table is small, or cannot be bounded."""
     opened_share: float
-    ordered: bool
-    """Whether places are in the order of rows."""
 
 
 class SearchIndex:
@@ -121,24 +121,18 @@ class SearchIndex:
         """Build the nodes now, if they are not there: in seconds for millions of points."""
         with _LOCK:
             if self._built is None:
-                self._built = self._best_order()
+                self._built = self._build()
 
-    def _best_order(self) -> "_Built":
-        """Build nodes in the table's order, or sorted where that opens fewer leaves."""
-        best = _Built(None, 1.0, self._ordered)
+    def _build(self) -> "_Built":
+        """Build nodes in the table's order, or in a sorted one, and see what they are worth."""
         if len(self) <= _FEWEST or not are_bounded(self._table):
-            return best
-        if self._ordered:
-            nodes = Nodes.build(self._table, self._candidates)
-            best = _Built(nodes, self._probe(nodes), True)
-        if best.opened_share > _SPREAD:
-            rows = self._candidates
-            rows = torch.arange(len(self._table)) if rows is None else rows
-            nodes = Nodes.build(self._table, by_halves(self._table, rows))
-            share = self._probe(nodes)
-            if best.nodes is None or share < best.opened_share:
-                best = _Built(nodes, share, False)
-        return best
+            return _Built(None, 1.0)
+        rows = self._candidates
+        if not self._ordered:
+            every = torch.arange(len(self._table)) if rows is None else rows
+            rows = by_halves(self._table, every)
+        nodes = Nodes.build(self._table, rows)
+        return _Built(nodes, self._probe(nodes))
 
     def _probe(self, nodes: Nodes) -> float:
         """Share of the leaves that a search opens: the mean of some rows."""
@@ -205,8 +199,8 @@ class SearchIndex:
         rows, asked, skip = self._asked(queries, skip)
         ancestor = is_ancestor(by)
         low, high = self._stretch(within)
-        nodes, in_order = self._paying(len(asked), k, asked)
-        if nodes is None or (within is not None and not in_order):
+        nodes = self._paying(len(asked), k, asked)
+        if nodes is None or (within is not None and not self._ordered):
             some = self._candidates
             if within is not None:
                 some = torch.arange(len(self._table)) if some is None else some
@@ -214,7 +208,7 @@ class SearchIndex:
             return kernels.nearest(
                 self._points, _like(asked), k, **self._geometry, by=by, skip=skip, rows=some
             )
-        home = None if rows is None or not in_order else self._place(rows)
+        home = None if rows is None or not self._ordered else self._place(rows)
         found, _ = nodes.nearest(asked, k, ancestor, skip, home, (low, high))
         return with_distances(self._table, asked, found, ancestor)
 
@@ -255,8 +249,8 @@ class SearchIndex:
         _, asked, skip = self._asked(queries, skip)
         ancestor = is_ancestor(by)
         check_targets(targets, self._table, asked)
-        nodes, _ = self._paying(len(asked), 1, asked)
-        if nodes is None:
+        nodes = self._paying(len(asked), 1, asked)
+        if nodes is None or self.opened_share > _COUNTED:
             return kernels.count_nearer(
                 self._points, _like(asked), targets, **self._geometry, by=by, skip=skip
             )
@@ -276,17 +270,17 @@ class SearchIndex:
         asked = without_lost(asked)
         return rows, asked, checked_skip(skip, self._table, asked)
 
-    def _paying(self, number: int, k: int, asked: Points) -> tuple[Nodes | None, bool]:
-        """Nodes, if so many searches open less than a scan for all reads; and their order."""
+    def _paying(self, number: int, k: int, asked: Points) -> Nodes | None:
+        """Nodes, if so many searches open less than a scan for all of them reads."""
         scan = _SCANNED + (number - 1) * _ONE_MORE
         if self._built is None:
             self._scanning += scan
             if self._scanning < _BUILDING:
-                return None, False
+                return None
             self.build()
-        nodes, share, ordered = self._built or _Built(None, 1.0, False)
+        nodes, share = self._built or _Built(None, 1.0)
         pays = number * _OPENED * share <= scan and are_bounded(asked, k)
-        return (nodes if pays else None), ordered
+        return nodes if pays else None
 
     @property
     def _geometry(self) -> dict[str, Any]:

@@ -19,7 +19,10 @@ from poincare_taxa.evaluation.report import Estimate, Report, Row
 from poincare_taxa.evaluation.subjects import polar_subject
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import convert, polar
+from poincare_taxa.model.model import embed
+from poincare_taxa.search import index
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.testing import synthetic_taxonomy
 
 TREE_IS_1 = [
     "precision@10",
@@ -696,3 +699,26 @@ def test_evaluate__takes_a_tree_without_ranks():
         np.testing.assert_equal(found[key].value, expected[key].value)
     with pytest.raises(ValueError, match="no taxon has the rank 'class'"):
         evaluate(points, tax.tree, taxon_ranks=["class"])
+
+
+def test_evaluate__exact_is_the_same_through_the_index_and_by_scans(monkeypatch):
+    tax = synthetic_taxonomy(6000, seed=0)
+    model = embed(tax, dim=5)
+    parts = {"precision", "purity", "ancestor", "closure", "neighbour"}
+
+    def values():
+        report = evaluate(model, exact=True, only=parts, floor_queries=300, progress=False)
+        return [(row.key, row.value, row.floor, row.ceiling) for row in report.rows]
+
+    built = []
+    whole = index.Nodes.build
+    monkeypatch.setattr(
+        index.Nodes, "build", lambda points, rows: built.append(len(points)) or whole(points, rows)
+    )
+    monkeypatch.setattr(index, "_COUNTED", 1.0)
+    through_index = values()
+    assert 6000 in built
+    built.clear()
+    monkeypatch.setattr(index, "_FEWEST", 10**9)
+    assert values() == through_index
+    assert not built

@@ -26,6 +26,7 @@ def _always_searched(monkeypatch):
     monkeypatch.setattr(index, "_FEWEST", 0)
     monkeypatch.setattr(index, "_OPENED", 0.0)
     monkeypatch.setattr(index, "_BUILDING", 0.0)
+    monkeypatch.setattr(index, "_COUNTED", 1.0)
 
 
 @cache
@@ -180,7 +181,7 @@ def test_search_index__sorts_points_by_lot_or_scans(monkeypatch):
     monkeypatch.undo()
     n = 20_000
     radius, direction = polar_points("random", n, 3, 0)
-    low = SearchIndex((radius, direction), manifold="polar", ordered=True)
+    low = SearchIndex((radius, direction), manifold="polar")
     low.build()
     assert low.opened_share < 0.2, "sorted: in three dimensions this pays"
     radius, direction = torch.full((n,), 9.0).double(), torch.randn(n, 50).double()
