@@ -108,7 +108,7 @@ def _assemble(tables: dict[str, pl.DataFrame], text: Text, source: dict[str, Any
     """Build the taxonomy of the tables; errors refer to lines of nodes.dmp, the `text`."""
     nodes = tables["nodes.dmp"]
     names, synonyms = None, None
-    if "names.dmp" in tables:
+    if "names.dmp" in tables and len(nodes):  # without nodes, from_frame raises
         names, synonyms = _names(nodes["id"], tables["names.dmp"])
     try:
         return Taxonomy.from_frame(

@@ -173,6 +173,13 @@ def test_read_ncbi__names_file_line_and_cause(tmp_path, table, content, line, wh
         read_ncbi(pack(tmp_path / "d.zip", members))
 
 
+def test_read_ncbi__names_without_nodes(tmp_path):
+    names = dmp((1, "root", "", "scientific name"))
+    folder = write_dump(tmp_path / "d", nodes="# nothing but a comment\n", names=names)
+    with pytest.raises(TaxonomyError, match=r"nodes\.dmp: there are no nodes"):
+        read_ncbi(folder)
+
+
 def test_read_ncbi__self_parent_below_a_root_without_parent(tmp_path):
     # Only a dump whose root has a parent of its own can say this, so the roots are named.
     nodes = dmp((1, 1, "no rank"), (2, 1, "genus"), (3, 3, "species"))
