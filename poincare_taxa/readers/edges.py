@@ -192,12 +192,27 @@ def _with_parents(table: pl.DataFrame, kinds: list[str | None], parent: int, def
     return kinds.index("name")
 
 
+def _is_plain(numbers: pl.Series, texts: pl.Series) -> bool:
+    """Whether texts are numbers without a leading zero or plus: "007" is another id than "7".
+
+    Either makes a text longer than its number, so lengths tell, sooner than the texts themselves.
+    """
+    if texts.dtype != pl.String or numbers.null_count() != texts.null_count():
+        return False
+    value = numbers.drop_nulls().to_numpy()
+    size = np.abs(value)
+    digits = len(value) + int((value < 0).sum())
+    for power in range(1, len(str(size.max(initial=0)))):
+        digits += int((size >= 10**power).sum())
+    return digits == texts.str.len_bytes().sum()
+
+
 def _typed(edges: pl.DataFrame) -> pl.DataFrame:
     """Replace references by URL or name by ids; make ids integers where all are whole numbers."""
     ids = [name for name in ("child", "parent", "accepted") if name in edges.columns]
     if not {"name", "accepted"} & set(edges.columns):  # a million numbers take no other way
         numbers = edges.with_columns(pl.col(ids).cast(pl.Int64, strict=False))
-        if numbers.select(ids).cast(pl.String).equals(edges.select(ids)):
+        if all(_is_plain(numbers[name], edges[name]) for name in ids):
             return numbers
     edges = _without_urls(edges, ids)
     child = edges["child"]

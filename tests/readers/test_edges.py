@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.trees import taxonomies
 
 from poincare_taxa.readers import read_edges, read_parents
+from poincare_taxa.readers.edges import _is_plain
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 CATS = [("felids", None), ("felis", "felids"), ("cat", "felis"), ("lynx", "felids")]
@@ -236,3 +237,20 @@ def test_read_parents__comments_and_blank_lines_change_nothing(tmp_path, ending)
     text = ending.join(["# top", "", "2", "2", " ", "-1", "0", "# end", ""])
     tax = read_parents(write(tmp_path, text.encode(), "parents.txt"))
     assert pairs(tax) == [(2, None), (0, 2), (3, 0), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "plain"),
+    [
+        (["1", "23", "-4", None, "0"], True),
+        (["9", "10", "999", "1000"], True),
+        (["01", "2"], False),
+        (["+1", "2"], False),
+        (["-0"], False),
+        (["x", "1"], False),
+        ([], True),
+    ],
+)
+def test_is_plain__knows_numbers_by_the_length_of_their_text(texts, plain):
+    column = pl.Series("id", texts, dtype=pl.String)
+    assert _is_plain(column.cast(pl.Int64, strict=False), column) == plain
