@@ -208,7 +208,9 @@ class SearchIndex:
             return kernels.nearest(
                 self._points, _like(asked), k, **self._geometry, by=by, skip=skip, rows=some
             )
-        home = None if rows is None or not self._ordered else self._place(rows)
+        home = None
+        if rows is not None and self._ordered:  # a row behind all candidates starts at the last
+            home = self._place(rows).clamp(max=len(self) - 1)
         found, _ = nodes.nearest(asked, k, ancestor, skip, home, (low, high))
         return with_distances(self._table, asked, found, ancestor)
 

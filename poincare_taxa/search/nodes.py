@@ -95,7 +95,7 @@ class Nodes:
         """Rows [Q, k] of the nearest, −1 where there are fewer, and the leaves opened [Q].
 
         A search starts at the place `home` [Q] of its query, −1 for none; `within` are the places
-        that are candidates, from the first to before the last. `can_search` must hold.
+        that are candidates, from the first to before the last. `are_bounded` must hold.
         """
         asked, directed, slack = self._asked(queries)
         at = np.full(len(queries), -1) if home is None else array(home)

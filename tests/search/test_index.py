@@ -197,6 +197,25 @@ def test_search_index__sorts_points_by_lot_or_scans(monkeypatch):
     assert mine.row.equal(expected.row)
 
 
+def test_nearest__of_a_row_behind_all_candidates_starts_at_the_last_leaf(monkeypatch):
+    radius, direction = polar_points("taxonomy", 400, 4, 0)
+    homes = []
+    search = Nodes.nearest
+    monkeypatch.setattr(
+        Nodes, "nearest", lambda *arguments: homes.append(arguments[5:6]) or search(*arguments)
+    )
+    some = torch.arange(256)  # two whole leaves
+    found = SearchIndex((radius, direction), manifold="polar", rows=some, ordered=True)
+    rows = torch.arange(256, 400)
+    mine = found.nearest(rows, 3)
+    (home,) = homes[-1]
+    assert home.max() == 255
+    expected = kernels.nearest(
+        (radius, direction), (radius[rows], direction[rows]), 3, manifold="polar", rows=some
+    )
+    assert mine.row.equal(expected.row)
+
+
 def test_search_index__is_built_once_it_pays(monkeypatch):
     monkeypatch.undo()
     found = layout(synthetic_taxonomy(6000, seed=0), 5)
