@@ -95,7 +95,7 @@ def _read_tables(
     nodes, date = None, None
     for name, data, written in read_members(path, wanted):
         place = f"{path}{'/' if path.is_dir() else ':'}{name}"
-        if not data.strip() and name in ("merged.dmp", "delnodes.dmp"):
+        if name in ("merged.dmp", "delnodes.dmp") and (not data or data.isspace()):
             continue  # An empty table: no id was merged or deleted.
         text = Text.of(place, data)
         tables[name] = _read_table(text, TABLES[name])

@@ -132,7 +132,7 @@ class Text:
                 raise TaxonomyError(f"{name}: this is {what}")
         if data[257:262] == b"ustar":
             raise TaxonomyError(f"{name}: this is a tar archive; read_ncbi reads taxdumps in those")
-        if not data[:10_000].strip() and not data.strip():
+        if not data or data.isspace():
             raise TaxonomyError(f"{name}: the file is empty; was a download cut short?")
         if b"\0" in data[:10_000]:
             raise TaxonomyError(f"{name}: this is no text but binary data (a Kraken k2d database?)")
