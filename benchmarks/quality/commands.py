@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.clades import SPIRALIA, ncbi
 from benchmarks.clades import clade as part_of_ncbi
-from benchmarks.clades import ncbi
-from benchmarks.options import Out, Queries
+from benchmarks.options import ALL_THREADS, Out, Queries, Taxid, Threads
 
 KEPT = Path(tempfile.gettempdir(), "poincare-wordnet")
 
@@ -20,6 +20,34 @@ def frontier(queries: Queries = 1000, out: Out = None) -> None:
 
     rows = collected(layouts.frontier(ncbi(), queries))
     publish(out, "quality/frontier", rows, layouts.readable(rows))
+
+
+def complete(threads: Threads = ALL_THREADS, out: Out = None) -> None:
+    """Every measure of the layout, complete NCBI taxonomy, every taxon against all."""
+    import torch
+
+    from benchmarks.quality import layouts
+    from benchmarks.tables import publish
+
+    torch.set_num_threads(threads)
+    rows, taken = layouts.complete(ncbi())
+    publish(out, "quality/complete", rows, layouts.every_measure(rows))
+    publish(out, "quality/complete_cost", [taken])
+
+
+def confirm(
+    clade: Taxid = SPIRALIA,
+    threads: Threads = ALL_THREADS,
+    out: Out = None,
+) -> None:
+    """Exact evaluation of a clade through the index: the same values as by scans, to all digits."""
+    import torch
+
+    from benchmarks.quality import layouts
+    from benchmarks.tables import publish
+
+    torch.set_num_threads(threads)
+    publish(out, "quality/confirm", layouts.confirm(part_of_ncbi(clade)))
 
 
 def ideas(queries: Queries = 200, out: Out = None) -> None:
@@ -109,4 +137,4 @@ def wordnet(
     publish(out, "wordnet", rows, suite.readable(rows))
 
 
-COMMANDS = (frontier, ideas, refine, trees, intervals, numerics, wordnet)
+COMMANDS = (frontier, complete, confirm, ideas, refine, trees, intervals, numerics, wordnet)

@@ -1,12 +1,14 @@
 """Quality of the layout: the figures of docs/quality.md.
 
-*frontier*: few dimensions and float32; *ideas*: what each idea of the layout buys; *refine*: before
-and after refinement; these on the complete NCBI taxonomy or a clade of it, which need the extra
-[ncbi]. *trees*: every tree of a folder of taxonomies, nothing tuned.
+*complete*: every taxon against all; *confirm*: through the index as by scans; *frontier*: few
+dimensions and float32; *ideas*: what each idea of the layout buys; *refine*: before and after
+refinement; these on the complete NCBI taxonomy or a clade of it, which need the extra [ncbi].
+*trees*: every tree of a folder of taxonomies, nothing tuned.
 """
 
 import gzip
 import importlib
+import resource
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -19,13 +21,14 @@ import numpy as np
 import torch
 
 import poincare_taxa as pt
-from benchmarks.measure import stopwatch
+from benchmarks.measure import WrongAnswerError, stopwatch
 from benchmarks.quality.paired import Comparison
 from benchmarks.tables import Row
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import ball
 from poincare_taxa.layouts.codes import sparse_code, tight_code
 from poincare_taxa.readers import read_parents
+from poincare_taxa.search import index as search_index
 
 # `poincare_taxa.layouts.tree` names the function; its module is patched to take ideas away.
 layout_module = importlib.import_module("poincare_taxa.layouts.tree")
@@ -112,6 +115,52 @@ def frontier(tax: pt.Taxonomy, queries: int) -> Iterator[Row]:
     """Few dimensions and float32."""
     for dim, dtype in FRONTIER:
         yield measure(tax, queries, dim, dtype)
+
+
+def complete(tax: pt.Taxonomy) -> tuple[list[Row], Row]:
+    """Every taxon of the 10-D float64 layout against all: a row for each measure, and the cost."""
+    points = pt.layout(tax, 10)
+    with stopwatch() as elapsed:
+        report = pt.evaluate((points.radius, points.direction), tax, exact=True)
+    rows = [row for row in report.to_frame().to_dicts() if row["value"] is not None]
+    taken = {
+        "taxa": len(tax),
+        "minutes": round(elapsed.wall / 60, 2),
+        "CPU minutes": round(elapsed.cpu / 60, 2),
+        "threads": torch.get_num_threads(),
+        # Of the process, whose layout and taxonomy are in it.
+        "peak GiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+    return rows, taken
+
+
+def confirm(tax: pt.Taxonomy) -> list[Row]:
+    """Like `complete`; refuses values that differ in any digit from those of scans."""
+    through_index, taken = complete(tax)
+    with patch.object(search_index, "_FEWEST", len(tax)):  # no index of so few rows
+        by_scans, scanned = complete(tax)
+    for mine, theirs in zip(through_index, by_scans, strict=True):
+        if mine != theirs:
+            raise WrongAnswerError(f"{mine} through the index, by scans {theirs}")
+    return [{"by": "index"} | taken, {"by": "scans, the same values"} | scanned]
+
+
+def every_measure(rows: list[Row]) -> list[Row]:
+    """Values beside floor and tree, as a report prints them."""
+    return [
+        {
+            "measure": f"{row['metric']}, {row['at']}" if row["at"] else row["metric"],
+            "value": _digits(row["value"]),
+            "floor": _digits(row["floor"]),
+            "tree": _digits(row["ceiling"]),
+            "taxa": row["count"],
+        }
+        for row in rows
+    ]
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def random_code(k: int, m: int, *_: object) -> np.ndarray:

@@ -32,9 +32,12 @@ _TIED = 2560  # Taxa tied for the last places that are looked at; of more, a ran
 
 
 def points_and_floors(
-    points: GivenPoints, seed: int, device: torch.device | str | None = None
+    points: GivenPoints,
+    seed: int,
+    device: torch.device | str | None = None,
+    depth: Rows | None = None,
 ) -> dict[str, Subject]:
-    """Points as a subject, "value", and their floors by name.
+    """Points as a subject, "value", and their floors by name; of taxa at a depth [n].
 
     Where a space has no directions, the first floor has the vectors of other taxa.
     """
@@ -56,7 +59,7 @@ def points_and_floors(
     random /= torch.linalg.vector_norm(random, dim=1, keepdim=True)
     radius = points.radius.cpu()
     if points.distance is None:
-        value = polar_subject(points.radius, points.direction, here)
+        value = polar_subject(points.radius, points.direction, here, depth)
         floor = polar_subject(radius, random, here)
     else:
         value = measured(points.vectors, height, valid)

@@ -49,7 +49,7 @@ _PARTS = (
 )
 _AGAINST_ALL = {"precision", "purity", "ancestor", "closure", "neighbour"}
 _EXACT = 5000  # Taxa up to which every one is a query.
-_TIMED = 256  # Queries whose time says how long all will take.
+_TIMED, _STRETCHES = 1024, 4  # Queries whose time says how long all will take; as so many slices.
 
 
 def evaluate(
@@ -155,7 +155,7 @@ def evaluate(
     if parts & _AGAINST_ALL:
         query_taxa = QueryTaxa(tree, groups, k, parts & _AGAINST_ALL)
         if len(asked) > len(sampled) and progress is not False:
-            _announce(partial(query_statistics, subjects["value"], query_taxa), asked, queries)
+            _announce(partial(query_statistics, subjects["value"], query_taxa), len(tree), queries)
         taken = dict.fromkeys(subjects, asked[:floor_queries])
         taken |= {"value": asked, "ceiling": sampled}
         measured = _against_all(subjects, query_taxa, taken, clock, progress)
@@ -190,7 +190,7 @@ def _subjects(
     floors: bool,
 ) -> dict[str, Subject]:
     """Embedding, ceiling and floors, in the order in which they are measured."""
-    found = points_and_floors(points, seed, device)
+    found = points_and_floors(points, seed, device, tree.depth)
     value = {"value": found.pop("value"), "ceiling": TreeSubject(tree)}
     return value | (found if floors else {})
 
@@ -262,18 +262,24 @@ def _check_numbers(queries: int, k: int, floor_queries: int) -> None:
         )
 
 
-def _announce(measure: Callable[..., Any], asked: NDArray[np.integer], queries: int) -> None:
-    """Print how long all queries will take, from the time of the first."""
+def _announce(measure: Callable[..., Any], n: int, queries: int) -> None:
+    """Print how long every one of n queries will take, from the time of some.
+
+    Neighbouring queries share their work, so these are slices of the taxa. What is only done once,
+    such as an index, is done before.
+    """
     threads = torch.get_num_threads()
-    first, clock = asked[:_TIMED], Clock()
-    measure(first[:1], Clock(), lambda done, total: None)  # compiles
-    measure(first, clock, lambda done, total: None)
-    each = sum(clock.seconds.values()) / len(first)
-    hours = len(asked) * each / 3600
+    size = min(_TIMED // _STRETCHES, n)
+    starts = np.linspace(0, n - size, 2 * _STRETCHES + 1).astype(np.int64)[1::2]
+    some, clock = (starts[:, None] + np.arange(size)).ravel(), Clock()
+    measure(some, Clock(), lambda done, total: None)
+    measure(some, clock, lambda done, total: None)
+    each = sum(clock.seconds.values()) / len(some)
+    hours = n * each / 3600
     span = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"exact evaluation: {len(asked):,} queries will take about {span} on {threads} thread(s); "
-        f"a sample of {queries:,} takes {queries * each:.0f} s and estimates the same values"
+        f"exact evaluation: {n:,} queries will take about {span} on {threads} thread(s); "
+        f"a sample of {queries:,} estimates the same values"
     )
 
 

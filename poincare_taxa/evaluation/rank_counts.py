@@ -19,8 +19,9 @@ __all__ = ["QueryTaxa", "query_statistics"]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer]
 
-_QUERIES = 256  # That pass over the points together,
+_QUERIES = 1024  # That pass over the points together,
 _TARGETS = 1 << 20  # and the targets that they have together.
+_FEW = 32  # Targets of a query that are few.
 
 
 class QueryTaxa:
@@ -56,10 +57,12 @@ class QueryTaxa:
         """Cut queries into blocks: places in `queries`, ancestors from the parent up, and children.
 
         Entries are −1 where a query has fewer relatives. Queries with about as many relatives go
-        together, so that little room is left empty.
+        together, so that little room is left empty; among these, queries that are near each other,
+        so that a search of one opens what the others need.
         """
         width = self.tree.depth[queries] + self._children(queries)
-        order = np.argsort(width, kind="stable")
+        doublings = np.frexp(np.maximum(width - 1, _FEW))[1]  # up to 2 × _FEW, twice as many, …
+        order = np.lexsort((queries, doublings))
         start = 0
         while start < len(order):
             at = order[start : start + _QUERIES]

@@ -142,9 +142,12 @@ class Subject(Protocol):
 
 
 def polar_subject(
-    radius: Tensor, direction: Tensor, device: torch.device | str = "cpu"
+    radius: Tensor,
+    direction: Tensor,
+    device: torch.device | str = "cpu",
+    depth: Rows | None = None,
 ) -> "KernelSubject | DistanceSubject":
-    """Points in polar coordinates [n] and [n, dim] as a subject.
+    """Points in polar coordinates [n] and [n, dim] as a subject; of taxa at a depth [n].
 
     Up to radius `LARGEST` the kernels search them on a device; beyond it, plain torch on the CPU.
     """
@@ -154,7 +157,7 @@ def polar_subject(
     if bool((r > LARGEST).any()):
         points = r.cpu(), u.cpu()
         return DistanceSubject(points, polar.dist, points[0].numpy(), valid.cpu().numpy())
-    return KernelSubject(torch.cat((r[:, None], u), dim=1).to(device), valid.cpu().numpy())
+    return KernelSubject(torch.cat((r[:, None], u), dim=1).to(device), valid.cpu().numpy(), depth)
 
 
 # -------------------------------------------------------------------- points
@@ -169,14 +172,18 @@ class KernelSubject:
         Float64 [n, 1 + dim]: radius, nan where a taxon is lost, and direction.
     valid
         [n].
+    depth
+        [n], levels of the tree, by which counts by distance are faster.
     """
 
-    def __init__(self, table: Tensor, valid: NDArray[np.bool_]) -> None:
+    def __init__(self, table: Tensor, valid: NDArray[np.bool_], depth: Rows | None = None) -> None:
         self.table = table
         self.valid = valid
         self.height = table[:, 0].cpu().numpy()
-        on_cpu = table.device.type == "cpu"
-        self._index = SearchIndex(table, manifold="polar", ordered=True) if on_cpu else None
+        self._index = None
+        if table.device.type == "cpu":
+            levels = None if depth is None else torch.tensor(depth)
+            self._index = SearchIndex(table, manifold="polar", ordered=True, depth=levels)
 
     def nearest(self, queries: Rows, k: int, relatives: Relatives) -> Nearest:
         """See `Subject`."""

@@ -4,6 +4,7 @@ import threading
 from functools import cache
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -125,9 +126,9 @@ def test_nearest__of_some_rows_within_a_stretch_is_that_of_a_scan(
     assert mine.distance.equal(expected.distance)
 
 
-@given(**cases, width=st.sampled_from((1, 3, 30)))
+@given(**cases, width=st.sampled_from((1, 3, 30)), levels=st.sampled_from((0, 1, 5)))
 def test_count_nearer__is_that_of_a_scan(
-    kind, n, dim, seed, manifold, dtype, by, ordered, k, width
+    kind, n, dim, seed, manifold, dtype, by, ordered, k, width, levels
 ):
     table = as_table(*polar_points(kind, n, dim, seed), manifold, dtype)
     generator = torch.Generator().manual_seed(seed)
@@ -135,7 +136,8 @@ def test_count_nearer__is_that_of_a_scan(
         table[torch.randint(n, (k,), generator=generator), 0] = torch.nan
     targets = torch.randint(-1, n, (20, width), generator=generator)
     rows = torch.randint(n, (20,), generator=generator).sort()[0]
-    found = SearchIndex(table, manifold=manifold, ordered=ordered)
+    depth = torch.randint(levels, (n,), generator=generator) if levels else None
+    found = SearchIndex(table, manifold=manifold, ordered=ordered, depth=depth)
     mine = found.count_nearer(rows, targets, by=by)
     expected = kernels.count_nearer(
         table, table[rows], targets, manifold=manifold, by=by, skip=rows
@@ -175,6 +177,32 @@ def test_nearest__opens_few_leaves_of_a_taxonomy():
         torch.arange(0, n, 100),
     )[1]
     assert opened.double().mean() < 0.15 * n / 128
+
+
+def test_count_nearer__of_distances_goes_by_depth(monkeypatch):
+    """Distances through nodes by depth, scores through those in the order of the table."""
+    tax = synthetic_taxonomy(3000, seed=0)
+    found = layout(tax, 4)
+    counted = []
+    count = Nodes.count_nearer
+    monkeypatch.setattr(
+        Nodes, "count_nearer", lambda *given: counted.append(given[0]) or count(*given)
+    )
+    searched = SearchIndex(
+        (found.radius, found.direction),
+        manifold="polar",
+        ordered=True,
+        depth=torch.tensor(tax.tree.depth),
+    )
+    searched.build()
+    before = searched.nbytes
+    rows = torch.arange(10)
+    searched.count_nearer(rows, rows[:, None], by="distance")
+    searched.count_nearer(rows, rows[:, None], by="ancestor")
+    first, second = counted
+    assert (np.diff(tax.tree.depth[first.rows]) >= 0).all()
+    assert len(second.rows) == 0
+    assert searched.nbytes > 2 * before
 
 
 def test_search_index__sorts_points_by_lot_or_scans(monkeypatch):
@@ -272,6 +300,7 @@ def test_are_bounded__not_at_the_rim_of_the_ball():
         ({}, {"k": 1, "within": (2, 1)}, "within must"),
         ({"rows": torch.tensor([1, 0])}, {"k": 1}, "ascending"),
         ({"rows": torch.tensor([9])}, {"k": 1}, "row 9"),
+        ({"depth": torch.tensor([0, 1])}, {"k": 1}, "depth"),
     ],
 )
 def test_search_index__refuses(arguments, queries, message):
