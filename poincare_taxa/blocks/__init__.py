@@ -2,7 +2,7 @@
 
 | file | what it holds |
 |---|---|
-| `manifolds`, `embedding` | `PoincareBall`, `Polar` for geoopt; `PoincareEmbedding`, an nn.Module |
+| `manifolds`, `embedding` | `PoincareBall`, `Polar` for geoopt; `PoincareEmbedding` |
 | `optimizers`, `projection` | row-wise Riemannian Adam; keeping points inside after each step |
 | `pairs`, `closure_pairs` | samples: pairs and triplets of a tree; pairs of a DAG |
 | `negatives` | exact negatives, for each pair or shared by a batch |

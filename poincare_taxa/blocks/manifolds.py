@@ -23,7 +23,7 @@ from poincare_taxa.geometry.numerics import renormalised, unit
 from poincare_taxa.geometry.polar_maps import divided, finite_sinh
 from poincare_taxa.kernels import distance as kernels
 
-__all__ = ["PoincareBall", "Polar"]
+__all__ = ["PoincareBall", "Polar", "own_manifold"]
 
 
 class PoincareBall(geoopt.PoincareBall):
@@ -450,3 +450,24 @@ class Polar(geoopt.Manifold):
         if (along <= atol + rtol * torch.linalg.vector_norm(u[..., 1:], dim=-1)).all():
             return True, None
         return False, f"du is not across the direction: du·u = {along.max().item():g}"
+
+
+def own_manifold(manifold: geoopt.Manifold | None) -> Polar | PoincareBall:
+    """Return a manifold of this library as it is, and geoopt's ball as the `PoincareBall` like it.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or a ball whose curvature is trained.
+    """
+    if isinstance(manifold, Polar | PoincareBall):
+        return manifold
+    if not isinstance(manifold, geoopt.PoincareBall):
+        raise ValueError(f"manifold must be Polar or PoincareBall; got {manifold!r}")
+    if manifold.isp_c.requires_grad:
+        raise ValueError(
+            "geoopt's ball has a curvature that is trained, which a PoincareBall here has not; "
+            "make it with learnable=False, and train a factor of the distances instead"
+        )
+    # geoopt keeps c in float32 behind a softplus: six digits of it are what was given.
+    return PoincareBall(float(f"{manifold.c.item():.6g}"))

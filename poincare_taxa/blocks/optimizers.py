@@ -1,5 +1,8 @@
 r"""Adam for tables of points: `RowwiseRiemannianAdam` and, for closure mode, `AngularAdam`.
 
+`RowwiseRiemannianAdam` steps plain tensors too, as AdamW, so that a network and its table have one
+optimizer.
+
 Embedding tables are wide in rows and narrow in columns, and a batch touches few rows. geoopt's
 RiemannianAdam moves all of them (momentum carries rows without a gradient) and parallel-transports
 every momentum; its sparse twin corrects the bias of a row's moments by the number of *all* steps.
@@ -16,7 +19,8 @@ was touched. Both classes have one update of the moments:
 
 Sources: [KB15] Kingma & Ba 2015, algorithm 1. [BG19] Bécigneul & Ganea 2019, *Riemannian Adaptive
 Optimization Methods*, algorithm 1a (one second moment per factor, so that the step does not depend
-on the choice of axes).
+on the choice of axes). [LH19] Loshchilov & Hutter 2019, *Decoupled Weight Decay Regularization*,
+algorithm 2, of the plain tensors.
 """
 
 import inspect
@@ -25,8 +29,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
-from poincare_taxa.blocks.manifolds import PoincareBall, Polar
+from poincare_taxa.blocks.manifolds import PoincareBall, Polar, own_manifold
 from poincare_taxa.blocks.riemannian import geoopt
 
 __all__ = ["AngularAdam", "RowwiseRiemannianAdam"]
@@ -59,10 +64,12 @@ class _TableAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for table in group["params"]:
-                if table.grad is not None:
-                    self._step_table(table, group)
+            self._step_group([p for p in group["params"] if p.grad is not None], group)
         return loss
+
+    def _step_group(self, tables: list[Any], group: dict[str, Any]) -> None:
+        for table in tables:
+            self._step_table(table, group)
 
     def _check(self, group: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -72,7 +79,7 @@ class _TableAdam(torch.optim.Optimizer):
 
 
 class RowwiseRiemannianAdam(_TableAdam):
-    """Adam in hyperbolic units that touches only the rows with a gradient.
+    """Adam in hyperbolic units that touches only the rows with a gradient; AdamW of plain tensors.
 
     A step of `Polar` changes the radius by at most about ``lr`` and moves the point sideways by at
     most about ``lr``, whatever its radius: the direction's step is divided by sinh r and *added* to
@@ -83,11 +90,13 @@ class RowwiseRiemannianAdam(_TableAdam):
     Parameters
     ----------
     params
-        `geoopt.ManifoldParameter` tables [rows, coordinates] on `Polar` or `PoincareBall`, or
-        parameter groups of them. Gradients may be dense or sparse; a row whose gradient is zero in
-        every component is not touched.
+        Parameters, or parameter groups with settings of their own. `geoopt.ManifoldParameter`
+        tables [rows, coordinates] on `Polar` or a Poincaré ball take row-wise steps: their
+        gradients may be dense or sparse, and a row whose gradient is zero in every component is
+        not touched. All other tensors, with dense gradients, take the steps of
+        `torch.optim.AdamW`, to the bit. Both kinds may be in one group.
     lr
-        Length of a step in hyperbolic units, >= 0.
+        Length of a step in hyperbolic units, >= 0; of plain tensors, the step size of AdamW.
     betas
         Decay of the moments, in [0, 1).
     eps
@@ -95,12 +104,17 @@ class RowwiseRiemannianAdam(_TableAdam):
         a deep point sideways by e^{−r} only; that is what it should ignore.
     radius_lr
         Step of the radius in `Polar`, >= 0; 0 keeps radii to the bit, None means ``lr``.
+    weight_decay
+        Decay of plain tensors, >= 0: each step shrinks them by the factor 1 − lr · weight_decay.
+        Points have none, since it would pull them to the root.
 
     Raises
     ------
     ValueError
-        If a number is out of its range, a parameter is not a table on one of the two manifolds, or
-        ``radius_lr`` is given for a manifold without a radius of its own.
+        If a number is out of its range, a parameter is on another manifold or no table of points,
+        or ``radius_lr`` is given for a manifold without a radius of its own.
+    RuntimeError
+        In ``step``, if a plain tensor has a sparse gradient.
 
     Notes
     -----
@@ -120,6 +134,13 @@ class RowwiseRiemannianAdam(_TableAdam):
     >>> RowwiseRiemannianAdam([x], lr=0.25).step()
     >>> x.detach()
     tensor([[0.7500, 0.0000, 1.0000]])
+
+    A network and a table, with one schedule for both:
+
+    >>> encoder = torch.nn.Linear(3, 2)
+    >>> groups = [{"params": [x], "lr": 0.1}, {"params": encoder.parameters(), "lr": 1e-3}]
+    >>> optimizer = RowwiseRiemannianAdam(groups)
+    >>> schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
     """
 
     def __init__(
@@ -129,20 +150,29 @@ class RowwiseRiemannianAdam(_TableAdam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         radius_lr: float | None = None,
+        weight_decay: float = 0.01,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "radius_lr": radius_lr}
-        super().__init__(params, defaults)
+        super().__init__(params, {**defaults, "weight_decay": weight_decay})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # saved before there were plain tensors
+            group.setdefault("weight_decay", 0.01)
 
     def _check(self, group: dict[str, Any]) -> None:
-        _check_sizes(group, "lr", "eps", "radius_lr")
+        _check_sizes(group, "lr", "eps", "radius_lr", "weight_decay")
         for table in group["params"]:
-            manifold = _manifold_of(table)
-            if not isinstance(manifold, Polar | PoincareBall):
+            if _is_plain(table):
+                continue
+            try:
+                manifold = own_manifold(table.manifold)
+            except ValueError as error:
                 raise ValueError(
-                    "RowwiseRiemannianAdam moves parameters on Polar or PoincareBall of this "
-                    f"library; got one on {manifold}. For plain tensors use torch.optim.Adam or "
-                    "SparseAdam"
-                )
+                    "RowwiseRiemannianAdam moves tables on Polar or a Poincaré ball, and plain "
+                    f"tensors; got a parameter on {table.manifold} ({error}). geoopt.optim has "
+                    "optimizers for every manifold of geoopt"
+                ) from error
             if table.ndim != 2:
                 raise ValueError(
                     f"parameters must be tables [rows, coordinates]; got {table.ndim}-D"
@@ -152,8 +182,47 @@ class RowwiseRiemannianAdam(_TableAdam):
                     f"radius_lr needs a manifold with a radius (Polar); got {manifold}"
                 )
 
+    def _step_group(self, tables: list[Any], group: dict[str, Any]) -> None:
+        super()._step_group([table for table in tables if not _is_plain(table)], group)
+        self._step_plain([tensor for tensor in tables if _is_plain(tensor)], group)
+
+    def _step_plain(self, tensors: list[Tensor], group: dict[str, Any]) -> None:
+        """Take a step of AdamW [LH19], torch's own."""
+        for tensor in tensors:
+            if tensor.grad is not None and tensor.grad.is_sparse:
+                raise RuntimeError(
+                    f"a plain tensor of shape {tuple(tensor.shape)} has a sparse gradient, of "
+                    "which AdamW knows no step; make its module with sparse=False"
+                )
+            if not self.state[tensor]:
+                self.state[tensor] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(tensor),
+                    "exp_avg_sq": torch.zeros_like(tensor),
+                }
+        moments = [
+            [self.state[tensor][name] for tensor in tensors]
+            for name in ("exp_avg", "exp_avg_sq", "step")
+        ]
+        gradients: list[Any] = [tensor.grad for tensor in tensors]
+        adamw(
+            tensors,
+            gradients,
+            moments[0],
+            moments[1],
+            [],
+            moments[2],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
     def _step_table(self, table: Any, group: dict[str, Any]) -> None:
-        manifold, state = table.manifold, self.state[table]
+        manifold, state = own_manifold(table.manifold), self.state[table]
         if not state:
             parts = len(manifold.frame_parts(table[:0]))
             state["touched"] = table.new_zeros(len(table), 1)
@@ -180,7 +249,7 @@ class RowwiseRiemannianAdam(_TableAdam):
         rows, gradient = _touched(table.grad)
         moving = (gradient != 0).any(-1)
         rows, gradient = rows[moving], gradient[moving]
-        manifold, x = table.manifold, table[rows]
+        manifold, x = own_manifold(table.manifold), table[rows]
         touched, mean, square = (moment[rows] for moment in moments)
         touched = touched + 1
         frame = manifold.frame_gradient(x, gradient)
@@ -276,6 +345,11 @@ def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
         return gradient.indices()[0], gradient.values()
     rows = (gradient != 0).any(-1).nonzero()[:, 0]
     return rows, gradient[rows]
+
+
+def _is_plain(parameter: Any) -> bool:
+    """Whether a parameter is on no manifold, or on the flat one."""
+    return isinstance(_manifold_of(parameter), geoopt.Euclidean | None)
 
 
 def _manifold_of(table: Any) -> geoopt.Manifold | None:

@@ -120,6 +120,9 @@ class Taxonomy:
         for name in ("ids", "names", "taxon_ranks"):
             object.__setattr__(self, name, columns.Column(getattr(self, name)))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Taxonomy":
+        return self  # immutable: what is copied with it shares it
+
     # ---------------------------------------------------------------- construction
 
     @classmethod

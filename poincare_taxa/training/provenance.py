@@ -87,9 +87,14 @@ def translated(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, A
 
     The first versions had ``measure_every``, which did not change what was learned, and
     ``burn_in``: epochs at the beginning with a tenth of the step, which a schedule says today.
+    Their optimizer had no ``weight_decay``, which tables of points do not have.
     """
     settings = dict(stored)
     settings.pop("measure_every", None)
+    match settings.get("optimizer"):
+        case ["RowwiseRiemannianAdam", dict() as sizes]:
+            added = {"weight_decay": now["optimizer"][1].get("weight_decay")}
+            settings["optimizer"] = ["RowwiseRiemannianAdam", added | sizes]
     burn_in, schedule = settings.pop("burn_in", 0), settings.get("lr_schedule")
     if burn_in and isinstance(schedule, str):
         # a callable is described by its name alone: that of today's cannot be compared with it

@@ -273,6 +273,7 @@ def _start(
                 "with PoincareEmbedding.from_layout of this taxonomy, or without an embedding"
             )
         embedding.tree_fingerprint = source.tree.fingerprint
+        embedding.taxonomy = source
     try:
         return embedding if device is None else embedding.to(device)
     except (RuntimeError, AssertionError) as error:  # what torch says depends on how it was built

@@ -2,6 +2,8 @@ import copy
 import io
 import math
 import pickle
+import subprocess
+import sys
 
 import geoopt
 import pytest
@@ -13,7 +15,8 @@ from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
 from poincare_taxa.blocks.projection import project_after_step
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.layouts.tree import layout
-from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.model.model import embed
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 MANIFOLDS = {"polar": Polar(), "ball": PoincareBall(), "ball-c": PoincareBall(c=0.5)}
 
@@ -28,6 +31,10 @@ def embedding(request):
 
 def bushy():
     return Taxonomy.from_parents([-1, 0, 0, 0, 1, 1, 2, 4, 4, 4])
+
+
+def cats():
+    return Taxonomy.from_parents([-1, 0, 0, 1], ids=["root", "cats", "dogs", "lion"])
 
 
 def same(one, other):
@@ -117,12 +124,80 @@ def test_from_pretrained__refuses_what_are_not_points(change, message):
         ((0, 3), {}, "num_embeddings must be at least 1; got 0"),
         ((3, 1), {}, "embedding_dim must be at least 2; got 1"),
         ((3, 2), {"initial_radius": 0.0}, "initial_radius must be positive"),
-        ((3, 2), {"manifold": geoopt.PoincareBall()}, "Polar or PoincareBall of poincare_taxa"),
+        ((3, 2), {"manifold": geoopt.Lorentz()}, "manifold must be Polar or PoincareBall"),
+        ((3, 2), {"manifold": geoopt.PoincareBall(learnable=True)}, "learnable=False"),
+        ((3, 2), {"max_norm": 1.0}, "max_norm and scale_grad_by_freq are for Euclidean tables"),
+        ((3, 2), {"scale_grad_by_freq": True}, "max_norm and scale_grad_by_freq"),
+        ((3, 2), {"padding_idx": 3}, "padding_idx is one of the 3 rows; got 3"),
     ],
 )
 def test_embedding__refuses_wrong_arguments(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         PoincareEmbedding(*arguments, **options)
+
+
+@pytest.mark.parametrize("c", [1.0, 0.5, 2.3])
+def test_embedding__takes_geoopts_ball_as_the_one_like_it(c):
+    emb = PoincareEmbedding(5, 3, manifold=geoopt.PoincareBall(c=c), initial_radius=1.0)
+    assert type(emb.manifold) is PoincareBall
+    assert emb.manifold.c.item() == c
+
+
+def test_embedding__is_one_of_torch_with_the_shape_of_its_points(embedding):
+    assert isinstance(embedding, torch.nn.Embedding)
+    assert list(embedding.state_dict()) == ["weight"]
+    assert embedding.weight.shape == (7, 4 if isinstance(embedding.manifold, Polar) else 3)
+    before = embedding.weight.detach().clone()
+    embedding.reset_parameters(torch.Generator().manual_seed(1))
+    assert embedding.radius.square().mean().sqrt().item() == pytest.approx(1.0, rel=0.6)
+    assert not torch.equal(before, embedding.weight)
+    again = PoincareEmbedding(
+        7,
+        3,
+        manifold=embedding.manifold,
+        initial_radius=1.0,
+        generator=torch.Generator().manual_seed(1),
+    )
+    assert same(again, embedding)
+
+
+# -- taxa -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_from_model__holds_the_vectors_and_their_keys(freeze):
+    model = embed(cats(), 3)
+    emb = PoincareEmbedding.from_model(model, freeze, sparse=True)
+    assert torch.equal(emb.radius, model.radius)
+    assert torch.equal(emb.direction, model.direction)
+    assert emb.weight.requires_grad is not freeze
+    assert emb.rows("lion").shape == ()
+    assert emb.rows(["lion", "root"]).tolist() == [2, 0]
+    assert emb.rows(["lion", "unicorn"], missing=0).tolist() == [2, 0]
+    with pytest.raises(TaxonomyError, match="unicorn"):
+        emb.rows(["unicorn"])
+    d = emb.dist(emb.rows("lion"), emb.rows("dogs")).item()
+    assert d == pytest.approx(model.distance("lion", "dogs"), rel=1e-12)
+    assert copy.deepcopy(emb).taxonomy is emb.taxonomy  # shared, not copied
+    assert pickle.loads(pickle.dumps(emb)).rows("lion") == 2
+    with pytest.raises(ValueError, match="no taxonomy to look keys up in"):
+        PoincareEmbedding(4, 3).rows("lion")
+
+
+def test_padding__starts_at_the_origin_and_stays(embedding):
+    emb = PoincareEmbedding(
+        7, 3, manifold=embedding.manifold, initial_radius=1.0, padding_idx=-1, sparse=True
+    )
+    assert emb.padding_idx == 6
+    assert emb.radius[6] == 0
+    emb.manifold.assert_check_point_on_manifold(emb.weight.detach())
+    before = emb.weight.detach().clone()
+    optimizer = RowwiseRiemannianAdam(emb.parameters(), lr=0.1)
+    nodes = torch.tensor([0, 6, 1, 6])
+    (emb(nodes).sum() + emb.dist(nodes, torch.tensor([6, 2, 3, 0])).sum()).backward()
+    optimizer.step()
+    moved = (emb.weight != before).any(-1)
+    assert moved.tolist() == [True, True, True, True, False, False, False]
 
 
 # -- what it computes -----------------------------------------------------------------------------
@@ -223,6 +298,37 @@ def test_embedding__stays_on_its_manifold_when_parameters_are_replaced(embedding
     RowwiseRiemannianAdam(outer.parameters(), lr=0.1)
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_embedding__keeps_its_precision_in_a_module_of_half(embedding, half):
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), embedding)
+    with pytest.warns(UserWarning, match="stays in torch.float64: in torch.b?float16"):
+        net.to(half)
+    assert net[0].weight.dtype == half
+    assert embedding.weight.dtype == torch.float64
+    assert isinstance(embedding.weight, geoopt.ManifoldParameter)
+
+
+def test_embedding__is_saved_whole_and_shared_and_tied(embedding):
+    file = io.BytesIO()
+    torch.save(embedding, file)
+    file.seek(0)
+    assert same(embedding, torch.load(file, weights_only=False))
+    assert embedding.share_memory().weight.is_shared()
+    assert isinstance(embedding.weight, geoopt.ManifoldParameter)
+    other = PoincareEmbedding(7, 3, manifold=embedding.manifold)
+    other.weight = embedding.weight
+    assert len(list(torch.nn.ModuleList([embedding, other]).parameters())) == 1
+
+
+def test_embedding__pickled_before_it_was_one_of_torch_works(embedding):
+    other = copy.deepcopy(embedding)
+    for name in ("padding_idx", "initial_radius"):
+        del other.__dict__[name]
+    assert torch.equal(other(torch.arange(7)), embedding.weight)
+    other.reset_parameters()
+    assert repr(other) == repr(embedding)
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
 @pytest.mark.parametrize("projected", [False, True])
 def test_forward__warns_once_of_an_optimizer_without_a_manifold(optimizer, projected):
@@ -253,3 +359,59 @@ def test_forward__is_silent_for_optimizers_of_manifolds():
             steps.zero_grad()
             embedding(torch.arange(9)).square().sum().backward()
             steps.step()
+
+
+# -- two processes --------------------------------------------------------------------------------
+
+REPLICA = """
+import sys, torch, torch.distributed as dist
+from poincare_taxa.blocks.embedding import PoincareEmbedding
+from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
+
+rank, size, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+torch.manual_seed(0)
+table = PoincareEmbedding(20, 3, sparse=True, initial_radius=1.0)
+net = torch.nn.ModuleDict({"table": table, "encoder": torch.nn.Linear(5, 4).double()})
+
+class Loss(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = net
+    def forward(self, x, nodes):
+        return (self.net["encoder"](x) - self.net["table"](nodes)).square().sum(1).mean()
+
+loss = Loss()
+optimizer = RowwiseRiemannianAdam(loss.parameters(), lr=0.05)
+if size > 1:
+    dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=size)
+    loss = torch.nn.parallel.DistributedDataParallel(loss)
+x = torch.randn(3, 8, 5, dtype=torch.float64)
+nodes = torch.randint(0, 12, (3, 8))
+for step in range(3):
+    optimizer.zero_grad()
+    mine = slice(rank, None, size)
+    loss(x[step, mine], nodes[step, mine]).backward()
+    assert table.weight.grad.is_sparse
+    optimizer.step()
+torch.save(net.state_dict(), out + str(rank))
+if size > 1:
+    dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_table__learns_in_two_processes_what_it_learns_in_one(tmp_path):
+    def run(size, name):
+        arguments = [str(size), str(tmp_path / "store"), str(tmp_path / name)]
+        started = [
+            subprocess.Popen([sys.executable, "-W", "ignore", "-c", REPLICA, str(rank), *arguments])
+            for rank in range(size)
+        ]
+        assert [process.wait() for process in started] == [0] * size
+        return [torch.load(tmp_path / f"{name}{rank}", weights_only=True) for rank in range(size)]
+
+    (alone,), both = run(1, "alone"), run(2, "both")
+    for key, value in alone.items():
+        assert torch.equal(both[0][key], both[1][key])
+        # the mean of two halves is rounded in another order
+        assert torch.allclose(both[0][key], value, rtol=1e-9, atol=1e-11)

@@ -257,6 +257,7 @@ def test_optimizer__brings_points_to_their_targets(manifold):
         ({"lr": -1.0}, "lr must be at least 0; got -1.0"),
         ({"eps": math.nan}, "eps must be at least 0; got nan"),
         ({"radius_lr": -0.1}, "radius_lr must be at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
         ({"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\); got \(0\.9, 1\.0\)"),
     ],
 )
@@ -267,11 +268,9 @@ def test_optimizer__refuses_numbers_out_of_range(options, message):
 
 def test_optimizer__refuses_parameters_it_cannot_move():
     optimizer = RowwiseRiemannianAdam(table(Polar()).parameters())
-    for parameter in (
-        torch.nn.Parameter(torch.zeros(2, 2)),
-        geoopt.ManifoldParameter(torch.zeros(2, 2), manifold=geoopt.PoincareBall()),
-    ):
-        with pytest.raises(ValueError, match="moves parameters on Polar or PoincareBall"):
+    for manifold in (geoopt.Sphere(), geoopt.PoincareBall(learnable=True)):
+        parameter = geoopt.ManifoldParameter(torch.eye(2), manifold=manifold)
+        with pytest.raises(ValueError, match="moves tables on Polar or a Poincaré ball"):
             optimizer.add_param_group({"params": [parameter]})
     assert len(optimizer.param_groups) == 1
     with pytest.raises(ValueError, match="tables"):
@@ -280,6 +279,150 @@ def test_optimizer__refuses_parameters_it_cannot_move():
         )
     with pytest.raises(ValueError, match="radius_lr needs a manifold with a radius"):
         RowwiseRiemannianAdam(table(PoincareBall()).parameters(), radius_lr=0.1)
+
+
+def test_step__on_geoopts_ball_is_that_on_ours():
+    start = table(PoincareBall()).weight.detach()
+    balls = geoopt.PoincareBall(), PoincareBall()
+    one, other = (geoopt.ManifoldParameter(start.clone(), manifold=ball) for ball in balls)
+    for x in (one, other):
+        optimizer = RowwiseRiemannianAdam([x], lr=0.1)
+        for gradient in random_gradients(x.shape, 5):
+            x.grad = gradient
+            optimizer.step()
+    assert torch.equal(one, other)
+
+
+# -- together with a network ----------------------------------------------------------------------
+
+
+def network(seed=0, dtype=torch.float64):
+    torch.manual_seed(seed)
+    layers = torch.nn.Linear(5, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 4)
+    return torch.nn.Sequential(*layers).to(dtype)
+
+
+def joint_loss(encoder, emb, seed=0, size=16):
+    """Squares of what the encoder says of rows minus their points."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(size, 5, dtype=torch.float64, generator=generator)
+    rows = torch.randint(len(emb.weight), (size,), generator=generator)
+    return (encoder(x.to(encoder[0].weight.dtype)) - emb(rows)).square().sum(-1).mean()
+
+
+def test_step__of_plain_tensors_is_that_of_torchs_adamw():
+    """Whether in a group of their own or in one with a table, with a schedule over all groups."""
+    options = {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}
+    results = []
+    for way in ("adamw", "flat", "groups"):
+        encoder, emb = network(), table(Polar())
+        if way == "adamw":
+            optimizers = [torch.optim.AdamW(encoder.parameters(), **options)]
+            optimizers.append(RowwiseRiemannianAdam(emb.parameters(), **options))
+        elif way == "flat":
+            both = torch.nn.ModuleList([encoder, emb])
+            optimizers = [RowwiseRiemannianAdam(both.parameters(), **options)]
+        else:
+            groups = [{"params": emb.parameters()}, {"params": encoder.parameters(), "lr": 0.02}]
+            optimizers = [RowwiseRiemannianAdam(groups, **options)]
+        schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, 6) for o in optimizers]
+        for step in range(5):
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            joint_loss(encoder, emb, seed=step).backward()
+            for each in (*optimizers, *schedules):
+                each.step()
+        results.append([p.detach() for p in (*encoder.parameters(), emb.weight)])
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+def test_state__of_a_mixed_optimizer_resumes_to_the_bit():
+    encoder, emb = network(), table(Polar())
+    both = torch.nn.ModuleList([encoder, emb])
+    optimizer = RowwiseRiemannianAdam(both.parameters(), lr=0.05)
+    joint_loss(encoder, emb).backward()
+    optimizer.step()
+    copies = copy.deepcopy(both)
+    resumed = RowwiseRiemannianAdam(copies.parameters(), lr=0.05)
+    state = copy.deepcopy(optimizer.state_dict())
+    for group in state["param_groups"]:
+        del group["weight_decay"]  # as the first versions saved it
+    resumed.load_state_dict(state)
+    for modules, steps in ((both, optimizer), (copies, resumed)):
+        steps.zero_grad()
+        joint_loss(*modules, seed=1).backward()
+        steps.step()
+    assert all(map(torch.equal, both.parameters(), copies.parameters()))
+
+
+def test_step__refuses_a_sparse_gradient_of_a_plain_tensor():
+    words = torch.nn.Embedding(5, 3, sparse=True)
+    optimizer = RowwiseRiemannianAdam(words.parameters())
+    words(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match=r"shape \(5, 3\) has a sparse gradient"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gradients__of_parts_of_a_batch_add_up(sparse):
+    weights = []
+    for parts in (1, 4):
+        emb = table(Polar())
+        emb.sparse = sparse
+        optimizer = RowwiseRiemannianAdam(emb.parameters(), lr=0.1)
+        nodes = torch.tensor([0, 1, 2, 3, 1, 1, 4, 0])
+        for some in nodes.chunk(parts):
+            (emb(some).square() * torch.arange(1.0, 5)).sum().backward()
+        optimizer.step()
+        weights.append(emb.weight.detach())
+    assert torch.allclose(*weights, rtol=1e-13, atol=1e-15)
+
+
+def test_scaler__skips_a_step_that_overflows_for_network_and_table():
+    encoder, emb = network(), table(Polar())
+    emb.sparse = True
+    both = torch.nn.ModuleList([encoder, emb])
+    optimizer = RowwiseRiemannianAdam(both.parameters(), lr=0.05)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for finite in (True, False):
+        before = copy.deepcopy(both)
+        optimizer.zero_grad()
+        loss = joint_loss(encoder, emb) * (1.0 if finite else math.inf)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        same = list(map(torch.equal, before.parameters(), both.parameters()))
+        assert not any(same) if finite else all(same)
+    alone = torch.nn.ModuleList([network(), table(Polar())])
+    other = RowwiseRiemannianAdam(alone.parameters(), lr=0.05)
+    joint_loss(*alone).backward()
+    other.step()
+    assert all(map(torch.equal, alone.parameters(), both.parameters()))  # a power of 2 is exact
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("how", ["autocast", "bfloat16", "compiled"])
+def test_network_of_low_precision__trains_its_table(how):
+    encoder = network(dtype=torch.bfloat16 if how == "bfloat16" else torch.float32)
+    emb = table(Polar(), dtype=torch.float32)
+    optimizer = RowwiseRiemannianAdam(
+        [{"params": emb.parameters(), "lr": 0.05}, {"params": encoder.parameters()}]
+    )
+    run = joint_loss
+    if how == "compiled":
+        run = torch.compile(joint_loss, backend="eager")
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+            loss = run(encoder, emb)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert emb.weight.dtype == torch.float32
+    Polar().assert_check_point_on_manifold(emb.weight.detach())
+    assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
