@@ -61,6 +61,7 @@ from .readers import read_newick as read_newick
 from .readers import read_parents as read_parents
 from .taxonomy import Taxonomy as Taxonomy
 from .taxonomy import TaxonomyError as TaxonomyError
+from .taxonomy import diff as diff
 from .training import EarlyStopping as EarlyStopping
 from .training import fit as fit
 

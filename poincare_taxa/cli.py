@@ -257,6 +257,39 @@ def nearest(
 
 
 @app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="A release of a taxonomy: a SOURCE, as for embed.")],
+    new: Annotated[str, typer.Argument(help="A later release.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File for all changes, tab-separated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Count the taxa that were added, removed, merged, moved, renamed and given another rank."""
+    from poincare_taxa.files.atomic import replace_file
+    from poincare_taxa.taxonomy.releases import CHANGES
+    from poincare_taxa.taxonomy.releases import diff as compare
+
+    releases = _read(old), _read(new)
+    with _step("compare"):
+        changes = compare(*releases)
+    if out is not None:
+        with _step(f"write {out}"), replace_file(out) as draft:
+            changes.write_csv(draft, separator="\t")
+    found = dict(changes["change"].value_counts().iter_rows())
+    count = {change: found.get(change, 0) for change in CHANGES}
+    if json:
+        _print_json({"old": len(releases[0]), "new": len(releases[1]), **count})
+        return
+    table = Table("change", "taxa", "for example", box=None, pad_edge=False)
+    for change, number in count.items():
+        shown = changes.filter(change=change).head(3)["id", "name"].rows()
+        labels = [str(key) if name is None else f"{name} ({key})" for key, name in shown]
+        table.add_row(change, f"{number:,}", ", ".join(labels))
+    _out.print(table)
+
+
+@app.command()
 def plot(
     saved: Saved,
     picture: Annotated[

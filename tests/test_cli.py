@@ -423,3 +423,27 @@ def test_train__saves_the_model_and_its_history_in_one_step(run, tmp_path, monke
     assert run("train", "run.toml")[0] == 0
     assert Path("out/notes.txt").read_text() == "mine"
     assert {"history.csv", "meta.json"} <= {file.name for file in Path("out").iterdir()}
+
+
+# -------------------------------------------------------------------- diff
+
+
+def test_diff_counts_and_writes_what_changed(run, edges, tmp_path):
+    later = tmp_path / "later.tsv"
+    frame = zoo().to_frame().select("id", "parent")
+    gone = frame["id"][-1]  # a leaf: the last row in preorder
+    frame[:-1].write_csv(later, separator="\t")
+    status, printed, _ = run("diff", edges, later, "-o", tmp_path / "changes.tsv", "--json")
+    assert status == 0
+    count = json.loads(printed)
+    assert {key: value for key, value in count.items() if value} == {
+        "old": len(frame),
+        "new": len(frame) - 1,
+        "removed": 1,
+    }
+    lines = (tmp_path / "changes.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["change", "id", "name", "taxon_rank", "old", "new"]
+    assert lines[1].startswith(f"removed\t{gone}\t")
+    status, printed, _ = run("diff", edges, later)
+    assert status == 0
+    assert f"removed   1     {gone}" in printed

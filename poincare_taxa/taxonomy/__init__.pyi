@@ -1,3 +1,4 @@
+from .releases import diff as diff
 from .taxonomy import MergedTaxonWarning as MergedTaxonWarning
 from .taxonomy import Taxonomy as Taxonomy
 from .taxonomy import TaxonomyError as TaxonomyError

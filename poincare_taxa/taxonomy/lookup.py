@@ -172,35 +172,50 @@ class Lookup:
             ids = ids.cast(pl.String)
         elif ids.dtype == pl.String:
             ids = ids.set(~ids.str.contains(r"^-?\d{1,18}$"), None).cast(pl.Int64)
-        # 1. Active ids.
-        row = columns.find(self._id_index, ids)
-        state = np.where(row >= 0, _ACTIVE, _UNKNOWN)
-        # 2. Old ids: follow merges over several releases.
-        left = np.flatnonzero((row < 0) & ids.is_not_null().to_numpy())
-        at = ids.gather(pl.Series(left))
-        merged = np.zeros(len(left), np.bool_)
-        for _ in range(_MOST_RELEASES):
-            step = columns.find(self._merged_index, at)
-            moved = step >= 0
-            if self.merged is None or not moved.any():
-                break
-            into = self.merged["new_id"].gather(pl.Series(np.where(moved, step, 0)))
-            at, merged = into.zip_with(pl.Series(moved), at), merged | moved
-        found = np.where(merged, columns.find(self._id_index, at), -1)
-        row[left] = found
-        state[left[found >= 0]] = _MERGED
-        into = self.ids.clear(len(keys)).scatter(left[merged], at.filter(pl.Series(merged)))
-        # 3. Deleted ids.
-        left = left[~merged]
+        # 1. Active ids, and old ones that were merged.
+        row, merged, into = self.follow(ids)
+        state = np.where(row < 0, _UNKNOWN, np.where(merged, _MERGED, _ACTIVE))
+        # 2. Deleted ids.
+        left = np.flatnonzero((row < 0) & ~merged & ids.is_not_null().to_numpy())
         deleted = columns.find(self._deleted_index, ids.gather(pl.Series(left))) >= 0
         state[left[deleted]] = _DELETED
-        # 4. Names, of keys that are text.
+        # 3. Names, of keys that are text.
         left = np.flatnonzero((state == _UNKNOWN) & keys.is_text)
         named, count = self._rows_of_names(keys.values.gather(pl.Series(left)))
         row[left] = np.where(count == 1, named, row[left])
         state[left] = np.where(count == 1, _ACTIVE, np.where(count > 1, _HOMONYM, _UNKNOWN))
         status = pl.Series("status", np.array(STATES)[state]).cast(pl.Enum(STATES))
         return Found(keys, status, row, into)
+
+    def follow(self, ids: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_], pl.Series]:
+        """Rows of ids, following merges over several releases.
+
+        Parameters
+        ----------
+        ids
+            Of the type of `ids` here.
+
+        Returns
+        -------
+        row, merged, into
+            Row of each id, -1 where there is none; whether the id is an old one that was merged;
+            and the id that it was merged into, else null, also where that is no taxon here.
+        """
+        row = columns.find(self._id_index, ids)
+        merged, into = np.zeros(len(ids), np.bool_), self.ids.clear(len(ids))
+        left = np.flatnonzero((row < 0) & ids.is_not_null().to_numpy())
+        if self.merged is None or len(left) == 0:
+            return row, merged, into
+        at, moved = ids.gather(pl.Series(left)), np.zeros(len(left), np.bool_)
+        for _ in range(_MOST_RELEASES):
+            step = columns.find(self._merged_index, at)
+            if not (step >= 0).any():
+                break
+            target = self.merged["new_id"].gather(pl.Series(np.maximum(step, 0)))
+            at, moved = target.zip_with(pl.Series(step >= 0), at), moved | (step >= 0)
+        merged[left] = moved
+        row[left] = np.where(moved, columns.find(self._id_index, at), -1)
+        return row, merged, into.scatter(left[moved], at.filter(pl.Series(moved)))
 
     def _rows_of_names(self, wanted: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return a row of each name and how many have it, by scientific names, else by synonyms."""
@@ -260,7 +275,8 @@ class Lookup:
 
     @cached_property
     def _merged_index(self) -> Index:
-        return columns.sort(self.ids.clear() if self.merged is None else self.merged["old_id"])
+        assert self.merged is not None
+        return columns.sort(self.merged["old_id"])
 
     @cached_property
     def _deleted_index(self) -> Index:
