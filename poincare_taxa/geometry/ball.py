@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poincare_taxa.geometry import means
 from poincare_taxa.geometry.arguments import check_curvature, check_points
-from poincare_taxa.geometry.numerics import length, pairwise_norm
+from poincare_taxa.geometry.numerics import length, pairwise_norm, unit
 
 __all__ = [
     "all_ancestor_scores",
@@ -29,10 +30,13 @@ __all__ = [
     "dist0",
     "expmap",
     "expmap0",
+    "geodesic",
     "logmap",
     "logmap0",
     "max_norm",
     "max_radius",
+    "mean",
+    "midpoint",
     "mobius_add",
     "project",
     "transport",
@@ -408,6 +412,76 @@ def transport(x: Tensor, y: Tensor, v: Tensor, *, c: float = 1.0) -> Tensor:
     return turned * (gap_y / gap_x)
 
 
+def geodesic(x: Tensor, y: Tensor, t: float | Tensor, *, c: float = 1.0) -> Tensor:
+    """Point of the geodesic from ``x`` to ``y``, at a share ``t`` of its length: [..., dim].
+
+    Parameters
+    ----------
+    x, y
+        Start and end [..., dim].
+    t
+        Number, or tensor [...]: 0 is the start, ½ the middle, 1 the end; beyond, the geodesic goes
+        on.
+    c
+        Curvature parameter.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    >>> geodesic(torch.tensor([0.0, 0.0]), torch.tensor([0.8, 0.0]), 0.5)
+    tensor([0.5000, 0.0000])
+    """
+    d = math.sqrt(c) * dist(x, y, c=c)
+    t = torch.as_tensor(t, dtype=d.dtype, device=d.device)
+    a, b = means.shares(d, t)
+    a, b = a * torch.exp(-t * d), b * torch.exp((t - 1) * d)
+    return _of_space(a[..., None] * _space(x, c) + b[..., None] * _space(y, c), c)
+
+
+def midpoint(x: Tensor, weights: Tensor | None = None, *, c: float = 1.0) -> Tensor:
+    """Weighted midpoint [..., dim] of k points [..., k, dim], the gyromidpoint of [U08, ch. 6].
+
+    In the Klein model it is Einstein's midpoint. Parameters and errors are those of
+    `polar.midpoint`.
+
+    Examples
+    --------
+    >>> midpoint(torch.tensor([[0.0, 0.0], [0.8, 0.0]]))
+    tensor([0.5000, 0.0000])
+    """
+    check_curvature(c)
+    check_points(x)
+
+    def between(v: Tensor, w: Tensor) -> Tensor:
+        return dist(_of_space(v, 1.0), _of_space(w, 1.0))
+
+    return _of_space(means.space_midpoint(_space(x, c), weights, between), c)
+
+
+def mean(
+    x: Tensor, weights: Tensor | None = None, *, c: float = 1.0, tolerance: float | None = None
+) -> Tensor:
+    """Fréchet mean [..., dim] of k points [..., k, dim]: least sum of squared distances.
+
+    Parameters, warnings and errors are those of `polar.mean`, in which it is computed.
+
+    Examples
+    --------
+    >>> mean(torch.tensor([[0.0, 0.0], [0.8, 0.0]]))
+    tensor([0.5000, 0.0000])
+    """
+    check_curvature(c)
+    check_points(x)
+    s, moved = math.sqrt(c), means.off_origin(x)
+    limit = None if tolerance is None else s * tolerance
+    r, u = means.mean(s * dist0(moved, c=c), unit(moved)[1], weights, tolerance=limit)
+    return project(torch.tanh(r / 2)[..., None] * u / s, c=c)
+
+
 def project(x: Tensor, *, c: float = 1.0) -> Tensor:
     """Move points beyond `max_norm` inwards along their ray; others are returned bit for bit.
 
@@ -453,6 +527,17 @@ def conformal_gap(x: Tensor, *, c: float | Tensor = 1.0) -> Tensor:
     # The derivatives are those of 1 − c|x|²: at the origin the norm has none.
     square = c * x.square().sum(-1)
     return gap.detach() + torch.where(n.detach() < 1, square.detach() - square, 0)
+
+
+def _space(x: Tensor, c: float) -> Tensor:
+    """Space part sinh r · u of points, on the hyperboloid of curvature −1."""
+    return 2 * math.sqrt(c) * x / conformal_gap(x, c=c)[..., None]
+
+
+def _of_space(space: Tensor, c: float) -> Tensor:
+    """Inverse of `_space`, projected."""
+    time = length(torch.nn.functional.pad(space, (1, 0), value=1.0), keepdim=True)
+    return project(space / (1 + time) / math.sqrt(c), c=c)
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:

@@ -30,8 +30,9 @@ import math
 import torch
 from torch import Tensor
 
+from poincare_taxa.geometry import means
 from poincare_taxa.geometry.arguments import check_curvature, check_points
-from poincare_taxa.geometry.numerics import length, norm, pairwise_norm
+from poincare_taxa.geometry.numerics import length, norm, pairwise_norm, unit
 
 __all__ = [
     "all_ancestor_scores",
@@ -40,7 +41,10 @@ __all__ = [
     "dist",
     "dist0",
     "expmap0",
+    "geodesic",
     "logmap0",
+    "mean",
+    "midpoint",
     "project",
     "translate",
 ]
@@ -215,6 +219,61 @@ def logmap0(x: Tensor, *, c: float = 1.0) -> Tensor:
     small = s * n < torch.finfo(n.dtype).eps ** 0.5
     safe = torch.where(small, 1, n)
     return x[..., 1:] * torch.where(small, 1, dist0(x, c=c)[..., None] / safe)
+
+
+def geodesic(x: Tensor, y: Tensor, t: float | Tensor, *, c: float = 1.0) -> Tensor:
+    """Point [..., 1 + dim] of the geodesic from ``x`` to ``y``, at a share ``t`` of its length.
+
+    The share is a number, or a tensor [...]: 0 is the start, ½ the middle, 1 the end.
+
+    Examples
+    --------
+    >>> x = expmap0(torch.tensor([[1.0], [3.0]]))
+    >>> logmap0(geodesic(x[0], x[1], 0.25))
+    tensor([1.5000])
+    """
+    d = _checked(c, x, y) * dist(x, y, c=c)
+    t = torch.as_tensor(t, dtype=d.dtype, device=d.device)
+    a, b = means.shares(d, t)
+    a, b = a * torch.exp(-t * d), b * torch.exp((t - 1) * d)
+    return _lift(a[..., None] * x[..., 1:] + b[..., None] * y[..., 1:], c)
+
+
+def midpoint(x: Tensor, weights: Tensor | None = None, *, c: float = 1.0) -> Tensor:
+    """Weighted midpoint [..., 1 + dim] of k points [..., k, 1 + dim]: their normalised sum.
+
+    Parameters and errors are those of `polar.midpoint`.
+
+    Examples
+    --------
+    >>> logmap0(midpoint(expmap0(torch.tensor([[1.0], [3.0]]))))
+    tensor([2.])
+    """
+    s = _checked(c, x)
+
+    def between(v: Tensor, w: Tensor) -> Tensor:
+        return dist(_lift(v, 1.0), _lift(w, 1.0))
+
+    return _lift(means.space_midpoint(s * x[..., 1:], weights, between) / s, c)
+
+
+def mean(
+    x: Tensor, weights: Tensor | None = None, *, c: float = 1.0, tolerance: float | None = None
+) -> Tensor:
+    """Fréchet mean [..., 1 + dim] of k points [..., k, 1 + dim]: least sum of squared distances.
+
+    Parameters, warnings and errors are those of `polar.mean`, in which it is computed.
+
+    Examples
+    --------
+    >>> logmap0(mean(expmap0(torch.tensor([[1.0], [3.0]])), torch.tensor([3.0, 1.0])))
+    tensor([1.5000])
+    """
+    s = _checked(c, x)
+    r, u = unit(means.off_origin(s * x[..., 1:]))
+    limit = None if tolerance is None else s * tolerance
+    r, u = means.mean(torch.asinh(r), u, weights, tolerance=limit)
+    return _lift(torch.sinh(r)[..., None] * u / s, c)
 
 
 def project(x: Tensor, *, c: float = 1.0) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from poincare_taxa.geometry.arguments import check_points, check_polar, is_plain
 from poincare_taxa.geometry.derivatives import by_rule
+from poincare_taxa.geometry.means import geodesic, mean, midpoint
 from poincare_taxa.geometry.numerics import renormalised, unit
 from poincare_taxa.geometry.polar_distance import AllPairs, paired, spread
 from poincare_taxa.geometry.polar_maps import expmap, logmap, translate, transport
@@ -33,8 +34,11 @@ __all__ = [
     "dist0",
     "expmap",
     "expmap0",
+    "geodesic",
     "logmap",
     "logmap0",
+    "mean",
+    "midpoint",
     "project",
     "translate",
     "transport",

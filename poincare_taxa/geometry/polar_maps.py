@@ -24,7 +24,16 @@ from poincare_taxa.geometry.polar_distance import (
     partials,
 )
 
-__all__ = ["divided", "expmap", "finite_sinh", "logmap", "translate", "transport"]
+__all__ = [
+    "divided",
+    "expmap",
+    "finite_sinh",
+    "frame_expmap",
+    "frame_logmap",
+    "logmap",
+    "translate",
+    "transport",
+]
 
 
 def translate(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,8 +121,19 @@ def expmap(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor
     (tensor(2.), tensor([ 0., -1.]))
     """
     check_polar(r, u, dr, du)
+    return _end(r, u, dr, finite_sinh(r)[..., None] * du)
+
+
+def frame_expmap(r: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """`expmap` of a vector ``v`` [..., dim] of the frame of `frame_logmap`; at the origin too."""
+    dr = (v * u).sum(-1)
+    return _end(r, u, dr, v - dr[..., None] * u)
+
+
+def _end(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor]:
+    """End of the geodesic along a vector with the parts dr along u, and du [..., dim] across."""
     # Length ℓ of the vector, and cosine and sine of its angle β to the outward ray.
-    sideways, across = unit(finite_sinh(r)[..., None] * du)
+    sideways, across = unit(du)
     length = norm(torch.stack(torch.broadcast_tensors(dr, sideways), dim=-1))
     safe = torch.where(length > 0, length, 1)
     cosine, sine = dr / safe, sideways / safe
@@ -162,11 +182,36 @@ def logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tens
     (tensor(2.), tensor([0., 0.]))
     """
     check_polar(r1, u1, r2, u2)
+    dr, across = _start(r1, u1, r2, u2)
+    return dr, divided(across, finite_sinh(r1)[..., None])
+
+
+def frame_logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> Tensor:
+    """`logmap` as vectors [..., dim] of an orthonormal frame at ``(r1, u1)``, at the origin too.
+
+    The frame is that of the ambient space at the origin, moved along the ray: its part along u₁ is
+    dr, and its part across is sinh r · du. Near points take the vector of length sinh d instead of
+    its two parts, which have no derivative where the points coincide.
+    """
+    dr, across = _start(r1, u1, r2, u2)
+    d, s = paired(r1, u1, r2, u2), half_chord(u1 - u2)
+    near, turned = d < 1, u2 - u1 + 2 * s.square()[..., None] * u1
+    sinh1, sinh2 = finite_sinh(torch.where(near, r1, 0)), finite_sinh(torch.where(near, r2, 0))
+    cosh1, s = torch.hypot(sinh1, torch.ones_like(sinh1)), torch.where(near, s, 0)
+    along = torch.sinh(torch.where(near, r2 - r1, 0)) - 2 * (s * cosh1) * (s * sinh2)
+    safe = torch.where(near & (d > 0), d, 1)
+    shrink = torch.where(d > 0, safe / torch.sinh(safe), 1)[..., None]
+    vector = shrink * (along[..., None] * u1 + sinh2[..., None] * turned)
+    return torch.where(near[..., None], vector, dr[..., None] * u1 + across)
+
+
+def _start(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
+    """Parts of a logarithm along u₁ [...] and across [..., dim], both in units of length."""
     d = paired(r1, u1, r2, u2)
     s = half_chord(u1 - u2)
     by_r1, _, _ = partials(r1, r2, s, d)
     sideways = _times_sinh_ratio(u2 - u1 + 2 * s.square()[..., None] * u1, r2, d)
-    return -d * by_r1, divided(d[..., None] * sideways, finite_sinh(r1)[..., None])
+    return -d * by_r1, d[..., None] * sideways
 
 
 def transport(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from torch import Tensor
 
@@ -325,6 +325,58 @@ class TaxonEmbedding:
         distance = polar.dist(*self._points(rows_a), *self._points(rows_b))
         return distance.item() if distance.ndim == 0 else distance
 
+    def mean(self, keys: Keys, weights: ArrayLike | Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Fréchet mean of taxa, such as those of a sample, as a point for ``nearest(point=…)``.
+
+        Parameters
+        ----------
+        keys
+            Ids or names.
+        weights
+            A weight of at least 0 for each taxon, such as its abundance: [k]. A table [s, k] of s
+            samples gives s means.
+
+        Returns
+        -------
+        radius, direction
+            Float64, [] and [dim], or [s] and [s, dim]: the point whose weighted sum of squared
+            distances to the taxa is least (`polar.mean`).
+
+        Raises
+        ------
+        TaxonomyError
+            If a key is unknown, deleted or ambiguous.
+        ValueError
+            If there is no key, or weights do not fit, are negative, or all 0 in a sample.
+
+        Examples
+        --------
+        >>> ids = ["root", "cats", "dogs", "lion", "lynx"]
+        >>> model = embed(Taxonomy.from_parents([-1, 0, 0, 1, 1], ids=ids), dim=3)
+        >>> model.nearest(point=model.mean(["lion", "lynx"]), k=1)["id"].to_list()
+        ['cats']
+        """
+        radius, direction = self._points(self._rows(keys)[0])
+        if weights is None:
+            return polar.mean(radius, direction)
+        table = torch.as_tensor(weights, dtype=torch.float64, device=radius.device)
+        if table.ndim not in (1, 2) or table.shape[-1] != len(radius):
+            raise ValueError(
+                f"weights of {len(radius)} taxa have shape [{len(radius)}], those of s samples "
+                f"[s, {len(radius)}]; got {list(table.shape)}"
+            )
+        if table.ndim == 1:
+            return polar.mean(radius, direction, table)
+        # Each sample by itself: most of a table of abundances is 0.
+        means = []
+        for number, sample in enumerate(table):
+            there = sample != 0
+            try:
+                means.append(polar.mean(radius[there], direction[there], sample[there]))
+            except ValueError as error:
+                raise ValueError(f"sample {number}: {error}") from None
+        return torch.stack([r for r, _ in means]), torch.stack([u for _, u in means])
+
     def nearest(
         self,
         keys: Keys | None = None,
@@ -346,8 +398,8 @@ class TaxonEmbedding:
             Rank of the neighbours, such as "genus"; by default any.
         point
             Instead of keys: a point [dim], or several [q, dim], of curvature −1. Points of the
-            Lorentz model have 1 + dim coordinates, as have polar ones, the radius first (or a tuple
-            of radius and direction).
+            Lorentz model have 1 + dim coordinates, as have polar ones, the radius first. A tuple of
+            radius and direction, such as `mean` returns, is polar.
         coordinates
             Of `point`: "ball"; "tangent", as ``model[key]``; "polar" or "lorentz". Polar ones keep
             full precision at every radius.

@@ -23,9 +23,9 @@ def polar_of(points: Any, coordinates: Coordinates, dim: int) -> tuple[Tensor, T
     points
         A point or several of the space of curvature −1: [dim] or [q, dim] of the ball, or of the
         tangent space at the origin; [1 + dim] or [q, 1 + dim] of the Lorentz model, or polar, the
-        radius first; polar also as a tuple (radius, direction).
+        radius first. A tuple (radius, direction), as `TaxonEmbedding.mean` returns, is polar.
     coordinates
-        What they are.
+        What they are, but for such a tuple.
     dim
         Dimension of the space.
 
@@ -39,9 +39,11 @@ def polar_of(points: Any, coordinates: Coordinates, dim: int) -> tuple[Tensor, T
         raise ValueError(
             f"coordinates are 'ball', 'tangent', 'polar' or 'lorentz'; got {coordinates!r}"
         )
-    if coordinates == "polar" and isinstance(points, tuple):
+    if isinstance(points, tuple) and len(points) == 2:
         radius, direction = map(_tensor, points)
-        points = torch.cat((radius[..., None], direction), dim=-1)
+        if coordinates == "polar" or direction.ndim == radius.ndim + 1:
+            coordinates = "polar"
+            points = torch.cat((radius[..., None], direction), dim=-1)
     x = _tensor(points)
     width = dim + (coordinates in ("polar", "lorentz"))
     if x.ndim not in (1, 2) or x.shape[-1] != width:

@@ -444,3 +444,39 @@ def test_neighbour_graph__has_the_neighbours_of_each_taxon():
         assert graph.data[there].tolist() == expected["distance"].to_list()
     with pytest.raises(ValueError, match="k must be"):
         model.neighbour_graph(0)
+
+
+# -------------------------------------------------------------------- means
+
+
+def test_mean__is_a_point_that_nearest_takes():
+    tax = synthetic_taxonomy(200, seed=0)
+    model = embed(tax, dim=4)
+    keys = tax.children(0)
+    radius, direction = model.mean(keys)
+    assert (radius.ndim, direction.shape) == (0, (4,))
+    assert model.nearest(point=model.mean(keys[:1]), k=1)["id"].to_list() == [keys[0]]
+    found = model.nearest(point=(radius, direction), k=3)
+    assert found.equals(model.nearest(point=(radius, direction), k=3, coordinates="polar"))
+    assert found["id"][0] == tax.ids[0]
+
+
+def test_mean__of_a_table_of_weights_is_that_of_each_sample():
+    model = random_model(zoo())
+    keys = [9606, 9598, "Mus"]
+    table = np.array([[1, 0, 0], [1, 2, 3]])
+    radius, direction = model.mean(keys, table)
+    assert (radius.shape, direction.shape) == ((2,), (2, 3))
+    torch.testing.assert_close(radius[0], model.radius[model.taxonomy.rows(9606)])
+    one = model.mean(keys, table[1])
+    assert polar.dist(*one, radius[1], direction[1]) < 1e-9
+
+
+def test_mean__refuses_weights_that_do_not_fit():
+    model = random_model(zoo())
+    with pytest.raises(ValueError, match=r"weights of 2 taxa have shape \[2\]"):
+        model.mean([9606, 9598], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="sample 1: weights must be at least 0, and not all 0"):
+        model.mean([9606, 9598], [[1.0, 2.0], [-1.0, 2.0]])
+    with pytest.raises(ValueError, match="sample 0"):
+        model.mean([9606, 9598], [[0.0, 0.0]])

@@ -33,3 +33,26 @@ def lorentz_distance(x, y, c=1.0):
 
 def _square_distance(x, y):
     return sum((mpmath.mpf(a) - mpmath.mpf(b)) ** 2 for a, b in zip(x, y, strict=True))
+
+
+def midpoint(r, u, weights):
+    """Radius and direction of the normalised sum on the hyperboloid, with digits for e^{2r}."""
+    with mpmath.workdps(60 + int(max(r))):
+        points = [(mpmath.mpf(a), *map(mpmath.mpf, b)) for a, b in zip(r, u, strict=True)]
+        space = [
+            sum(
+                mpmath.mpf(w) * mpmath.sinh(x[0]) * x[i]
+                for w, x in zip(weights, points, strict=True)
+            )
+            for i in range(1, len(points[0]))
+        ]
+        # Σ wᵢwⱼ cosh d(xᵢ, xⱼ) of the coordinates as they are stored
+        square = sum(
+            mpmath.mpf(v) * mpmath.mpf(w) * mpmath.cosh(polar_distance(a[0], a[1:], b[0], b[1:]))
+            for v, a in zip(weights, points, strict=True)
+            for w, b in zip(weights, points, strict=True)
+        )
+        length = mpmath.sqrt(sum(x * x for x in space))
+        if length == 0:
+            return mpmath.mpf(0), [1.0] + [0.0] * (len(space) - 1)
+        return mpmath.asinh(length / mpmath.sqrt(square)), [x / length for x in space]
