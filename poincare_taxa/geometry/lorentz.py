@@ -247,7 +247,7 @@ def midpoint(x: Tensor, weights: Tensor | None = None, *, c: float = 1.0) -> Ten
     Examples
     --------
     >>> logmap0(midpoint(expmap0(torch.tensor([[1.0], [3.0]]))))
-    tensor([2.])
+    tensor([2.0000])
     """
     s = _checked(c, x)
 
