@@ -6,12 +6,14 @@ gradients before the step. `ProjectionHandle.moved` counts corrections; with an 
 Riemannian optimizer it stays 0.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from poincare_taxa.blocks.manifolds import Polar
 from poincare_taxa.geometry import ball
 
 __all__ = ["ProjectionHandle", "clip_gradients", "project_after_step", "project_all"]
@@ -174,6 +176,8 @@ def clip_gradients(tables: Tables, max_norm: float) -> Tensor:
     if not values:
         return torch.zeros(())
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(v) for v in values]))
+    if max_norm == math.inf:
+        return norm
     scale = torch.where(norm.isfinite(), (max_norm / norm).clamp(max=1), 1)
     for value in values:
         value.mul_(scale)
@@ -190,12 +194,19 @@ def _project_rows(
     table: Tensor, rows: Tensor | None, project: Project | None
 ) -> tuple[Tensor, int]:
     """Project some rows in place, or all; returns the number changed (a tensor) and projected."""
-    default: Project = getattr(getattr(table, "manifold", None), "projx", ball.project)
+    manifold: Any = getattr(table, "manifold", None)
+    looked_at = len(table) if rows is None else len(rows)
+    if project is None:
+        project = ball.project if manifold is None else manifold.projx
+        if isinstance(manifold, Polar) and table.device.type == "cpu" and table.is_contiguous():
+            from poincare_taxa.kernels.numba.adam import left_space
+
+            rows = left_space(table, rows)  # few, or none: without a copy of all others
     before = table.detach() if rows is None else table.detach()[rows]
-    after = (project or default)(before)
+    after = project(before)
     stayed = (after == before) | before.isnan()  # a projection does not mend nan
     if rows is None:
         table.copy_(after)
     else:
         table[rows] = after
-    return (~stayed.all(-1)).sum(), len(before)
+    return (~stayed.all(-1)).sum(), looked_at

@@ -218,7 +218,9 @@ class _FusedStress(torch.autograd.Function):
             terms = _stress(table[u], table, Polar(), partners, edges, *ctx.settings)
             given = torch.autograd.grad(terms, table, (by_stress, by_root), create_graph=True)
             return *given, None, None, None, None, None
-        rows = (by_stress * gradient[0] + by_root * gradient[1]) / len(u)
+        # numpy: torch's threads would wait for each other longer than these products take
+        both, terms = gradient.numpy(), (by_stress.numpy(), by_root.numpy())
+        rows = torch.from_numpy((terms[0] * both[0] + terms[1] * both[1]) / len(u))
         by_table = torch.sparse_coo_tensor(
             u[None], rows, table.shape, check_invariants=False, is_coalesced=True
         )  # nodes of a level ascend

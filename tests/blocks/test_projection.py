@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from poincare_taxa.blocks.embedding import PoincareEmbedding
-from poincare_taxa.blocks.manifolds import PoincareBall
+from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.blocks.projection import clip_gradients, project_after_step, project_all
 from poincare_taxa.geometry import ball
 
@@ -165,3 +165,38 @@ def test_clip__passes_on_what_is_not_finite_and_what_is_absent():
     assert (points.grad == 0).all()
     with pytest.raises(ValueError, match="max_norm must be positive; got 0"):
         clip_gradients(points, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("some", [True, False])
+def test_projection__of_a_polar_table_moves_what_the_formula_moves(dtype, some):
+    generator = torch.Generator().manual_seed(0)
+    points = PoincareEmbedding(200, 10, dtype=dtype, initial_radius=3.0, generator=generator).weight
+    eps = torch.finfo(dtype).eps
+    with torch.no_grad():
+        points[::7, 0] *= -1
+        points[3::11, 1:] *= 1 + 4 * eps  # within what is left as it is
+        points[5::11, 1:] *= 1 + 20 * eps
+        points[6, 1:] = 0.0
+        points[8] = float("nan")
+        points[9, 0] = float("nan")
+    before = points.detach().as_subclass(torch.Tensor).clone()
+    after = Polar().projx(before)
+    changed = ((after != before) & ~before.isnan()).any(-1)
+    if some:
+        rows = torch.arange(0, 200, 3)
+        optimizer = torch.optim.SGD([points], lr=0.0)
+        handle = project_after_step(optimizer, points)
+        nothing = torch.zeros(len(rows), 11, dtype=dtype)
+        points.grad = torch.sparse_coo_tensor(
+            rows[None], nothing, points.shape, check_invariants=True
+        )
+        optimizer.step()
+        assert (handle.touched, handle.moved) == (len(rows), int(changed[rows].sum()))
+        expected = before.clone()
+        expected[rows] = after[rows]
+    else:
+        assert project_all(points) == int(changed.sum())
+        expected = after
+    found = points.detach().as_subclass(torch.Tensor)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)

@@ -1,7 +1,7 @@
-"""The step of `optimizers.RowwiseRiemannianAdam` on rows of a polar table, one compiled loop.
+"""The step of `optimizers.RowwiseRiemannianAdam` on rows of a polar table, and a look after it.
 
-What it does is written down there and in `manifolds.Polar.frame_walk`, on whole tensors; here one
-row at a time stays in registers. Arithmetic is float64; what is stored is rounded once.
+What the step does is written down there and in `manifolds.Polar.frame_walk`, on whole tensors; here
+one row at a time stays in registers. Arithmetic is float64; what is stored is rounded once.
 """
 
 import math
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.geometry.polar_distance import largest_exponent
-from poincare_taxa.kernels.numba.arrays import Array, Rows, array
+from poincare_taxa.kernels.numba.arrays import Array, Rows, array, rows_of
 from poincare_taxa.kernels.numba.compile import in_threads, kernel
 
-__all__ = ["adam_step"]
+__all__ = ["adam_step", "left_space"]
 
 
 def adam_step(
@@ -37,7 +37,39 @@ def adam_step(
     table.detach()[:0].zero_()  # tells autograd that the table has changed
 
 
+def left_space(table: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of a contiguous polar table, some or all, that `geometry.polar.project` changes.
+
+    Rows that are nan are none of them.
+    """
+    points, at = array(table), rows_of(rows)
+    count = len(table) if rows is None else len(at)
+    left = np.empty(count, bool)
+    slack = 16 * torch.finfo(table.dtype).eps
+    loop = left_space_loop(points.dtype)
+
+    def part(start: int, stop: int) -> None:
+        loop(points, at, slack, start, stop, left)
+
+    in_threads(part, count, 5 + table.shape[1])
+    places = torch.from_numpy(left.nonzero()[0])
+    return places if rows is None else rows[places]
+
+
 # -------------------------------------------------------------------- loops
+
+
+@kernel("real[:, ::1], int64[::1], float64, int64, int64, bool[::1]")
+def left_space_loop(
+    table: Array, rows: Rows, slack: float, start: int, stop: int, left: Array
+) -> None:
+    """Tell of each row whether its radius is negative, or |u|² not 1; without rows, of all."""
+    for index in range(start, stop):
+        row = rows[index] if len(rows) > 0 else index
+        square = 0.0
+        for k in range(1, table.shape[1]):
+            square += np.float64(table[row, k]) ** 2
+        left[index] = table[row, 0] < 0 or abs(square - 1) > slack
 
 
 @kernel(
