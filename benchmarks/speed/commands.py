@@ -17,6 +17,7 @@ from benchmarks.options import (
     Patience,
     Seconds,
     Sizes,
+    Taxid,
     Threads,
     Tiny,
 )
@@ -130,6 +131,27 @@ def index(
         rows += collected(indexes.measure(model, threads=threads, graph=graph))
     publish(
         out, "search_index", [{k: indexes.significant(v) for k, v in row.items()} for row in rows]
+    )
+
+
+def neighbours(
+    taxid: Taxid = 2697495,
+    queries: Annotated[int, typer.Option(help="Taxa that are searched for.", min=2)] = 1000,
+    threads: Threads = 1,
+    patience: Annotated[float, typer.Option(help="Seconds to build a metric tree.")] = 120.0,
+    out: Out = None,
+) -> None:
+    """The exact index beside usearch, scikit-learn, FAISS and hnswlib: time and precision."""
+    from benchmarks.clades import clade
+    from benchmarks.speed import indexes
+    from benchmarks.speed import neighbours as suite
+    from benchmarks.tables import collected, publish
+
+    machine = machine_of("cpu", threads)
+    model = indexes.embedding(clade(taxid))
+    rows = collected(suite.measure(model, queries=queries, machine=machine, patience=patience))
+    publish(
+        out, "neighbours", [{k: indexes.significant(v) for k, v in row.items()} for row in rows]
     )
 
 
@@ -407,6 +429,7 @@ COMMANDS = (
     distance,
     search,
     index,
+    neighbours,
     exact,
     step,
     steps,

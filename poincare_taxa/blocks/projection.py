@@ -196,14 +196,14 @@ def _project_rows(
     """Project some rows in place, or all; returns the number changed (a tensor) and projected."""
     manifold: Any = getattr(table, "manifold", None)
     looked_at = len(table) if rows is None else len(rows)
-    if project is None:
-        project = ball.project if manifold is None else manifold.projx
-        if isinstance(manifold, Polar) and table.device.type == "cpu" and table.is_contiguous():
-            from poincare_taxa.kernels.numba.adam import left_space
+    default: Project = getattr(manifold, "projx", ball.project)
+    known = project is None and isinstance(manifold, Polar) and table.is_contiguous()
+    if known and table.device.type == "cpu":
+        from poincare_taxa.kernels.numba.adam import left_space
 
-            rows = left_space(table, rows)  # few, or none: without a copy of all others
+        rows = left_space(table, rows)  # few, or none: without a copy of all others
     before = table.detach() if rows is None else table.detach()[rows]
-    after = project(before)
+    after = (project or default)(before)
     stayed = (after == before) | before.isnan()  # a projection does not mend nan
     if rows is None:
         table.copy_(after)
