@@ -1,5 +1,6 @@
 """The benchmark suite runs, times nothing that is wrong, and its rows say what they are."""
 
+import sys
 from functools import partial
 
 import polars as pl
@@ -17,7 +18,17 @@ from benchmarks.measure import (
     peak_memory,
     side_by_side,
 )
-from benchmarks.speed import commands, distances, jobs, scaling, search, steps, train_step
+from benchmarks.speed import (
+    commands,
+    distances,
+    indexes,
+    jobs,
+    neighbours,
+    scaling,
+    search,
+    steps,
+    train_step,
+)
 from benchmarks.speed.distances import Task, check, measure, plain
 from benchmarks.tools import report
 from poincare_taxa.layouts.refinement import refine
@@ -364,3 +375,28 @@ def test_nearest_ancestors__of_a_tree_are_the_parents():
     assert found[:, 1].tolist() == list(range(1, 100))
     sizes = tax.subtree_size[found[:, 0].numpy()]
     assert (sizes == tax.subtree_size[tax.parent[1:]]).all()
+
+
+def test_neighbours__exact_searches_are_right_and_a_missing_package_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)  # as if it were not installed
+    model = indexes.embedding(synthetic_taxonomy(500, seed=1))
+    rows = list(neighbours.measure(model, queries=20, machine=CPU, patience=60.0))
+    assert len(rows) == len(neighbours.IMPLEMENTATIONS)
+    by_name = {row["index"]: row for row in rows}
+    for name in ("full scan", "SearchIndex", "scikit-learn's BallTree"):
+        assert by_name[name].get("precision@10", 1.0) == 1.0, name
+        assert "note" in by_name[name] or by_name[name]["of many, ms"] > 0
+    assert "note" not in by_name["SearchIndex"]
+    assert by_name["FAISS, exact"]["note"] == "not installed (faiss)"
+
+
+def test_neighbours__what_is_found_counts_once_and_the_query_never():
+    line = torch.tensor([[float(r), 1.0, 0.0] for r in range(1, 30)], dtype=torch.float64)
+    points = neighbours.Points(line[:, 0], line[:, 1:], CPU, 0.0)
+    rows, edge = torch.tensor([0]), torch.tensor([10.0], dtype=torch.float64)
+    right = torch.arange(11)[None]  # the query, and the ten nearest
+    assert neighbours.precision(points, rows, right, edge) == 1.0
+    assert neighbours.precision(points, rows, right[:, 1:], edge) == 1.0
+    assert neighbours.precision(points, rows, right + 1, edge) == 1.0  # one too many, and the last
+    assert neighbours.precision(points, rows, torch.arange(10, 20)[None], edge) == 0.1
+    assert neighbours.precision(points, rows, torch.full((1, 10), -1), edge) == 0.0
