@@ -113,25 +113,33 @@ def search(
 def index(
     sizes: Annotated[
         list[int], typer.Option("--size", help="Taxa, by a synthetic taxonomy; 0: NCBI's, offline.")
-    ] = [10**5, 0],  # noqa: B006
+    ] = [10**3, 10**4, 10**5, 10**6, 0],  # noqa: B006
+    saved: Annotated[
+        Path | None,
+        typer.Option("--embedding", help="Measure this saved embedding, not layouts of sizes."),
+    ] = None,
     threads: Threads = ALL_THREADS,
     graph: Annotated[bool, typer.Option(help="The neighbours of every taxon too.")] = False,
     out: Out = None,
 ) -> None:
-    """The exact index beside scans: one query, many, all neighbours, ranks of ancestors."""
+    """The exact index beside scans: one query, many, all neighbours, ranks of ancestors; slopes."""
     from benchmarks.speed import indexes
     from benchmarks.tables import collected, publish
-    from poincare_taxa import read_ncbi
+    from poincare_taxa import TaxonEmbedding, read_ncbi
     from poincare_taxa.testing import synthetic_taxonomy
 
     machine_of("cpu", threads)
     rows = []
+    if saved is not None:
+        model = TaxonEmbedding.load(saved)
+        rows += collected(indexes.measure(model, threads=threads, graph=graph))
+        sizes = []
     for size in sizes:
         model = indexes.embedding(read_ncbi() if size == 0 else synthetic_taxonomy(size))
         rows += collected(indexes.measure(model, threads=threads, graph=graph))
-    publish(
-        out, "search_index", [{k: indexes.significant(v) for k, v in row.items()} for row in rows]
-    )
+    rows += indexes.slopes(rows)
+    name = "search_index" if saved is None else f"search_index_{saved.name}"
+    publish(out, name, [{k: indexes.significant(v) for k, v in row.items()} for row in rows])
 
 
 def neighbours(

@@ -5,6 +5,7 @@ that a scan confirms: the same rows for some hundred queries, and the same count
 hours for every taxon is measured on blocks of consecutive queries by lot, and multiplied.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from benchmarks.speed.scaling import slope
 from benchmarks.tables import Row
 from poincare_taxa import kernels
 from poincare_taxa.layouts.tree import layout
@@ -41,7 +43,8 @@ def measure(model: TaxonEmbedding, *, threads: int, graph: bool) -> Iterator[Row
     n, generator = len(model), np.random.default_rng(0)
     about = {"taxa": n, "dtype": str(model.dtype).removeprefix("torch."), "threads": threads}
     SearchIndex((points[0][:9999], points[1][:9999]), manifold="polar").build()  # compile
-    index = SearchIndex(points, manifold="polar", ordered=True)
+    depth = torch.tensor(tree.depth, dtype=torch.int64)
+    index = SearchIndex(points, manifold="polar", ordered=True, depth=depth)
     seconds, _ = timed(index.build)
     yield about | {
         "what": "build", "s": seconds, "bytes a row": index.nbytes / n,
@@ -119,7 +122,20 @@ def significant(value: object) -> object:
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
+def slopes(rows: list[Row], *, least: int = 10**4) -> list[Row]:
+    """Exponents of n that fit the seconds of each task, from some size on."""
+    found = []
+    for what in dict.fromkeys(row["what"] for row in rows):
+        alike = [row for row in rows if row["what"] == what and row["taxa"] >= least]
+        fitted = slope([row["taxa"] for row in alike], [row["s"] for row in alike])
+        if not math.isnan(fitted):
+            found.append({"what": what, "s ∝ n^": fitted})
+    return found
+
+
 def timed(function: Callable[[], object]) -> tuple[float, object]:
-    start = time.perf_counter()
+    """Seconds of a call; on one thread those of the processor, which leave out waiting."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     result = function()
-    return time.perf_counter() - start, result
+    return clock() - start, result
