@@ -1,6 +1,7 @@
 from . import blocks as blocks
 from . import closure as closure
 from . import evaluation as evaluation
+from . import features as features
 from . import geometry as geometry
 from . import kernels as kernels
 from . import layouts as layouts
@@ -40,6 +41,8 @@ from .closure import ClosureEmbedding as ClosureEmbedding
 from .closure import closure_layout as closure_layout
 from .closure import refine_closure as refine_closure
 from .evaluation import evaluate as evaluate
+from .features import TaxonFeatures as TaxonFeatures
+from .features import ancestor_matrix as ancestor_matrix
 from .geometry import ball as ball
 from .geometry import convert as convert
 from .geometry import lorentz as lorentz

@@ -23,12 +23,19 @@ from poincare_taxa.geometry.arguments import check_points, check_polar, is_plain
 from poincare_taxa.geometry.derivatives import by_rule
 from poincare_taxa.geometry.means import geodesic, mean, midpoint
 from poincare_taxa.geometry.numerics import renormalised, unit
-from poincare_taxa.geometry.polar_distance import AllPairs, paired, spread
+from poincare_taxa.geometry.polar_distance import (
+    AllPairs,
+    all_half_chords,
+    busemann_of,
+    paired,
+    spread,
+)
 from poincare_taxa.geometry.polar_maps import expmap, logmap, translate, transport
 
 __all__ = [
     "all_ancestor_scores",
     "ancestor_score",
+    "busemann",
     "cdist",
     "dist",
     "dist0",
@@ -200,6 +207,50 @@ def all_ancestor_scores(r_u: Tensor, u: Tensor, r_v: Tensor, v: Tensor) -> Tenso
             [2., 0.]])
     """
     return _all_pairs(r_u, u, r_v, v, score=True)
+
+
+def busemann(r: Tensor, u: Tensor, ideal: Tensor) -> Tensor:
+    r"""Busemann function of every point, for every ideal point: [n, m].
+
+    .. math:: B_\xi(r, u) = \lim_{t \to \infty} d\bigl((r, u), (t, \xi)\bigr) - t
+              = \log\bigl(e^{-r} + 2 \sinh r\,\tfrac{|u-\xi|^2}{4}\bigr),
+
+    a distance from infinity, 0 at the origin. (r − B) / 2 is the radius at which the rays towards u
+    and ξ separate: in the metric of a tree, the depth of what the two have in common.
+
+    Parameters
+    ----------
+    r, u
+        Radii [n] and directions [n, dim].
+    ideal
+        Directions of ideal points, [m, dim].
+
+    Returns
+    -------
+    values
+        [n, m], between −r and r. Memory is that of the result.
+
+    Raises
+    ------
+    ValueError
+        As `dist`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> r, u = torch.tensor([2.0, 2.0]), torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+    >>> busemann(r, u, u[:1])
+    tensor([[-2.],
+            [ 2.]])
+    """
+    check_polar(r, u)
+    check_points(u, ideal)
+    if not (r.ndim == 1 and u.ndim == ideal.ndim == 2):
+        raise ValueError(
+            "points are radii [n] and directions [n, dim], and ideal points directions [m, dim]; "
+            f"got {tuple(r.shape)}, {tuple(u.shape)}, {tuple(ideal.shape)}"
+        )
+    return busemann_of(r[:, None], all_half_chords(u, ideal))
 
 
 def expmap0(v: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,10 +34,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poincare_taxa.geometry.arguments import is_plain
 from poincare_taxa.geometry.numerics import length, pairwise_norm
 
 __all__ = [
     "AllPairs",
+    "all_half_chords",
+    "busemann_of",
     "finite",
     "half_chord",
     "haversines",
@@ -155,7 +158,7 @@ class AllPairs:
         for rows, columns in _blocks(*d.shape):
             g, u, v = grad[rows, columns], u1[rows], u2[columns]
             row_r, column_r = r1[rows, None], r2[None, columns]
-            s = _all_half_chords(u, v)
+            s = all_half_chords(u, v)
             by_r1, by_r2, turn = _partials(row_r, column_r, s, d[rows, columns], self.score)
             to_r1[rows] += (g * by_r1).sum(1)
             to_r2[columns] += (g * by_r2).sum(0)
@@ -246,7 +249,7 @@ def _direct_block(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor, score: bool, o
     eps, because the two exponentials are products of per-point factors.
     """
     # t: first the term of directions, as the square of a product of per-point factors and s.
-    s = _all_half_chords(u1, u2).to(r1.dtype)
+    s = all_half_chords(u1, u2).to(r1.dtype)
     w1, w2 = torch.sqrt(2**0.5 * torch.sinh(r1)), torch.sqrt(2**0.5 * torch.sinh(r2))
     t = s.mul_(w1[:, None]).mul_(w2).square_()
     # Then the term of radii.
@@ -269,7 +272,7 @@ def _general_block(
 ) -> None:
     """Fill ``out`` at any radius."""
     row_r, column_r = r1[:, None], r2[None, :]
-    out.copy_(_bend(row_r, column_r, _all_half_chords(u1, u2)))
+    out.copy_(_bend(row_r, column_r, all_half_chords(u1, u2)))
     out.add_(2 * (column_r - row_r).clamp(min=0) if score else (row_r - column_r).abs())
 
 
@@ -279,11 +282,25 @@ def half_chord(difference: Tensor) -> Tensor:
     return length(difference * lift) / (2 * lift)
 
 
-def _all_half_chords(u1: Tensor, u2: Tensor) -> Tensor:
+def all_half_chords(u1: Tensor, u2: Tensor) -> Tensor:
     """|u₁−u₂|/2 of all pairs, [n, m]."""
     dtype = torch.promote_types(u1.dtype, u2.dtype)
     lift = _LIFT[dtype]
-    return pairwise_norm(u1.to(dtype) * lift, u2.to(dtype) * lift).mul_(1 / (2 * lift))
+    chords = pairwise_norm(u1.to(dtype) * lift, u2.to(dtype) * lift)
+    return chords * (1 / (2 * lift)) if chords.requires_grad else chords.mul_(1 / (2 * lift))
+
+
+def busemann_of(r: Tensor, s: Tensor) -> Tensor:
+    """Busemann function from a radius and s = |u−ξ|/2, elementwise: log1p((e^{2r} − 1) s²) − r."""
+    near = r.clamp(max=_DIRECT[s.dtype])
+    grown = torch.log1p(torch.expm1(2 * near) * s * s)
+    if is_plain(r, s) and not bool((r > near).any()):
+        return grown - r
+    # Where e^{2r} overflows, the sum is a logaddexp, and 0 on the ray itself.
+    ray = s == 0
+    far = torch.logaddexp(torch.zeros_like(s), 2 * (r + torch.log(torch.where(ray, 1, s))))
+    far = torch.where(ray, 0, far)
+    return torch.where(r > near, far, grown) - r
 
 
 def _blocks(n: int, m: int) -> Iterator[tuple[slice, slice]]:

@@ -3,6 +3,7 @@
 | file | what it holds |
 |---|---|
 | `model` | `embed` and `TaxonEmbedding`: queries, views, saving and loading |
+| `missing` | what a key that leads to no taxon gives |
 | `points` | points of one's own in other coordinates, as queries |
 | `storage` | the folder format: safetensors, parquet, JSON, written atomically |
 | `checks` | `check`: verifies a saved embedding |

@@ -10,7 +10,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,12 +26,13 @@ from poincare_taxa.geometry import convert, polar
 from poincare_taxa.layouts.refinement import refine as refined
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import checks, storage
+from poincare_taxa.model.missing import Missing, known_rows
 from poincare_taxa.model.points import Coordinates, polar_of
 from poincare_taxa.search.graph import neighbour_graph
 from poincare_taxa.search.index import SearchIndex
-from poincare_taxa.taxonomy.columns import Key, and_more
-from poincare_taxa.taxonomy.lookup import Keys, check_paired
-from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.taxonomy.columns import Key
+from poincare_taxa.taxonomy.lookup import MAX_CELLS, Keys, check_cells, check_paired
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["TaxonEmbedding", "embed"]
 
@@ -175,9 +176,11 @@ class TaxonEmbedding:
         """Tangent vectors at the origin, radius times direction: [dim], or [k, dim] for many keys.
 
         Their Euclidean length is the radius, so unlike ball coordinates they are not concentrated
-        at a rim: use them as features. ``ball.expmap0(model[key] / 2)`` is the point in the ball,
-        whose metric at the origin is 4. For distances use `distance`, which computes them from the
-        stored radius and direction in full precision.
+        at a rim. ``ball.expmap0(model[key] / 2)`` is the point in the ball, whose metric at the
+        origin is 4. For distances use `distance`, which computes them from the stored radius and
+        direction in full precision. As features of a model of yours take
+        ``pt.TaxonFeatures(model)``: these coordinates hold the lower ranks in digits that a linear
+        model cannot use, and that standardising or float32 removes.
         """
         rows, single = self._rows(keys)
         vectors = self.radius[rows, None] * self.direction[rows]
@@ -191,6 +194,10 @@ class TaxonEmbedding:
         """Ids in the order of the vectors."""
         return iter(self.taxonomy)
 
+    def __sklearn_clone__(self) -> "TaxonEmbedding":
+        """Return itself: clones of an estimator of scikit-learn share its vectors."""
+        return self
+
     def get(self, key: Key, default: Any = None) -> Any:
         """Return ``model[key]`` where the key leads to a taxon, else a default."""
         return self[key] if key in self.taxonomy else default
@@ -198,7 +205,7 @@ class TaxonEmbedding:
     def vectors(
         self,
         keys: Keys,
-        missing: Literal["raise", "nan", "drop", "ancestor"] = "raise",
+        missing: Missing = "raise",
         *,
         lineages: Taxonomy | None = None,
     ) -> Tensor:
@@ -224,47 +231,12 @@ class TaxonEmbedding:
         ValueError
             If `missing` is none of the four, or `lineages` are given for another one.
         """
-        if missing not in ("raise", "nan", "drop", "ancestor"):
-            raise ValueError(f"missing is 'raise', 'nan', 'drop' or 'ancestor'; got {missing!r}")
-        if lineages is not None and missing != "ancestor":
-            raise ValueError("lineages=<another release> is for missing='ancestor'")
-        rows = np.atleast_1d(
-            self.taxonomy.rows(keys, missing="raise" if missing == "raise" else -1)
-        )
-        absent = rows < 0
-        if missing == "ancestor" and absent.any():
-            wanted = self.taxonomy.resolve(keys)["key"].filter(pl.Series(absent))
-            rows[absent] = self._ancestors_here(wanted, lineages)
-            absent = rows < 0
+        rows = known_rows(self.taxonomy, keys, missing, lineages)
         if missing == "drop":
-            rows, absent = rows[~absent], absent[~absent]
+            rows = rows[rows >= 0]
         vectors = self.radius[rows, None] * self.direction[rows]
-        vectors[torch.from_numpy(absent)] = torch.nan
+        vectors[torch.from_numpy(rows < 0)] = torch.nan
         return vectors
-
-    def _ancestors_here(self, keys: pl.Series, lineages: Taxonomy | None) -> NDArray[np.int64]:
-        """Rows of the nearest self-or-ancestors, in another release, that are in this one."""
-        found = np.full(len(keys), -1)
-        there = np.full(0, -1) if lineages is None else lineages.rows(keys, missing=-1)
-        if lineages is not None and (there >= 0).any():
-            # 1. Lineages of the keys that the other release has, itself first: [k, longest].
-            known = np.flatnonzero(there >= 0)
-            above = lineages.tree.lineages(there[known])
-            # 2. Rows of their ids here, each id looked up once; the first that is here counts.
-            other, place = np.unique(above, return_inverse=True)
-            here = self.taxonomy.rows(lineages.ids.gather(pl.Series(other).clip(0)), missing=-1)
-            here = np.where(other < 0, -1, here)[place].reshape(above.shape)
-            found[known] = here[np.arange(len(here)), (here >= 0).argmax(axis=1)]
-        lost = keys.filter(pl.Series(found < 0))
-        if len(lost):
-            where = (
-                "; lineages=<a release> has some" if lineages is None else " by the other release"
-            )
-            raise TaxonomyError(
-                f"{len(lost)} of {len(keys)} missing keys have no ancestor here{where}: "
-                f"{', '.join(map(repr, lost[:5]))}{and_more(len(lost) - 5)}"
-            )
-        return found
 
     def tangent(self) -> Tensor:
         """Tangent vectors of all taxa at the origin, [n, dim]; see ``model[key]``."""
@@ -376,6 +348,46 @@ class TaxonEmbedding:
             except ValueError as error:
                 raise ValueError(f"sample {number}: {error}") from None
         return torch.stack([r for r, _ in means]), torch.stack([u for _, u in means])
+
+    def distance_matrix(
+        self, keys: Keys, others: Keys | None = None, *, max_cells: int = MAX_CELLS
+    ) -> NDArray[np.float64]:
+        """Hyperbolic distance of every taxon to every other one: float64 [k, m].
+
+        An array, for what takes ``metric="precomputed"``: neighbours and clustering of
+        scikit-learn, UMAP. The nearest of *all* taxa are `neighbour_graph`, which takes k distances
+        a taxon; taxa that are about equally near are counted as one level by
+        `features.neighbour_weights`.
+
+        Parameters
+        ----------
+        keys
+            The taxa of the rows.
+        others
+            Those of the columns; by default the same, and then the matrix is symmetric with a
+            diagonal of 0.
+        max_cells
+            Largest number of cells that is not an error, since memory is 8 bytes a cell.
+
+        Raises
+        ------
+        TaxonomyError
+            If a key is unknown, deleted or ambiguous.
+        ValueError
+            If the matrix has more than `max_cells` cells.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_parents([-1, 0, 0, 1], ids=["root", "cats", "dogs", "lion"])
+        >>> embed(tax, dim=3).distance_matrix(["lion", "dogs"], ["cats"]).shape
+        (2, 1)
+        """
+        rows = self._rows(keys)[0]
+        columns = rows if others is None else self._rows(others)[0]
+        way_out = "model.neighbour_graph(k) is the sparse matrix of the k nearest"
+        check_cells(len(rows), len(columns), 8, max_cells, way_out)
+        found = kernels.cdist(self._points(rows), self._points(columns), manifold="polar")
+        return found.numpy(force=True)
 
     def nearest(
         self,

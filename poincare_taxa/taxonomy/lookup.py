@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 from poincare_taxa.taxonomy import columns
 from poincare_taxa.taxonomy.columns import Index, Key
 
-__all__ = ["Found", "KeyColumn", "Keys", "Lookup", "MergedTaxonWarning", "check_paired"]
+__all__ = [
+    "Found",
+    "KeyColumn",
+    "Keys",
+    "Lookup",
+    "MergedTaxonWarning",
+    "check_cells",
+    "check_paired",
+]
 
 Keys = Key | Sequence[Key] | NDArray[Any] | pl.Series
+MAX_CELLS = 10**8
+"""Cells of a matrix of distances that need no second thought: 0.8 GB of float64."""
 STATES = ["active", "merged", "deleted", "unknown", "homonym"]
 OTHER_RELEASE = "; is it of another taxonomy, or of a newer release of this one?"
 _ACTIVE, _MERGED, _DELETED, _UNKNOWN, _HOMONYM = range(5)
@@ -114,6 +124,16 @@ def check_paired(a: int | NDArray[Any], b: int | NDArray[Any], all_pairs: str) -
         raise ValueError(
             f"{len(a)} and {len(b)} keys make no pairs: give one key and many, or many and as many "
             f"(for all pairs: {all_pairs})"
+        )
+
+
+def check_cells(k: int, m: int, bytes_each: int, max_cells: int, instead: str) -> None:
+    """Raise ValueError if a matrix [k, m] has more cells than allowed; `instead` is a way out."""
+    if k * m > max_cells:
+        raise ValueError(
+            f"{k:,} × {m:,} distances are {k * m * bytes_each / 1e9:,.1f} GB, and "
+            f"max_cells={max_cells:,} allows {max_cells * bytes_each / 1e9:,.1f} GB: compute some "
+            f"rows at a time, with all taxa as others=…; {instead}; or give a larger max_cells"
         )
 
 

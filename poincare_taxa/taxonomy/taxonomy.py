@@ -27,11 +27,13 @@ from poincare_taxa.taxonomy.edges import (
     nodes_of_undirected_edges,
 )
 from poincare_taxa.taxonomy.lookup import (
+    MAX_CELLS,
     OTHER_RELEASE,
     Found,
     Keys,
     Lookup,
     MergedTaxonWarning,
+    check_cells,
     check_paired,
 )
 from poincare_taxa.taxonomy.tree import Tree
@@ -466,6 +468,43 @@ class Taxonomy:
         """Count the edges between two taxa: int, or a Series for many."""
         return _value(self.tree.distance(*self._paired(a, b, "distance")))
 
+    def distance_matrix(
+        self, keys: Keys, others: Keys | None = None, *, max_cells: int = MAX_CELLS
+    ) -> NDArray[np.int32]:
+        """Count the edges between every taxon and every other one: int32 [k, m].
+
+        For what takes ``metric="precomputed"``, such as neighbours of scikit-learn and UMAP.
+        Distances in a tree are whole numbers, and many taxa are equally near:
+        `features.neighbour_weights` takes all of a level, where "the k nearest" are arbitrary.
+
+        Parameters
+        ----------
+        keys
+            The taxa of the rows.
+        others
+            Those of the columns; by default the same.
+        max_cells
+            Largest number of cells that is not an error, since memory is 4 bytes a cell.
+
+        Raises
+        ------
+        TaxonomyError
+            If a key is unknown, deleted or ambiguous.
+        ValueError
+            If the matrix has more than `max_cells` cells.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_edges([("cat", "mammals"), ("dog", "mammals"), ("tabby", "cat")])
+        >>> tax.distance_matrix(["tabby", "dog"]).tolist()
+        [[0, 3], [3, 0]]
+        """
+        rows = np.atleast_1d(self.rows(keys))
+        other_rows = rows if others is None else np.atleast_1d(self.rows(others))
+        way_out = "tax.tree.distance(i, j) takes pairs of rows"
+        check_cells(len(rows), len(other_rows), 4, max_cells, way_out)
+        return self.tree.distance_matrix(rows, other_rows)
+
     def ancestors(self, keys: Keys) -> pl.Series:
         """Ids from the parent of a taxon up to the root; a list of them for each of many.
 
@@ -674,6 +713,10 @@ class Taxonomy:
     def __iter__(self) -> Iterator[Key]:
         """Ids in the order of the rows."""
         return iter(self.ids)
+
+    def __sklearn_clone__(self) -> "Taxonomy":
+        """Return itself: clones of an estimator of scikit-learn share what is immutable."""
+        return self
 
     @cached_property
     def _lookup(self) -> Lookup:

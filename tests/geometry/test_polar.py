@@ -557,6 +557,47 @@ def test_project__makes_points_valid_and_keeps_valid_ones_to_the_bit(dtype, dim,
     assert torch.equal(polar.project(once_r, nudged)[1], nudged)
 
 
+# -- Busemann function ----------------------------------------------------------------------------
+
+
+@given(polar_points(3, 1000.0))
+def test_busemann__agrees_with_mpmath_at_any_radius(points):
+    r, u = points
+    found = polar.busemann(r, u, u[:2])
+    for i in range(3):
+        for j in range(2):
+            exact = geometry_oracle.busemann(r[i].item(), u[i].tolist(), u[j].tolist())
+            assert abs(found[i, j].item() - float(exact)) <= 8 * eps(r.dtype) * (1 + r[i].item())
+
+
+@given(polar_points(2, 100.0, dtype=torch.float64))
+def test_busemann__is_the_limit_of_distances_less_the_way_to_the_far_point(points):
+    r, u = points
+    far = torch.full((2,), 400.0, dtype=torch.float64)  # e^-600 from the limit
+    limit = polar.cdist(r, u, far, u) - far
+    error = (polar.busemann(r, u, u) - limit).abs()
+    assert (error <= 2 * polar_atol(torch.float64, far + r[:, None])).all()
+
+
+def test_busemann__has_derivatives():
+    r, u = random_points(5, 3, 2.0)
+    ideal = random_points(4, 3, 2.0, seed=1)[1]
+    points = [t.requires_grad_() for t in (r + 0.5, u, ideal)]
+    assert torch.autograd.gradcheck(polar.busemann, points)
+    on_the_ray = polar.busemann(points[0], points[1], points[1])
+    (gradient,) = torch.autograd.grad(on_the_ray.diagonal().sum(), points[0])
+    assert torch.equal(gradient, torch.full_like(gradient, -1))
+
+
+def test_busemann__says_which_shapes_it_takes():
+    r, u = random_points(3, 2, 1.0)
+    for arguments in [(r[0], u[0], u), (r, u, u[0])]:
+        with pytest.raises(ValueError, match=r"ideal points directions \[m, dim\]"):
+            polar.busemann(*arguments)
+    with pytest.raises(ValueError, match=r"\(3, 2\) and \(3, 1\)"):
+        polar.busemann(r, u, u[:, :1])
+
+
 # -- bad arguments --------------------------------------------------------------------------------
 
 

@@ -131,6 +131,30 @@ def test_distance__agrees_with_the_law_of_cosines():
             assert model.distance(a, b) == model.distance(b, a) == distance
 
 
+def test_distance_matrix__is_distance_of_all_pairs_and_symmetric():
+    model = random_model(zoo())
+    ids, wanted = model.taxonomy.ids.to_list(), all_distances(model)
+    found = model.distance_matrix(ids)
+    apart = ~np.eye(len(ids), dtype=bool)
+    np.testing.assert_allclose(found[apart], wanted[apart], rtol=0, atol=COSINES)
+    assert (found == found.T).all()
+    assert (found.diagonal() == 0).all()
+    np.testing.assert_array_equal(model.distance_matrix(ids[2:4], ids[5]), found[2:4, 5:6])
+
+
+def test_distance_matrix__of_float32_is_that_of_the_same_points_in_float64():
+    small = random_model(zoo(), dtype=torch.float32)
+    same = TaxonEmbedding(small.taxonomy, small.radius.double(), small.direction.double())
+    ids = small.taxonomy.ids
+    np.testing.assert_array_equal(small.distance_matrix(ids), same.distance_matrix(ids))
+
+
+def test_distance_matrix__names_ways_out_of_too_many_cells():
+    model = random_model(zoo())
+    with pytest.raises(ValueError, match=r"1 × 2 distances .* others=.*neighbour_graph\(k\)"):
+        model.distance_matrix("Homo", ["Homo", "Pan"], max_cells=1)
+
+
 def test_distance__pairs_many_with_as_many():
     model = random_model(zoo())
     found = model.distance(["Homo", "Pan"], [10090, 8782])

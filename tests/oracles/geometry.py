@@ -13,6 +13,12 @@ def polar_distance(r1, u1, r2, u2):
     return 2 * mpmath.asinh(mpmath.sqrt(mpmath.sinh((r1 - r2) / 2) ** 2 + angular))
 
 
+def busemann(r, u, ideal):
+    """log(e^-r + 2 sinh r |u - ideal|²/4)."""
+    r, square = mpmath.mpf(r), _square_distance(u, ideal)
+    return mpmath.log(mpmath.exp(-r) + mpmath.sinh(r) * square / 2)
+
+
 def ball_distance(x, y, c=1.0):
     """Nickel & Kiela 2017, equation 1, as printed: arcosh."""
     c = mpmath.mpf(c)

@@ -250,3 +250,16 @@ def test_vectors__of_a_missing_taxon_is_that_of_its_nearest_ancestor_here(animal
         model.vectors([20, 40, 99], missing="ancestor", lineages=older)
     with pytest.raises(TaxonomyError, match=r"1 of 1 missing keys .* by the other release: '99'"):
         model.vectors([99], missing="ancestor", lineages=older)
+
+
+def test_distance_matrix__is_tree_distance_of_all_pairs(animals):
+    keys = animals.ids.to_list()
+    found = animals.distance_matrix(keys, keys[:3])
+    assert found.tolist() == [[animals.tree_distance(a, b) for b in keys[:3]] for a in keys]
+    assert animals.distance_matrix(keys[1]).tolist() == [[0]]
+
+
+def test_distance_matrix__names_ways_out_of_too_many_cells(animals):
+    with pytest.raises(ValueError, match=r"2 × 3 distances .* others=.*tax.tree.distance.*max_c"):
+        animals.distance_matrix([1, 10], [1, 10, 20], max_cells=5)
+    assert animals.distance_matrix([1, 10], [1, 10, 20], max_cells=6).shape == (2, 3)

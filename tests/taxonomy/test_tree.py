@@ -104,6 +104,15 @@ def test_lca__equals_brute_force_and_commutes_and_lies_above_both(tax):
     assert tree.is_ancestor(found, rows).all()
 
 
+@given(taxonomies(), st.data())
+def test_distance_matrix__is_distance_of_all_pairs_in_any_order(tax, data):
+    tree, rows = tax.tree, st.lists(st.integers(0, len(tax) - 1), max_size=6)
+    left, right = np.array(data.draw(rows), int), np.array(data.draw(rows), int)
+    wanted = tree.distance(left[:, None], right)
+    np.testing.assert_array_equal(tree.distance_matrix(left, right), wanted)
+    np.testing.assert_array_equal(tree.distance_matrix(left), tree.distance(left[:, None], left))
+
+
 @given(taxonomies())
 def test_distance__is_the_shortest_path(tax):
     tree = tax.tree
