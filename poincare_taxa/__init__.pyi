@@ -33,10 +33,14 @@ from .blocks import SharedNegatives as SharedNegatives
 from .blocks import SoftmaxRankingLoss as SoftmaxRankingLoss
 from .blocks import StratifiedPairs as StratifiedPairs
 from .blocks import StressLoss as StressLoss
+from .blocks import TaxonHead as TaxonHead
 from .blocks import TreeMargin as TreeMargin
 from .blocks import TripletLoss as TripletLoss
 from .blocks import UniformNegatives as UniformNegatives
+from .blocks import clade_levels as clade_levels
+from .blocks import hierarchical_cross_entropy as hierarchical_cross_entropy
 from .blocks import project_after_step as project_after_step
+from .blocks import soft_labels as soft_labels
 from .closure import ClosureEmbedding as ClosureEmbedding
 from .closure import closure_layout as closure_layout
 from .closure import refine_closure as refine_closure

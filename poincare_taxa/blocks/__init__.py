@@ -7,6 +7,7 @@
 | `pairs`, `closure_pairs` | samples: pairs and triplets of a tree; pairs of a DAG |
 | `negatives` | exact negatives, for each pair or shared by a batch |
 | `losses`, `cones`, `margins`, `regularizers` | terms of the loss |
+| `heads`, `targets` | `TaxonHead`, from an encoder to taxa; soft labels, losses of several levels |
 | `curriculum`, `schedules` | settings that change during training |
 | `riemannian` | geoopt, imported in one place |
 | `belonging` | whether blocks are made of the tree that is trained |

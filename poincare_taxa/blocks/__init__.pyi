@@ -7,6 +7,7 @@ from .curriculum import balanced_depths as balanced_depths
 from .curriculum import join_at_parent as join_at_parent
 from .curriculum import lift as lift
 from .embedding import PoincareEmbedding as PoincareEmbedding
+from .heads import TaxonHead as TaxonHead
 from .losses import DepthMarginRankingLoss as DepthMarginRankingLoss
 from .losses import SoftmaxRankingLoss as SoftmaxRankingLoss
 from .losses import StressLoss as StressLoss
@@ -46,4 +47,8 @@ from .regularizers import NormRegularizer as NormRegularizer
 from .regularizers import Regularizer as Regularizer
 from .schedules import Cosine as Cosine
 from .schedules import Schedule as Schedule
+from .targets import clade_levels as clade_levels
+from .targets import clade_log_probs as clade_log_probs
+from .targets import hierarchical_cross_entropy as hierarchical_cross_entropy
+from .targets import soft_labels as soft_labels
 from .tree_index import TreeIndex as TreeIndex
