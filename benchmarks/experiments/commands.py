@@ -1,11 +1,12 @@
 """Commands that repeat experiments with training."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmarks.clades import ECHINODERMATA, MOLLUSCA, clade
-from benchmarks.options import Out, Queries, Seeds, Taxid
+from benchmarks.options import ALL_THREADS, Out, Queries, Seeds, Taxid, Threads
 
 
 def ablation(
@@ -101,6 +102,24 @@ def random_start(
     publish(out, name, rows, suite.readable(rows))
 
 
+def full_size(
+    taxid: Annotated[int, typer.Option(help="Root of a clade; 1 is that of all taxa.")] = 1,
+    threads: Threads = ALL_THREADS,
+    queries: Queries = 300,
+    save: Annotated[Path | None, typer.Option(help="Keep the embedding there.")] = None,
+    out: Out = None,
+) -> None:
+    """Training of the complete taxonomy from random points: where the time goes, and how good."""
+    from benchmarks.experiments import full_size as suite
+    from benchmarks.measure import Machine
+    from benchmarks.tables import publish
+
+    Machine.of("cpu", threads)
+    model, parts = suite.trained(clade(taxid), save)
+    publish(out, "full_size", parts)
+    publish(out, "full_size_quality", suite.quality(model, queries))
+
+
 def one_thread() -> None:
     """Compute as all figures of the documentation were computed."""
     from benchmarks.measure import Machine
@@ -115,4 +134,5 @@ COMMANDS = (
     ablation_plots,
     controls,
     random_start,
+    full_size,
 )
