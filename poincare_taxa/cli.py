@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="poincare-taxa",
     help="Taxonomies as hyperbolic vectors: distance means relatedness, radius means depth.",
     no_args_is_help=True,

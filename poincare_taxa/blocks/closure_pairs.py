@@ -68,6 +68,10 @@ class ClosurePairs(Dataset[Tensor]):
     (3, [0, 2])
     """
 
+    pairs: Tensor
+    names: pl.Series | None
+    weights: Tensor | None
+
     def __init__(
         self,
         pairs: ArrayLike | Tensor,
@@ -197,7 +201,7 @@ class ClosurePairs(Dataset[Tensor]):
             )
 
     @property
-    def matrix(self) -> csr_array:
+    def matrix(self) -> Any:
         """Sparse matrix [n, n], 1 where the column is an ancestor of the row."""
         ancestor, descendant = self.pairs.cpu().numpy().T
         shape = self.num_nodes, self.num_nodes
@@ -270,7 +274,7 @@ class ClosurePairs(Dataset[Tensor]):
         )
 
 
-def _closure(matrix: csr_array) -> csr_array:
+def _closure(matrix: csr_array) -> Any:
     """Transitive closure of a relation, without the diagonal.
 
     With each product the longest path that is covered doubles.

@@ -88,8 +88,10 @@ class PoincareEmbedding(torch.nn.Embedding):
     # Of the class, because tables pickled by the first versions have none of these.
     padding_idx: int | None = None
     initial_radius: float = 0.01
-    max_norm = None
-    norm_type = 2.0
+    max_norm: float | None = None
+    norm_type: float = 2.0
+    num_embeddings: int
+    embedding_dim: int
     scale_grad_by_freq = False
 
     def __init__(
@@ -280,7 +282,8 @@ class PoincareEmbedding(torch.nn.Embedding):
     ) -> None:
         manifold = own_manifold(Polar() if manifold is None else manifold)
         self.sparse = sparse
-        self.num_embeddings, self.embedding_dim = n, _ = direction.shape
+        n, self.embedding_dim = direction.shape
+        self.num_embeddings = n
         if padding_idx is not None and not -n <= padding_idx < n:
             raise ValueError(f"padding_idx is one of the {n} rows; got {padding_idx}")
         self.padding_idx = None if padding_idx is None else padding_idx % n

@@ -146,6 +146,8 @@ class UniformNegatives(_Negatives):
     tensor([3, 3])
     """
 
+    weights: Tensor | None
+
     def __init__(
         self,
         source: Taxonomy | Tree | TreeIndex | ClosurePairs,
@@ -217,6 +219,8 @@ class SameDepthNegatives(_Negatives):
             [1]])
     """
 
+    tree: TreeIndex
+
     def __init__(
         self,
         taxonomy: Taxonomy | Tree | TreeIndex,
@@ -270,6 +274,9 @@ class CousinNegatives(_Negatives):
     >>> CousinNegatives(tax, 1)(torch.tensor([[0, 2], [0, 4]]))[0]
     tensor([3])
     """
+
+    tree: TreeIndex
+    levels: int
 
     def __init__(
         self,
@@ -330,6 +337,8 @@ class SharedNegatives:
     (tensor([0, 1, 2]), tensor([[False, False,  True],
             [False,  True, False]]))
     """
+
+    weights: Tensor | None
 
     def __init__(
         self,
@@ -393,6 +402,8 @@ class MixedNegatives:
     ValueError
         If there is none, or if their anchors differ.
     """
+
+    samplers: list[NegativeSampler]
 
     def __init__(self, samplers: Sequence[NegativeSampler]) -> None:
         if not samplers:

@@ -101,6 +101,9 @@ class AncestorPairs(Dataset[Tensor]):
     torch.Size([4, 2])
     """
 
+    num_nodes: int
+    shares: dict[Interval, float]
+
     def __init__(
         self, taxonomy: Taxonomy | Tree | TreeIndex, *, min_gap: int = 1, max_gap: int | None = None
     ) -> None:
@@ -319,6 +322,10 @@ class MixedPairs(Dataset[Tensor]):
     torch.Size([4, 2])
     """
 
+    sources: list[Any]
+    shares: list[float]
+    num_nodes: Any
+
     def __init__(self, sources: Sequence[Any], shares: Sequence[float]) -> None:
         self.sources, self.shares = list(sources), [float(share) for share in shares]
         if not self.sources or len(self.shares) != len(self.sources):
@@ -412,6 +419,8 @@ class LCAPairs:
     torch.Size([3, 2])
     """
 
+    tree: TreeIndex
+
     def __init__(self, taxonomy: Taxonomy | Tree | TreeIndex) -> None:
         self.tree = TreeIndex.of(taxonomy)
         _require_depth(self.tree, 1, "a pair needs two nodes")
@@ -448,6 +457,8 @@ class LCATriplets:
     >>> triplets.shape
     torch.Size([3, 3])
     """
+
+    tree: TreeIndex
 
     def __init__(self, taxonomy: Taxonomy | Tree | TreeIndex) -> None:
         self.tree = TreeIndex.of(taxonomy)

@@ -31,6 +31,8 @@ class ProjectionHandle:
         Number of optimizer steps so far.
     """
 
+    steps: int
+
     def __init__(
         self, optimizer: torch.optim.Optimizer, tables: list[Tensor], project: Project | None
     ) -> None:

@@ -55,6 +55,13 @@ class TreeIndex:
     tensor([2, 3])
     """
 
+    parent: Tensor
+    end: Tensor
+    depth: Tensor
+    postorder: Tensor
+    level_order: Tensor
+    level_start: Tensor
+
     def __init__(self, taxonomy: Taxonomy | Tree) -> None:
         self._tree = tree = tree_of(taxonomy)
         self.parent, self.end, self.depth = (

@@ -38,7 +38,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.layouts.tree import Layout
@@ -183,7 +182,7 @@ def nested_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
 # -------------------------------------------------------------------- ancestors
 
 
-def direct_parents(source: ClosurePairs) -> csr_array:
+def direct_parents(source: ClosurePairs) -> Any:
     """Find the ancestors of each node that are not an ancestor of another one, sparse [n, n].
 
     Raises

@@ -92,6 +92,11 @@ class ClosureSoftmax:
 
     open_depth: int | None = None
 
+    temperature: float
+    epochs: int
+    rejoin: float
+    steps_per_epoch: int
+
     def __init__(
         self,
         pairs: ClosurePairs,

@@ -82,6 +82,8 @@ class RaySubject:
         [n], False where a taxon is lost.
     """
 
+    valid: NDArray[np.bool_]
+
     def __init__(self, height: Floats, valid: NDArray[np.bool_]) -> None:
         self.height = height
         self.valid = valid & np.isfinite(height)

@@ -44,6 +44,9 @@ class QueryTaxa:
         The tree's own distances.
     """
 
+    truth: TreeSubject
+    groups: dict[str, NDArray[np.int32]]
+
     def __init__(
         self, tree: Tree, groups: dict[str, NDArray[np.int32]], k: int, parts: set[str]
     ) -> None:

@@ -176,6 +176,8 @@ class KernelSubject:
         [n], levels of the tree, by which counts by distance are faster.
     """
 
+    height: NDArray[Any]
+
     def __init__(self, table: Tensor, valid: NDArray[np.bool_], depth: Rows | None = None) -> None:
         self.table = table
         self.valid = valid
@@ -340,6 +342,9 @@ class TreeSubject:
     members of that ancestor's subtree D − j levels down which are not in the subtree that holds q.
     The sizes of these levels are looked up, so that no query costs a pass over all taxa.
     """
+
+    height: NDArray[np.int32]
+    valid: NDArray[np.bool_]
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree

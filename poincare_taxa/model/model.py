@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from torch import Tensor
 
 from poincare_taxa import kernels
@@ -506,7 +505,7 @@ class TaxonEmbedding:
         """Radius and direction of rows in float64, where differences of stored values are exact."""
         return self.radius[rows].double(), self.direction[rows].double()
 
-    def neighbour_graph(self, k: int = 10) -> sparse.csr_array:
+    def neighbour_graph(self, k: int = 10) -> Any:
         """Distances of the k nearest taxa of every taxon, as a sparse matrix: float64 [n, n].
 
         Row i has the neighbours of the i-th taxon (``model.taxonomy.ids[i]``), nearest first, as

@@ -21,7 +21,7 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 __all__ = ["TABLES", "read_ncbi"]
 
 _INT, _TEXT = pl.Int64(), pl.String()
-TABLES = {
+TABLES: dict[str, dict[str, pl.DataType]] = {
     "nodes.dmp": {"id": _INT, "parent": _INT, "taxon_rank": _TEXT},
     "names.dmp": {"id": _INT, "name": _TEXT, "unique_name": _TEXT, "name_class": _TEXT},
     "merged.dmp": {"old_id": _INT, "new_id": _INT},

@@ -1,5 +1,7 @@
 """The graph of nearest neighbours, as scikit-learn, scanpy and UMAP take it."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -11,7 +13,7 @@ __all__ = ["neighbour_graph"]
 _ROWS = 2**14  # of queries at once: their neighbours are all that is held besides the graph
 
 
-def neighbour_graph(index: SearchIndex, rows: int, k: int) -> sparse.csr_array:
+def neighbour_graph(index: SearchIndex, rows: int, k: int) -> Any:
     """Distances of the k nearest neighbours of rows 0 to ``rows``: float64 [rows, rows].
 
     Each row has its neighbours, nearest first, as explicit entries, also where the distance is 0;

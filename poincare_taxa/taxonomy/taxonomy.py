@@ -320,7 +320,7 @@ class Taxonomy:
     @classmethod
     def from_networkx(
         cls,
-        graph: "nx.Graph",
+        graph: "nx.Graph[Any]",
         *,
         root: Key | None = None,
         multi_parent: Literal["error", "first"] = "error",
@@ -792,7 +792,7 @@ class Taxonomy:
                 raise AttributeError(f"Taxonomy.{name} is {_MOVED[name]} now")
             raise AttributeError(f"'Taxonomy' object has no attribute {name!r}")
 
-    def to_networkx(self) -> "nx.DiGraph":
+    def to_networkx(self) -> "nx.DiGraph[Any]":
         """Return a graph with an edge from each parent to its children.
 
         Nodes are ids, with attributes ``name`` and ``taxon_rank``; edges carry ``length`` where
@@ -884,7 +884,7 @@ def _value(found: NDArray[Any]) -> Any:
     return found.item() if np.ndim(found) == 0 else pl.Series(found)
 
 
-def _directed_away(graph: "nx.Graph", root: Key | None) -> dict[Any, list[Any]]:
+def _directed_away(graph: "nx.Graph[Any]", root: Key | None) -> dict[Any, list[Any]]:
     """Parents of each node of an undirected tree, away from its root."""
     nodes = nodes_of_undirected_edges(edge_table(list(graph.edges())), root, list(graph))
     ids = columns.as_series(list(graph)).cast(pl.String)  # 1.0 is the id 1
@@ -895,7 +895,9 @@ def _directed_away(graph: "nx.Graph", root: Key | None) -> dict[Any, list[Any]]:
     }
 
 
-def _attributes(graph: "nx.Graph", child: Any, parent: Any) -> tuple[str | None, str | None, Any]:
+def _attributes(
+    graph: "nx.Graph[Any]", child: Any, parent: Any
+) -> tuple[str | None, str | None, Any]:
     """Name and taxon rank of a node of a graph, and the length of the edge to its parent."""
     edge: Any = {} if parent is None else graph.get_edge_data(parent, child)
     if graph.is_multigraph() and parent is not None:

@@ -65,6 +65,8 @@ class Checkpoints:
     Checkpoint(tensors={'x': tensor([4, 4])}, state={'lr': 0.1})
     """
 
+    path: Path
+
     def __init__(self, path: str | Path, *, keep_last: int = 2) -> None:
         if keep_last < 1:
             raise ValueError(f"keep_last must be at least 1; got {keep_last}")

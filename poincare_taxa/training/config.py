@@ -114,7 +114,7 @@ class Config(NamedTuple):
 
     def run(
         self, read: Callable[[str], Taxonomy], *, resume: bool = False, progress: bool | None = None
-    ) -> Run:
+    ) -> Run[Any]:
         """Train.
 
         Parameters
@@ -147,7 +147,7 @@ class Config(NamedTuple):
             raise ValueError(f"{self.path}: {error}") from None
         return fit(source, **options, resume=resume, progress=progress)
 
-    def save(self, run: Run) -> None:
+    def save(self, run: Run[Any]) -> None:
         """Write the folder ``out`` in one atomic step: the model and ``history.csv``."""
         ensure_writable(self.out)
         with replace_folder(self.out) as draft:

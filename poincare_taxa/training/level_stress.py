@@ -71,6 +71,14 @@ class LevelStress(Objective):
         If an argument is out of its range.
     """
 
+    tree: TreeIndex
+    tau: float
+    root_weight: float
+    passes: int
+    batch_size: int
+    epochs: int | None
+    steps_per_epoch: int
+
     def __init__(
         self,
         tree: Taxonomy | Tree | TreeIndex,

@@ -63,7 +63,7 @@ class Loop:
     def __post_init__(self) -> None:
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive; got {self.max_grad_norm}")
-        self.optimizer = self.recipe.optimizer([self.points])
+        self.optimizer: torch.optim.Optimizer = self.recipe.optimizer([self.points])
         self.settings = {
             **self.settings,
             "max_grad_norm": self.max_grad_norm,

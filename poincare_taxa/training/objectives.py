@@ -79,6 +79,10 @@ class Objective(Protocol):
 class _Batches(Objective):
     """Common to the objectives that draw batches: how many, and which rows of the table."""
 
+    tree: TreeIndex | None
+    batch_size: int
+    steps_per_epoch: int
+
     def __init__(
         self,
         tree: Taxonomy | Tree | TreeIndex | None,

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import polars as pl
 import torch
@@ -44,8 +44,12 @@ Row = dict[str, Any]
 Callback = Callable[[Row, PoincareEmbedding], Mapping[str, float] | None]
 
 
+Model = TypeVar("Model", bound=TaxonEmbedding | ClosureEmbedding)
+_Settings = ParamSpec("_Settings")
+
+
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Generic[Model]):
     """What `fit` returns.
 
     Attributes
@@ -65,11 +69,31 @@ class Run:
 
     embedding: PoincareEmbedding
     history: pl.DataFrame
-    model: Any  # TaxonEmbedding of a Taxonomy, ClosureEmbedding of ClosurePairs
+    model: Model  # TaxonEmbedding of a Taxonomy, ClosureEmbedding of ClosurePairs
     ceiling: dict[str, float]
     best_epoch: int
 
 
+class _Fit(Protocol[_Settings]):
+    """Type of `fit`: its result has the model of its source."""
+
+    @overload
+    def __call__(
+        self, source: Taxonomy, *args: _Settings.args, **settings: _Settings.kwargs
+    ) -> Run[TaxonEmbedding]: ...
+    @overload
+    def __call__(
+        self, source: ClosurePairs, *args: _Settings.args, **settings: _Settings.kwargs
+    ) -> Run[ClosureEmbedding]: ...
+
+
+def _by_source(
+    function: Callable[Concatenate[Taxonomy | ClosurePairs, _Settings], Run[Any]],
+) -> _Fit[_Settings]:
+    return cast("_Fit[_Settings]", function)
+
+
+@_by_source
 def fit(
     source: Taxonomy | ClosurePairs,
     embedding: PoincareEmbedding | None = None,
@@ -97,7 +121,7 @@ def fit(
     resume: bool = False,
     progress: bool | None = None,
     device: torch.device | str | None = None,
-) -> Run:
+) -> Run[Any]:
     """Train an embedding.
 
     By default a taxonomy is trained from random points by the recommended recipe, one level after

@@ -2,7 +2,11 @@
 that do not use the library.
 """
 
+import concurrent.futures
+import copy
 import json
+import multiprocessing
+import pickle
 
 import numpy as np
 import polars as pl
@@ -507,3 +511,29 @@ def test_mean__refuses_weights_that_do_not_fit():
         model.mean([9606, 9598], [[1.0, 2.0], [-1.0, 2.0]])
     with pytest.raises(ValueError, match="sample 0"):
         model.mean([9606, 9598], [[0.0, 0.0]])
+
+
+# -------------------------------------------------------------------- copies
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_model__pickles_copies_and_is_shared(searched):
+    model = random_model(zoo())
+    if searched:  # the index of a search is kept
+        model.nearest(9606)
+        model.neighbour_graph(2)
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
+        assert torch.equal(twin.direction, model.direction)
+        assert twin.nearest("human").equals(model.nearest(9606))
+        assert twin.taxonomy.has_rows_of(model.taxonomy)
+        assert twin.meta == model.meta
+    assert copy.copy(model).direction is model.direction
+
+
+def test_model__is_shared_with_other_processes():
+    model = random_model(zoo())
+    with concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        found = pool.submit(model.distance, 9606, [9598, 10090]).result()
+    assert torch.equal(found, model.distance(9606, [9598, 10090]))

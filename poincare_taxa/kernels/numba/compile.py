@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -57,7 +57,16 @@ def _compile(function: Callable[..., Any], *signature: Any, **options: Any) -> A
         return njit(*signature, cache=False, **chosen)(function)
 
 
-def _compiler(**options: Any) -> Any:
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Compiler(Protocol):
+    """What compiles a function, and gives back one of the same type."""
+
+    def __call__(self, function: _Function, /) -> _Function: ...
+
+
+def _compiler(**options: Any) -> _Compiler:
     """Return a decorator that compiles a helper with these options besides the usual ones.
 
     Inlined, not called: a call in code that was just compiled finds the helper's own machine code,
@@ -66,10 +75,10 @@ def _compiler(**options: Any) -> Any:
     return lambda function: _compile(function, **{"forceinline": True} | options)
 
 
-inline = _compiler(inline="always")
-helper = _compiler()
-fusing = _compiler(fastmath={"contract"})  # product and sum in one, rounded once
-summing = _compiler(fastmath={"contract", "nsz", "reassoc"})  # and sums in any order
+inline: _Compiler = _compiler(inline="always")
+helper: _Compiler = _compiler()
+fusing: _Compiler = _compiler(fastmath={"contract"})  # product and sum in one, rounded once
+summing: _Compiler = _compiler(fastmath={"contract", "nsz", "reassoc"})  # and sums in any order
 
 
 def record(fields: type[tuple[Any, ...]], signature: str) -> Callable[[Any], Any]:

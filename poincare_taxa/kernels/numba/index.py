@@ -31,6 +31,7 @@ a query, which must be below .01 (radius 29 or less): else there is no index.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -292,7 +293,7 @@ def _push(
 
 
 @helper
-def _insert(key: float, row: int, best: Array, found: Rows) -> None:
+def _insert(key: float, row: Any, best: Array, found: Rows) -> None:
     """Put a key among the lowest; equal keys in the order of their rows."""
     place = len(best) - 1
     while place > 0 and (

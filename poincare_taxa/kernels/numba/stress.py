@@ -5,6 +5,7 @@ threads. Distances and derivatives are those of `pairs`, in float64.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ def level_stress(
 
 
 @inline
-def _place(order: Rows, low: int, high: int, row: int) -> int:
+def _place(order: Rows, low: int, high: int, row: Any) -> int:
     """First place from low on, in an ascending stretch of an order, that is not below a row."""
     while low < high:
         middle = (low + high) // 2
