@@ -533,7 +533,8 @@ class TaxonEmbedding:
             if taxon_rank is not None:
                 rows = torch.from_numpy(np.flatnonzero(self.taxonomy.has_rank(taxon_rank)))
             points = self.radius.cpu(), self.direction.cpu()
-            kept[taxon_rank] = SearchIndex(points, manifold="polar", rows=rows, ordered=True)
+            index = SearchIndex(points, manifold="polar", rows=rows, ordered=True)
+            return kept.setdefault(taxon_rank, index)  # another thread may have been first
         return kept[taxon_rank]
 
     def _best(

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from oracles import metrics as oracle
 from scipy import stats
+from support.threads import in_python_threads
 from support.trees import taxonomies
 
 from poincare_taxa.evaluation import measure as evaluation
@@ -722,3 +723,15 @@ def test_evaluate__exact_is_the_same_through_the_index_and_by_scans(monkeypatch)
     monkeypatch.setattr(index, "_FEWEST", 10**9)
     assert values() == through_index
     assert not built
+
+
+def test_evaluate__in_many_python_threads_is_that_of_one():
+    tax = synthetic_taxonomy(3000, seed=0)
+    model = embed(tax, dim=5)
+
+    def values():
+        report = evaluate(model, queries=200, exact=False, floor_queries=20)
+        return [(row.key, row.estimate, row.floor, row.ceiling) for row in report.rows]
+
+    expected = repr(values())  # nan is equal to nan
+    assert all(repr(found) == expected for found in in_python_threads(values, 4))

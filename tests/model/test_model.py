@@ -15,13 +15,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from support.threads import in_python_threads
 from support.zoo import random_model, random_points, trees, zoo
 
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.kernels import search
 from poincare_taxa.kernels.torch import search as plain_search
+from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, embed
+from poincare_taxa.search.nodes import Nodes
 from poincare_taxa.taxonomy.taxonomy import MergedTaxonWarning, Taxonomy, TaxonomyError
 from poincare_taxa.testing import synthetic_taxonomy
 
@@ -196,6 +199,30 @@ def test_nearest__searches_one_taxon_rank_where_asked():
         best = model.nearest(key, k=1, taxon_rank="genus")
         everywhere = model.nearest(key, k=99).filter(pl.col("taxon_rank") == "genus")
         assert best["id"][0] == everywhere["id"][0]
+
+
+def test_model__asked_by_many_python_threads_answers_as_one(monkeypatch):
+    tax = synthetic_taxonomy(5000, seed=0)
+    vectors = layout(tax, 5)
+    built, build = [], Nodes.build
+    monkeypatch.setattr(Nodes, "build", lambda *given: built.append(given[1]) or build(*given))
+    keys = tax.ids.sample(30, seed=0).to_list()
+
+    def answers(model):
+        return [
+            *(model.nearest(key, 5) for key in keys),
+            *(model.ancestors(key, 3) for key in keys),
+            model.nearest(keys[0], 5, taxon_rank="genus"),
+        ]
+
+    expected = answers(TaxonEmbedding(tax, vectors.radius, vectors.direction))
+    assert len(built) == 1
+    built.clear()
+    fresh = synthetic_taxonomy(5000, seed=0)  # its tables of names are made on demand, too
+    model = TaxonEmbedding(fresh, vectors.radius, vectors.direction)
+    for found in in_python_threads(lambda: answers(model)):
+        assert all(one.equals(other) for one, other in zip(found, expected, strict=True))
+    assert len(built) == 1
 
 
 def test_nearest__says_which_taxon_ranks_there_are():

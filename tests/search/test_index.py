@@ -1,6 +1,5 @@
 """The index against a scan of the table: the same rows, distances and ties."""
 
-import threading
 from functools import cache
 
 import hypothesis.strategies as st
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from support.threads import in_python_threads
 
 from poincare_taxa import kernels
 from poincare_taxa.geometry import convert
@@ -309,21 +309,37 @@ def test_search_index__refuses(arguments, queries, message):
         SearchIndex(table, **arguments).nearest(torch.tensor([0]), **queries)
 
 
-def test_nearest__by_many_python_threads_at_once():
+def test_search_index__of_many_python_threads_at_once_is_built_once(monkeypatch):
     n = 5000
-    found = layout(synthetic_taxonomy(n, seed=0), 5)
-    searched = SearchIndex((found.radius, found.direction), manifold="polar", ordered=True)
-    rows = torch.arange(n)
-    expected = searched.nearest(rows, 5)
-    results = {}
+    tax = synthetic_taxonomy(n, seed=0)
+    found = layout(tax, 5)
+    depth = torch.tensor(tax.tree.depth)
+    points = found.radius, found.direction
+    rows = torch.arange(200)
+    targets = torch.randint(n, (200, 4), generator=torch.Generator().manual_seed(0))
+    near = kernels.nearest(
+        points, (points[0][rows], points[1][rows]), 5, manifold="polar", skip=rows
+    )
+    nearer = [
+        kernels.count_nearer(
+            points, (points[0][rows], points[1][rows]), targets, manifold="polar", by=by, skip=rows
+        )
+        for by in ("distance", "ancestor")
+    ]
+    built = []
+    build = Nodes.build
+    monkeypatch.setattr(Nodes, "build", lambda *given: built.append(given[1]) or build(*given))
+    searched = SearchIndex(points, manifold="polar", ordered=True, depth=depth)
 
-    def search(thread):
-        results[thread] = searched.nearest(rows, 5)
+    def search():
+        return searched.nearest(rows, 5), [
+            searched.count_nearer(rows, targets, by=by) for by in ("distance", "ancestor")
+        ]
 
-    threads = [threading.Thread(target=search, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 8
-    assert all(found.row.equal(expected.row) for found in results.values())
+    for mine, counts in in_python_threads(search):
+        assert mine.row.equal(near.row)
+        assert mine.distance.equal(near.distance)
+        for some, expected in zip(counts, nearer, strict=True):
+            assert some.nearer.equal(expected.nearer)
+            assert some.tied.equal(expected.tied)
+    assert len(built) == 2, "in the order of the table, and by depth"
