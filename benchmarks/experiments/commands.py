@@ -120,6 +120,38 @@ def full_size(
     publish(out, "full_size_quality", suite.quality(model, queries))
 
 
+def does_it_help(
+    partitions: Annotated[int, typer.Option(help="Of the groups, each into five folds.")] = 3,
+    only: Annotated[str, typer.Option(help="Traits that have this in their name.")] = "",
+    jobs: Annotated[int, typer.Option(help="Processes, each with one thread.")] = 2,
+    out: Out = None,
+) -> None:
+    """Traits predicted from taxa and unseen classes: vectors beside exact models of the tree.
+
+    With --only the rows of other traits stay as an earlier run left them.
+    """
+    from benchmarks.experiments import does_it_help as suite
+    from benchmarks.tables import kept_rows, markdown, write_page, write_rows
+
+    one_thread()
+    rows = kept_rows(out, "does_it_help") if only else []
+    for trait in suite.TRAITS:
+        if only not in trait.name:
+            continue
+        try:
+            found = list(suite.measure(trait, partitions, jobs))
+        except (suite.AbsentError, ImportError) as error:
+            print(f"{trait.name} is left out: {error}")
+            continue
+        rows = [row for row in rows if row["trait"] != trait.name] + found
+        table = markdown(suite.readable(rows, trait.name))
+        print(f"{trait.name}, {found[0]['taxa']:,} taxa\n\n{table}\n", flush=True)
+        if out is not None:
+            write_page(out, f"help_{trait.page}", table)
+    if out is not None:
+        write_rows(out, "does_it_help", rows)
+
+
 def one_thread() -> None:
     """Compute as all figures of the documentation were computed."""
     from benchmarks.measure import Machine
@@ -135,4 +167,5 @@ COMMANDS = (
     controls,
     random_start,
     full_size,
+    does_it_help,
 )

@@ -42,11 +42,16 @@ def aot(
         write_page(out, "aot", markdown(suite.page(found)))
 
 
-def sample(out: Out = None) -> None:
-    """The shipped sample, the NCBI clade Mammalia."""
+def sample(
+    traits: Annotated[
+        Path | None, typer.Option(help="File of AnimalTraits, for the sample animals.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """The shipped samples: the NCBI clade Mammalia, and animals with traits."""
     from benchmarks.tools import make_sample
 
-    make_sample.make(out)
+    make_sample.make(out, traits)
 
 
 def taxdump(folder: Annotated[Path, typer.Argument(help="Where the files go.")]) -> None:

@@ -6,3 +6,4 @@ from .ncbi import read_ncbi as read_ncbi
 from .newick import read_newick as read_newick
 from .recognise import read as read
 from .sample import load_sample as load_sample
+from .sample import load_traits as load_traits
