@@ -1,13 +1,14 @@
-"""Ways to predict a trait from a taxon: features of vectors, exact features of the tree, and others.
+"""Ways to predict a trait from a taxon: features of vectors, of the exact tree, and others.
 
-Each is a function of (data, train, test, groups) that returns predictions for the places ``test``.
-Features see no trait and no test taxon's trait; what is chosen (penalties, shrinkage, numbers of
-neighbours and of trees) is chosen on training taxa alone, with whole groups of them held out.
+Each is a function of (data, train, test, groups) that returns predictions for the places `test`.
+Features see no trait. What is chosen (penalties, shrinkage, numbers of neighbours and of trees) is
+chosen on training taxa alone, with whole groups of them held out.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
 import poincare_taxa as pt
 
-PENALTIES = np.logspace(-2, 4, 10)
+PENALTIES = np.logspace(-1, 4, 8)
 SHRINKAGES = np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 NEIGHBOURS = (1, 2, 3, 5, 10, 20)
 RANKS = ("order", "suborder", "superfamily", "family", "subfamily", "tribe", "genus")
@@ -92,7 +93,7 @@ def ridge(features: Features, *, scale: bool = False) -> Predict:
         x = data.once(("features", features, outer.tobytes()), lambda: features(data, outer))
         if sparse.issparse(x):
             x = sparse.hstack([x, COVARIATE * data.covariates]).tocsr()
-            models = (Ridge(a, solver="sparse_cg", tol=1e-6) for a in PENALTIES)
+            models = (Ridge(a, solver="sparse_cg") for a in PENALTIES)
             return np.array([m.fit(x[train], data.y[train]).predict(x[test]) for m in models])
         if scale:
             x = (x - x[train].mean(axis=0)) / np.maximum(x[train].std(axis=0), 1e-12)
@@ -210,7 +211,7 @@ def boosted(features: Features, *, categories: bool = False) -> Predict:
     import lightgbm
 
     settings = {
-        "learning_rate": 0.05,
+        "learning_rate": 0.1,
         "num_leaves": 31,
         "min_child_samples": 10,
         "num_threads": 1,
@@ -229,7 +230,7 @@ def boosted(features: Features, *, categories: bool = False) -> Predict:
 
         split = GroupShuffleSplit(1, test_size=0.2, random_state=0)
         fit, held = next(split.split(train, groups=groups[train]))
-        stop = lightgbm.early_stopping(30, verbose=False)
+        stop = lightgbm.early_stopping(20, verbose=False)
         first = lightgbm.train(
             settings, table(train[fit]), 500, [table(train[held])], callbacks=[stop]
         )
@@ -254,9 +255,9 @@ def walks(data: Data, train: np.ndarray) -> np.ndarray:
         tree, rng = data.tax.tree, np.random.default_rng(0)
         # Neighbours of a row: its children, then its parent.
         degree = tree.num_children + (tree.parent >= 0)
-        here = np.tile(np.arange(len(tree)), 10)
+        here = np.tile(np.arange(len(tree)), 5)
         steps = [here]
-        for _ in range(29):
+        for _ in range(19):
             pick = (rng.random(len(here)) * degree[here]).astype(np.int64)
             child = np.minimum(tree.first_child[here] + pick, len(tree) - 1)
             up = pick == tree.num_children[here]
@@ -271,7 +272,10 @@ def walks(data: Data, train: np.ndarray) -> np.ndarray:
 
 
 def methods(*, covariate: bool, small: bool) -> dict[str, Predict]:
-    """Return every way by its name, the exact tree model first; means take no covariate."""
+    """Return every way by its name, the exact tree model first; means take no covariate.
+
+    Ways whose libraries are not installed are left out.
+    """
     found: dict[str, Predict] = {
         "ancestor matrix → ridge (the tree's Gaussian process)": ridge(ancestors),
         "TaxonFeatures(256) → ridge": ridge(taxon_features("shared_depth")),
@@ -281,11 +285,12 @@ def methods(*, covariate: bool, small: bool) -> dict[str, Predict]:
         "one-hot ranks → ridge": ridge(one_hot),
         "coordinates model[key] → ridge": ridge(tangent, scale=True),
         "256 random numbers → ridge": ridge(random),
-        "rank categories → LightGBM": boosted(rank_categories, categories=True),
-        "radius, direction → LightGBM": boosted(polar),
-        "TaxonFeatures(32) → LightGBM": boosted(taxon_features("shared_depth", 32)),
-        "node2vec 32-D → LightGBM": boosted(walks),
     }
+    if find_spec("lightgbm"):
+        found["rank categories → LightGBM"] = boosted(rank_categories, categories=True)
+        found["radius, direction → LightGBM"] = boosted(polar)
+    if find_spec("lightgbm") and find_spec("gensim"):
+        found["node2vec 32-D → LightGBM"] = boosted(walks)
     if covariate:
         return found | {"the covariate alone → ridge": ridge(nothing)}
     found |= {"shrunk mean of the smallest clade with data": clade_means}

@@ -220,7 +220,9 @@ class TaxonFeatures(TransformerMixin, BaseEstimator):
 
     def _rows(self, X: Any, *, reset: bool) -> NDArray[np.int64]:
         """Rows of the keys of X, −1 for those that are missing; see `known_rows`."""
-        validate_data(self, X, reset=reset, skip_check_array=True)
+        # Of a table the name of the column is checked; a list of keys after it needs no name.
+        if reset or (hasattr(X, "columns") and hasattr(self, "feature_names_in_")):
+            validate_data(self, X, reset=reset, skip_check_array=True)
         return known_rows(self.model.taxonomy, _keys(X), self.missing, self.lineages)
 
 

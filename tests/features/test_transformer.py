@@ -231,6 +231,14 @@ def test_set_output__keeps_the_index_of_a_table(model):
     assert features.feature_names_in_.tolist() == ["taxon"]
 
 
+def test_transform__takes_a_list_after_a_table_and_a_table_after_a_list(model):
+    table, other = pl.DataFrame({"taxon": ANIMALS}), pl.DataFrame({"other": ANIMALS})
+    of_table, of_list = TaxonFeatures(model).fit(table), TaxonFeatures(model).fit(ANIMALS)
+    np.testing.assert_array_equal(of_table.transform(ANIMALS), of_list.transform(table))
+    with pytest.raises(ValueError, match="feature names should match"):
+        of_table.transform(other)
+
+
 def test_column_transformer__pipeline_and_grid_search_work_together():
     tax = load_sample("mammals")
     model = embed(tax, dim=10)
