@@ -148,7 +148,7 @@ def does_it_help(
         print(f"{trait.name}, {found[0]['taxa']:,} taxa\n\n{table}\n", flush=True)
         if out is not None:
             write_page(out, f"help_{trait.page}", table)
-    if out is not None:
+    if out is not None and rows:
         write_rows(out, "does_it_help", rows)
 
 
