@@ -126,7 +126,7 @@ def does_it_help(
     jobs: Annotated[int, typer.Option(help="Processes, each with one thread.")] = 2,
     out: Out = None,
 ) -> None:
-    """Traits predicted from taxa and unseen classes: vectors beside exact models of the tree.
+    """Traits predicted from taxa: vectors beside exact models of the tree and other baselines.
 
     With --only the rows of other traits stay as an earlier run left them.
     """

@@ -33,7 +33,6 @@ class Trait:
     column: str
     name: str
     covariate: str | None = None
-    logarithm: bool = True
 
     @property
     def page(self) -> str:
@@ -45,7 +44,6 @@ TRAITS = (
     Trait("mammals", "body_mass_g", "body mass of mammals"),
     Trait("animals", "metabolic_rate_w", "metabolic rate of animals, given the mass", "mass_kg"),
     Trait("animals", "brain_kg", "brain mass of animals, given the mass", "mass_kg"),
-    Trait("growth_temperature", "optimum_tmp", "optimum growth temperature", logarithm=False),
 )
 
 
@@ -61,14 +59,7 @@ def table_of(file: str) -> tuple[pt.Taxonomy, pl.DataFrame]:
     if not path.exists():
         raise AbsentError(f"{path} is not there (its licence is not settled, so it is not shipped)")
     table = pl.read_csv(path, infer_schema_length=None)
-    if file == "mammals":
-        return pt.load_sample("mammals"), table
-    from benchmarks.clades import ncbi
-
-    # Of the complete taxonomy the lineages of these taxa: walks through all of it take hours.
-    tax = ncbi()
-    above = np.unique(tax.tree.lineages(tax.rows(table["taxid"])))
-    return pt.Taxonomy.from_frame(tax.to_frame()[above[above >= 0]]), table
+    return pt.load_sample(file), table
 
 
 def load(trait: Trait, dim: int = 10) -> Data:
@@ -78,8 +69,7 @@ def load(trait: Trait, dim: int = 10) -> Data:
     table = table.drop_nulls(wanted)
     known = tax.rows(table["taxid"], missing=-1) >= 0
     table = table.filter(pl.Series(known)).unique("taxid", maintain_order=True)
-    values = table.select(wanted).to_numpy().astype(np.float64)
-    values = np.log10(values) if trait.logarithm else values
+    values = np.log10(table.select(wanted).to_numpy().astype(np.float64))
     covariates = values[:, 1:]
     covariates = (covariates - covariates.mean(axis=0)) / covariates.std(axis=0)
     model = pt.embed(tax, dim=dim)
