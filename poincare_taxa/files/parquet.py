@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
-from polars import selectors
 
 __all__ = ["faults_of_polars", "read_parquet", "unpacked_limit"]
 
@@ -48,7 +47,8 @@ def read_parquet(path: str | Path, kind: type[ValueError] = ValueError) -> pl.Da
     advice = "not a readable parquet file: was it cut short or damaged?"
     with faults_of_polars(f"{path}: {advice}", kind):
         lazy = pl.scan_parquet(path, glob=False)  # a name with brackets is a name
-        lazy = lazy.select(selectors.all() - selectors.nested())
+        schema = lazy.collect_schema()
+        lazy = lazy.select(name for name, dtype in schema.items() if not dtype.is_nested())
         # 1. Rows, by the footer alone: a few bytes may stand for billions of equal rows.
         rows = lazy.select(pl.len()).collect().item()
         size = 8 * rows * len(lazy.collect_schema())

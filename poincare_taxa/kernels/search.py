@@ -202,7 +202,10 @@ def without_lost(points: Points) -> Points:
 
 def lost_rows(points: Points) -> Tensor:
     """Which rows are no points: nan, infinite, or of negative radius."""
-    lost = ~torch.isfinite(points.coordinates).all(dim=-1)
+    # The sum of a row is finite where its coordinates are, or overflows, which is looked at closely.
+    lost = ~torch.isfinite(points.coordinates.sum(dim=-1))
+    if bool(lost.any()):
+        lost[lost.clone()] = ~torch.isfinite(points.coordinates[lost]).all(dim=-1)
     r = points.radius
     return lost if r is None else lost | ~(torch.isfinite(r) & (r >= 0))
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from poincare_taxa.files.parquet import faults_of_polars
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import convert, polar
-from poincare_taxa.layouts.tree import layout, layout_in_layers
 from poincare_taxa.model import storage
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
@@ -277,6 +276,9 @@ def _distance(saved: _Saved) -> str:
 
 
 def _initialisation(saved: _Saved) -> str:
+    # Imported here: opening an embedding needs no layout.
+    from poincare_taxa.layouts.tree import layout, layout_in_layers
+
     settings = saved.meta.get("settings", {})
     method, made = settings.get("method"), saved.meta.get("layout", {})
     if method not in ("layout", "refined layout"):

@@ -22,12 +22,9 @@ from poincare_taxa import kernels
 from poincare_taxa.files.atomic import read_whole
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.geometry import convert, polar
-from poincare_taxa.layouts.refinement import refine as refined
-from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import checks, storage
 from poincare_taxa.model.missing import Missing, known_rows
 from poincare_taxa.model.points import Coordinates, polar_of
-from poincare_taxa.search.graph import neighbour_graph
 from poincare_taxa.search.index import SearchIndex
 from poincare_taxa.taxonomy.columns import Key
 from poincare_taxa.taxonomy.lookup import MAX_CELLS, Keys, check_cells, check_paired
@@ -86,6 +83,10 @@ def embed(
     >>> model.nearest("lion", k=1)["id"].to_list()
     ['cats']
     """
+    # Imported here: a saved embedding is opened, and searched, without them.
+    from poincare_taxa.layouts.refinement import refine as refined
+    from poincare_taxa.layouts.tree import layout
+
     points = layout(taxonomy, dim, dtype=dtype, seed=seed)
     if refine is True:
         points = refined(taxonomy, points, seed=seed)
@@ -518,6 +519,8 @@ class TaxonEmbedding:
         ValueError
             If `k` is below 1.
         """
+        from poincare_taxa.search.graph import neighbour_graph  # scipy takes a tenth of a second
+
         index = self._indexes(None)
         index.build()
         return neighbour_graph(index, len(self), _at_least_one(k))
@@ -592,6 +595,7 @@ class TaxonEmbedding:
             {"radius": self.radius, "direction": self.direction},
             {key: table for key, table in tables.items() if table is not None},
             about,
+            tax.tree,
         )
 
     @classmethod
@@ -616,7 +620,7 @@ class TaxonEmbedding:
             If a file is missing, was changed since it was written, or does not fit the others, or
             if `path` is the folder of a `ClosureEmbedding`.
         """
-        model = read_whole(path, lambda: cls._read(path))
+        model = read_whole(path, lambda: cls._read(path, verify))
         if verify and (fault := checks.first_fault(model.radius, model.direction)):
             row, problem = fault
             raise ValueError(
@@ -626,12 +630,13 @@ class TaxonEmbedding:
         return model
 
     @classmethod
-    def _read(cls, path: str | Path) -> "TaxonEmbedding":
+    def _read(cls, path: str | Path, verify: bool) -> "TaxonEmbedding":
         meta = storage.read_meta(path)
         storage.refuse_dag(path, meta)
-        storage.refuse_changed(path, meta)
+        storage.refuse_changed(path, meta, verify=verify)
         points = storage.read_points(path)
-        taxonomy = storage.taxonomy_of(path, storage.read_tables(path, meta), meta)
+        tables = storage.read_tables(path, meta)
+        taxonomy = storage.taxonomy_of(path, tables, meta, verify=verify)
         about = {key: value for key, value in meta.items() if key not in _WRITTEN_BY_SAVE}
         found = {"num_taxa": len(taxonomy), "dim": points["direction"].shape[1]}
         try:

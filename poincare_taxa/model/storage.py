@@ -4,6 +4,8 @@
     ``radius`` [n] and ``direction`` [n, dim], bit for bit as in memory.
 ``taxonomy.parquet``
     One row per taxon, in the order of the points; there may be more tables.
+``tree.safetensors``
+    ``parent``, ``end``, ``depth`` [n]: the tree of that table, as `Tree` has it.
 ``meta.json``
     Settings and provenance of the vectors, and the SHA-256 of every other file.
 
@@ -23,7 +25,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -32,6 +36,7 @@ from poincare_taxa.files.atomic import DRAFT, replace_file, replace_folder
 from poincare_taxa.files.parquet import faults_of_polars, read_parquet
 from poincare_taxa.files.records import as_json
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = [
     "FORMAT",
@@ -56,7 +61,8 @@ __all__ = [
 FORMAT = "poincare-taxa embedding"
 FORMAT_VERSION = 1
 META = "meta.json"
-POINTS = "points.safetensors"
+POINTS, TREE = "points.safetensors", "tree.safetensors"
+_TREE = ("parent", "end", "depth")
 _LARGEST_META = 64 * 2**20  # bytes; a report and the radii of a thousand levels are 0.1 MiB
 
 
@@ -65,6 +71,7 @@ def write_folder(
     points: Mapping[str, Tensor],
     tables: Mapping[str, pl.DataFrame],
     meta: Mapping[str, Any],
+    tree: Tree | None = None,
 ) -> None:
     """Write an embedding's folder in one atomic step.
 
@@ -78,6 +85,8 @@ def write_folder(
         Tables by name; each is written to ``<name>.parquet``.
     meta
         Entries of ``meta.json`` besides the format, its version and the files' hashes.
+    tree
+        The tree of the table "taxonomy".
 
     Raises
     ------
@@ -89,6 +98,9 @@ def write_folder(
     ensure_writable(path)
     with replace_folder(path) as folder:
         save_tensors(points, folder / POINTS)
+        if tree is not None:
+            arrays = {name: torch.from_numpy(getattr(tree, name).copy()) for name in _TREE}
+            save_tensors(arrays, folder / TREE)
         for key, table in tables.items():
             with _writing(file := folder / f"{key}.parquet"):
                 table.write_parquet(file, compression="zstd")
@@ -273,25 +285,35 @@ def read_tables(path: str | Path, meta: Mapping[str, Any]) -> dict[str, pl.DataF
 
 
 def taxonomy_of(
-    path: str | Path, tables: Mapping[str, pl.DataFrame], meta: Mapping[str, Any]
+    path: str | Path,
+    tables: Mapping[str, pl.DataFrame],
+    meta: Mapping[str, Any],
+    *,
+    verify: bool = True,
 ) -> Taxonomy:
-    """Build the taxonomy of the tables and verify that rows are in preorder.
+    """Build the taxonomy of the tables and its tree.
+
+    The tree is that of ``tree.safetensors`` where there is one. To `verify`, and where there is
+    none, it is computed from the parents of the table, whose rows must be in preorder.
 
     Raises
     ------
     ValueError
-        If the tables are no taxonomy; the message names the path.
+        If the tables are no taxonomy, or not that of the tree; the message names the path.
     """
     frame = tables["taxonomy"]
+    tree = read_tree(path) if TREE in meta.get("files", {}) else None
+    others = {
+        "synonyms": tables.get("synonyms"),
+        "merged": tables.get("merged"),
+        "deleted": tables["deleted"]["id"] if "deleted" in tables else None,
+        "source": meta.get("source", {}),
+    }
     try:
         with faults_of_polars("the tables do not fit together"):
-            taxonomy = Taxonomy.from_frame(
-                frame,
-                synonyms=tables.get("synonyms"),
-                merged=tables.get("merged"),
-                deleted=tables["deleted"]["id"] if "deleted" in tables else None,
-                source=meta.get("source", {}),
-            )
+            if tree is not None and not verify:
+                return Taxonomy.from_rows(tree, frame, **others)
+            taxonomy = Taxonomy.from_frame(frame, **others)
     except ValueError as error:
         raise ValueError(
             f"{path}: {error} (were the tables edited? Save the embedding again, or copy it anew)"
@@ -304,11 +326,44 @@ def taxonomy_of(
             f"(id {frame['id'][row]}) on; was it sorted after it was written? Copy the embedding "
             "anew"
         )
+    if tree is not None and not all(
+        np.array_equal(getattr(tree, name), getattr(taxonomy.tree, name)) for name in _TREE
+    ):
+        raise ValueError(
+            f"{path}: {TREE} is not the tree of taxonomy.parquet; are they of different "
+            "embeddings? Save the embedding again, or copy it anew"
+        )
     return taxonomy
 
 
-def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
+def read_tree(path: str | Path) -> Tree:
+    """Map the arrays of a tree.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, is not a safetensors file, or its header announces something else.
+    """
+    file = Path(path) / TREE
+    with open_tensors(file) as stream:
+        found = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
+        about = {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}
+        kind, shape = about.get("parent", ("", []))
+        fits = kind == "I32" and len(shape) == 1 and shape[0] > 0
+        if not fits or any(about.get(name) != (kind, shape) for name in _TREE):
+            raise ValueError(
+                f"{file} has {about}, where {', '.join(_TREE)} are all I32 [n]: did another "
+                "program write it?"
+            )
+        return Tree(*(stream.get_tensor(name).numpy() for name in _TREE))
+
+
+def file_problems(
+    path: str | Path, meta: Mapping[str, Any], *, unread: frozenset[str] = frozenset()
+) -> list[str]:
     """Compare the files with the sizes and hashes that ``meta.json`` records.
+
+    Of `unread` files only the sizes are compared.
 
     Returns
     -------
@@ -325,20 +380,22 @@ def file_problems(path: str | Path, meta: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name} is missing")
         elif (size := file.stat().st_size) != expected["bytes"]:
             problems.append(f"{name} has {size} bytes, {expected['bytes']} were written")
-        elif _fingerprint(file)["sha256"] != expected["sha256"]:
+        elif name not in unread and _fingerprint(file)["sha256"] != expected["sha256"]:
             problems.append(f"{name} was changed after it was written (its SHA-256 differs)")
     return problems
 
 
-def refuse_changed(path: str | Path, meta: Mapping[str, Any]) -> None:
+def refuse_changed(path: str | Path, meta: Mapping[str, Any], *, verify: bool = True) -> None:
     """Raise an error if files are missing, or are not those that ``meta.json`` records.
+
+    The points are read, to compute their hash, only to `verify`; their size is always compared.
 
     Raises
     ------
     ValueError
         With the `file_problems`.
     """
-    if problems := file_problems(path, meta):
+    if problems := file_problems(path, meta, unread=frozenset(() if verify else [POINTS])):
         raise ValueError(
             f"{path}: {'; '.join(problems)} (save the embedding again, or copy it anew)"
         )

@@ -1,4 +1,4 @@
-"""Columns of ids, names and ranks, and binary search in them."""
+"""Columns of ids, names and ranks, and the search for values in them."""
 
 import re
 from dataclasses import dataclass
@@ -168,7 +168,14 @@ def string_column(name: str, values: Any, n: int) -> pl.Series:
 
 
 def rank_column(values: Any, n: int) -> pl.Series:
-    """Convert taxon ranks to an Enum of those that occur, in order of appearance."""
+    """Convert taxon ranks to an Enum of those that occur, in order of appearance.
+
+    An Enum whose categories all occur is kept as it is.
+    """
+    if isinstance(values, pl.Series) and isinstance(values.dtype, pl.Enum):
+        known = set(values.dtype.categories)
+        if set(values.unique()) == known and "" not in known:  # such a column already
+            return values.alias("taxon_rank")
     column = string_column("taxon_rank", values, n).fill_null(NO_RANK)
     return column.cast(pl.Enum(column.unique(maintain_order=True)))
 
@@ -197,27 +204,57 @@ def and_more(count: int) -> str:
     return f", and {count} more" if count > 0 else ""
 
 
-# -------------------------------------------------------------------- binary search
+# -------------------------------------------------------------------- finding values
 
 
 @dataclass(frozen=True)
 class Index:
-    """A column sorted for binary search, and the row of each value; nulls are left out."""
+    """Where the values of a column are: a table by value, or the sorted values."""
 
-    values: pl.Series
     rows: NDArray[np.integer]
+    """Row of the numbers 0, 1, 2 …, −1 for those that are absent; or of each sorted value."""
+    values: pl.Series | None
+    """The sorted values, without nulls; None of a table by value."""
+
+
+_SPARSE = 8  # a table by value has at most so many entries for each value
 
 
 def sort(column: pl.Series) -> Index:
-    """Sort a column; equal values keep no particular order."""
+    """Prepare the search for values of a column; of equal values any one is found."""
+    if column.dtype.is_integer() and (table := _by_value(column)) is not None:
+        return Index(table, None)
     order = column.arg_sort(nulls_last=True).head(len(column) - column.null_count())
-    return Index(column.gather(order), order.to_numpy())
+    return Index(order.to_numpy(), column.gather(order))
+
+
+def count_distinct(column: pl.Series) -> int:
+    """Count the distinct values of a column without nulls."""
+    table = _by_value(column) if column.dtype.is_integer() else None
+    return column.n_unique() if table is None else np.count_nonzero(table >= 0)
+
+
+def _by_value(numbers: pl.Series) -> NDArray[np.int32] | None:
+    """Row of each number from 0 to the largest, −1 for none; None where that is too long."""
+    n = len(numbers)
+    if n == 0 or numbers.has_nulls():
+        return None
+    values = numbers.to_numpy()
+    if values.min() < 0 or values.max() >= _SPARSE * n:
+        return None
+    table = np.full(int(values.max()) + 1, -1, np.int32)
+    table[values] = np.arange(n, dtype=np.int32)
+    return table
 
 
 def find(index: Index, wanted: pl.Series) -> NDArray[np.int64]:
     """Row of each wanted value in a column of unique values, int64 [k]; -1 for absent values."""
-    if len(index.values) == 0:
+    if len(index.rows) == 0:
         return np.full(len(wanted), -1, np.int64)
+    if index.values is None:
+        numbers = wanted.fill_null(-1).to_numpy()
+        known = (numbers >= 0) & (numbers < len(index.rows))
+        return np.where(known, index.rows[np.where(known, numbers, 0)], -1).astype(np.int64)
     if wanted.dtype == pl.String:
         place = index.values.search_sorted(wanted.fill_null("")).to_numpy()
     else:
@@ -225,15 +262,3 @@ def find(index: Index, wanted: pl.Series) -> NDArray[np.int64]:
     place = np.minimum(place, len(index.values) - 1)
     same = (index.values.gather(pl.Series(place)) == wanted).fill_null(False).to_numpy()
     return np.where(same, index.rows[place].astype(np.int64), -1)
-
-
-def find_all(index: Index, value: Key) -> NDArray[np.integer]:
-    """Rows of a value, ascending."""
-    first = index.values.search_sorted(value, "left")
-    return np.sort(index.rows[first : index.values.search_sorted(value, "right")])
-
-
-def find_one(index: Index, value: Key) -> int | None:
-    """Row of a value in a column of unique values; None for an absent value."""
-    rows = find_all(index, value)
-    return int(rows[0]) if len(rows) else None

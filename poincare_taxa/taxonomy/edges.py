@@ -6,8 +6,6 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from poincare_taxa.taxonomy import preorder
 from poincare_taxa.taxonomy.columns import (
@@ -17,8 +15,8 @@ from poincare_taxa.taxonomy.columns import (
     as_frame,
     as_id,
     as_series,
+    count_distinct,
     find,
-    find_one,
     id_column,
     is_blank,
     label,
@@ -189,6 +187,10 @@ def nodes_of_undirected_edges(
     """
     if root is None:
         raise TaxonomyError("edges without direction need root=<id of the node that is the root>")
+    # Imported here: it takes a tenth of a second.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
+
     # 1. Number the nodes in order of appearance, and find the root.
     ends = table.select("child", "parent").drop_nulls()
     ids = pl.Series("id", np.column_stack(list(ends)).ravel()).unique(maintain_order=True)
@@ -197,8 +199,8 @@ def nodes_of_undirected_edges(
         ids = ids.extend(id_column(nodes, ids.dtype)).unique(maintain_order=True)
     index, n = sort(ids), len(ids)
     at = as_id(root, ids.dtype)
-    start = None if at is None else find_one(index, at)
-    if start is None:
+    start = -1 if at is None else int(find(index, pl.Series([at], dtype=ids.dtype))[0])
+    if start < 0:
         raise TaxonomyError(
             f"root {root!r} is no node of these edges; it must be one of them, such as {ids[0]!r}"
         )
@@ -236,7 +238,7 @@ def nodes_of_undirected_edges(
 
 def check_unique(ids: pl.Series) -> None:
     """Raise TaxonomyError if an id occurs twice."""
-    if (distinct := ids.n_unique()) == len(ids):
+    if (distinct := count_distinct(ids)) == len(ids):
         return
     row = int(ids.is_first_distinct().arg_min() or 0)
     first = int((ids == ids[row]).arg_max() or 0)

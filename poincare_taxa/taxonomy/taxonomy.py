@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["MergedTaxonWarning", "Taxonomy", "TaxonomyError", "tree_of"]
 
 
+_MANY = 100_000  # rows from which a loop that must be compiled, or read from disk, is worth it
 # What the first versions had. The next release removes this table.
 _MOVED = {
     "node": "Taxonomy.rows(key)",
@@ -174,14 +175,43 @@ class Taxonomy:
         above = np.asarray(parent)
         given = {"ids": ids, "names": names, "taxon_ranks": taxon_ranks}
         _check_arrays(above, {**given, "branch_lengths": branch_lengths})
-        n = len(above)
-        ids = columns.id_column(np.arange(n) if ids is None else ids)
+        ids = columns.id_column(np.arange(len(above)) if ids is None else ids)
+        check_unique(ids)
+        return cls._from_nodes(
+            _in_preorder(above, ids, columns.string_column("name", names, len(above))),
+            ids,
+            names,
+            taxon_ranks,
+            branch_lengths,
+            synonyms=synonyms,
+            merged=merged,
+            deleted=deleted,
+            source=source,
+        )
+
+    @classmethod
+    def _from_nodes(
+        cls,
+        tree: preorder.Preorder,
+        ids: pl.Series,
+        names: Any,
+        taxon_ranks: Any,
+        branch_lengths: Any,
+        *,
+        synonyms: pl.DataFrame | None = None,
+        merged: pl.DataFrame | None = None,
+        deleted: pl.Series | None = None,
+        source: dict[str, Any] | None = None,
+    ) -> "Taxonomy":
+        """Bring columns of nodes with distinct ids into the order of a tree."""
+        n = len(tree.order)
         names = columns.string_column("name", names, n)
         taxon_ranks = columns.rank_column(taxon_ranks, n)
-        check_unique(ids)
-        tree = _in_preorder(above, ids, names)
-
+        # Nodes that are in preorder already need not be gathered.
         order = pl.Series(tree.order)
+        is_moved = bool((tree.order != np.arange(n)).any())
+        if is_moved:
+            ids, names, taxon_ranks = (part.gather(order) for part in (ids, names, taxon_ranks))
         lengths = None
         if branch_lengths is not None:
             lengths = np.asarray(branch_lengths, np.float64)[tree.order]
@@ -199,9 +229,9 @@ class Taxonomy:
             )
         return cls(
             tree=Tree(tree.parent, tree.end, tree.depth, lengths),
-            ids=ids.gather(order),
-            names=names.gather(order),
-            taxon_ranks=taxon_ranks.gather(order),
+            ids=ids,
+            names=names,
+            taxon_ranks=taxon_ranks,
             synonyms=synonyms,
             merged=merged,
             deleted=None if deleted is None else columns.id_column(deleted, ids.dtype),
@@ -248,15 +278,34 @@ class Taxonomy:
         def column(name: str) -> pl.Series | None:
             return frame[name] if name in frame.columns else None
 
-        lengths = column("branch_length")
-        return cls.from_parents(
-            above,
-            ids=ids,
-            names=column("name"),
-            taxon_ranks=column("taxon_rank" if "taxon_rank" in frame.columns else "rank"),
-            branch_lengths=None if lengths is None else columns.length_column(lengths).to_numpy(),
-            **extra,
+        _check_arrays(above, {})
+        names = columns.string_column("name", column("name"), len(ids))
+        tree = _in_preorder(above, ids, names)
+        return cls._from_nodes(tree, ids, names, *_about(frame), **extra)
+
+    @classmethod
+    def from_rows(cls, tree: Tree, frame: pl.DataFrame, **extra: Any) -> "Taxonomy":
+        """Give a tree the columns of a table whose rows are the tree's, in its order.
+
+        Parameters
+        ----------
+        tree
+            The tree. That it is the one of the table's column ``parent`` is not verified.
+        frame, extra
+            As in `from_frame`; that ids are distinct is not verified.
+
+        Raises
+        ------
+        TaxonomyError
+            If the table has not a row for each of the tree, or a column holds something else.
+        """
+        if len(frame) != len(tree):
+            raise TaxonomyError(f"{len(frame)} rows of a table for a tree of {len(tree)}")
+        ids = columns.id_column(frame["id"])
+        sorted_tree = preorder.Preorder(
+            np.arange(len(tree), dtype=np.int32), tree.parent, tree.end, tree.depth
         )
+        return cls._from_nodes(sorted_tree, ids, frame["name"], *_about(frame), **extra)
 
     @classmethod
     def from_edges(
@@ -810,6 +859,14 @@ class Taxonomy:
         return graph
 
 
+def _about(frame: pl.DataFrame) -> tuple[pl.Series | None, pl.Series | None]:
+    """Taxon ranks and branch lengths of a table, where it has them."""
+    rank = "taxon_rank" if "taxon_rank" in frame.columns else "rank"
+    lengths = frame.get_column("branch_length", default=None)
+    lengths = None if lengths is None else columns.length_column(lengths)
+    return frame.get_column(rank, default=None), lengths
+
+
 def tree_of(source: Taxonomy | Tree) -> Tree:
     """Return the tree of a taxonomy; a tree is returned as it is.
 
@@ -864,6 +921,8 @@ def _in_preorder(parent: NDArray[Any], ids: pl.Series, names: pl.Series) -> preo
         raise TaxonomyError(
             f"parent {parent[row]} of {taxon} is no node; nodes run from 0 to {n - 1}", row=row
         )
+    if n >= _MANY and (tree := preorder.as_it_is(parent)) is not None:
+        return tree
     parent = parent.astype(np.int32)
     tree = preorder.renumber(parent, find_root(parent, ids, names))
     if len(tree.order) < n:

@@ -36,7 +36,8 @@ def _nearest(
     for start, stop in _stretches(len(points) if rows is None else len(rows), q):
         here = torch.arange(start, stop, device=points.device)
         here = here if rows is None else rows[start:stop]
-        scores = _scores(queries, points.at(here), ancestor)
+        some = points.at(slice(start, stop) if rows is None else here)
+        scores = _scores(queries, some, ancestor)
         scores = scores.nan_to_num_(nan=torch.inf).masked_fill_(here == skip[:, None], torch.inf)
         scores, place = scores.topk(min(k, stop - start), largest=False)
         best, order = torch.cat((best, scores), 1).topk(k, largest=False)
