@@ -1,7 +1,7 @@
 """`SearchIndex`: exact neighbours among millions of points, without looking at most of them."""
 
 import threading
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ from poincare_taxa.kernels.search import (
     with_lost,
     without_lost,
 )
-from poincare_taxa.search.nodes import Nodes, are_bounded
-from poincare_taxa.search.order import by_halves
+from poincare_taxa.search.near import nearest_of_one
+
+if TYPE_CHECKING:
+    from poincare_taxa.search.nodes import Nodes
 
 __all__ = ["SearchIndex"]
 
@@ -40,7 +42,7 @@ _COUNTED = 0.25
 class _Built(NamedTuple):
     """Nodes, and what they are worth."""
 
-    nodes: Nodes | None
+    nodes: "Nodes | None"
     """None where there are none: the table is small, or cannot be bounded."""
     opened_share: float
 
@@ -128,7 +130,7 @@ class SearchIndex:
             )
         self._depth = depth
         self._built: _Built | None = None
-        self._levels: Nodes | None = None  # the points by depth
+        self._levels: "Nodes | None" = None  # the points by depth
         self._scanning = 0.0  # nanoseconds a row that scans have taken so far, roughly
 
     def build(self) -> None:
@@ -139,6 +141,10 @@ class SearchIndex:
 
     def _build(self) -> "_Built":
         """Build nodes in the table's order, or in a sorted one, and see what they are worth."""
+        # Imported here, where loops are compiled or read from disk: it takes a second.
+        from poincare_taxa.search.nodes import Nodes, are_bounded
+        from poincare_taxa.search.order import by_halves
+
         if len(self) <= _FEWEST or not are_bounded(self._table):
             return _Built(None, 1.0)
         rows = self._candidates
@@ -148,10 +154,12 @@ class SearchIndex:
         nodes = Nodes.build(self._table, rows)
         return _Built(nodes, self._probe(nodes))
 
-    def _counting(self, nodes: Nodes, ancestor: bool) -> Nodes:
+    def _counting(self, nodes: "Nodes", ancestor: bool) -> "Nodes":
         """Nodes that count with the least work: by depth for distances, where there is a depth."""
         if self._depth is None or ancestor:
             return nodes
+        from poincare_taxa.search.nodes import Nodes
+
         with _LOCK:
             if self._levels is None:
                 rows = self._candidates
@@ -160,7 +168,7 @@ class SearchIndex:
                 self._levels = Nodes.build(self._table, order if rows is None else rows[order])
         return self._levels
 
-    def _probe(self, nodes: Nodes) -> float:
+    def _probe(self, nodes: "Nodes") -> float:
         """Share of the leaves that a search opens: the mean of some rows."""
         rows = torch.randint(len(self), (_PROBES,), generator=torch.Generator().manual_seed(0))
         if self._candidates is not None:
@@ -231,6 +239,11 @@ class SearchIndex:
             if within is not None:
                 some = torch.arange(len(self._table)) if some is None else some
                 some = some[low:high]
+            if len(asked) == 1 and not ancestor and asked.radius is not None:
+                home = None
+                if rows is not None and self._ordered:
+                    home = int(rows if some is None else torch.searchsorted(some, rows))
+                return nearest_of_one(self._table, asked, k, skip, some, home)
             return kernels.nearest(
                 self._points, _like(asked), k, **self._geometry, by=by, skip=skip, rows=some
             )
@@ -299,7 +312,9 @@ class SearchIndex:
         asked = without_lost(asked)
         return rows, asked, checked_skip(skip, self._table, asked)
 
-    def _paying(self, number: int, k: int, asked: Points, *, counts: bool = False) -> Nodes | None:
+    def _paying(
+        self, number: int, k: int, asked: Points, *, counts: bool = False
+    ) -> "Nodes | None":
         """Nodes, if so many searches, or counts, take less time than a scan for all of them."""
         scan = _SCANNED + (number - 1) * _ONE_MORE
         if self._built is None:
@@ -309,7 +324,11 @@ class SearchIndex:
             self.build()
         nodes, share = self._built or _Built(None, 1.0)
         cheap = share <= _COUNTED if counts else number * _OPENED * share <= scan
-        return nodes if cheap and are_bounded(asked, k) else None
+        if nodes is None or not cheap:
+            return None
+        from poincare_taxa.search.nodes import are_bounded
+
+        return nodes if are_bounded(asked, k) else None
 
     @property
     def _geometry(self) -> dict[str, Any]:
