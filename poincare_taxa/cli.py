@@ -246,10 +246,13 @@ def nearest(
     taxon_rank: Annotated[
         str | None, typer.Option(help="Rank of the neighbours, e.g. genus.")
     ] = None,
+    within: Annotated[
+        str | None, typer.Option(help="Id or name of a clade that has the neighbours.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the taxa nearest to a taxon."""
-    frame = _load(saved).nearest(taxon, k=k, taxon_rank=taxon_rank)
+    frame = _load(saved).nearest(taxon, k=k, taxon_rank=taxon_rank, within=within)
     if json:
         _print_json(frame.to_dicts())
     else:

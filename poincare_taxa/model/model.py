@@ -395,6 +395,8 @@ class TaxonEmbedding:
         k: int = 10,
         taxon_rank: str | None = None,
         *,
+        within: Key | None = None,
+        among: Keys | NDArray[np.bool_] | Tensor | None = None,
         point: Any = None,
         coordinates: Coordinates = "ball",
     ) -> pl.DataFrame:
@@ -408,6 +410,11 @@ class TaxonEmbedding:
             Number of neighbours of each taxon.
         taxon_rank
             Rank of the neighbours, such as "genus"; by default any.
+        within
+            Key of a taxon: neighbours are this taxon and its descendants.
+        among
+            Keys of the taxa that may be neighbours, or a bool for each row of the vectors. Many
+            queries of one call share the index of these taxa.
         point
             Instead of keys: a point [dim], or several [q, dim], of curvature −1. Points of the
             Lorentz model have 1 + dim coordinates, as have polar ones, the radius first. A tuple of
@@ -429,33 +436,37 @@ class TaxonEmbedding:
         TaxonomyError
             If a key is unknown, deleted or ambiguous.
         ValueError
-            If `k` is below 1, no taxon has this rank, not exactly one of `keys` and `point` is
-            given, or `point` is no point in these coordinates.
+            If `k` is below 1, no taxon has this rank, or none is left by `taxon_rank`, `within` and
+            `among` together; if not exactly one of `keys` and `point` is given, or `point` is no
+            point in these coordinates.
         TypeError
             If `keys` are no keys: floats are given as `point`.
         """
         _at_least_one(k)
+        index, stretch = self._candidates(taxon_rank, within, among)
         if (keys is None) == (point is None):
             raise ValueError("give keys, or point=… with coordinates=…, and not both")
         if keys is None:
             radius, direction, single = polar_of(point, coordinates, self.dim)
             queries = np.arange(len(radius))
-            found, distance = self._best("distance", (radius, direction), k, taxon_rank)
+            asked = radius, direction
         else:
             queries, single = self._rows(keys)
-            found, distance = self._best("distance", torch.from_numpy(queries), k, taxon_rank)
+            asked = torch.from_numpy(queries)
+        found, distance = _best(index, "distance", asked, k, stretch)
         query = np.broadcast_to(queries[:, None], found.shape)
         others = np.isfinite(distance)
         query, found, distance = query[others], found[others], distance[others]
-        frame = self._describe(found).with_columns(pl.Series("distance", distance))
+        columns = [*self._describe(found), pl.Series("distance", distance)]
         named = pl.Series("query", query)
         if keys is not None:
-            edges = self.taxonomy.tree.distance(query, found)
-            frame = frame.with_columns(pl.Series("tree_distance", edges))
-            named = self.taxonomy.ids.gather(named).alias("query")
-        return frame if single else frame.select(named, pl.all())
+            columns.append(pl.Series("tree_distance", self.taxonomy.tree.distance(query, found)))
+            named = self.taxonomy.ids[named].alias("query")
+        return pl.DataFrame(columns if single else [named, *columns])
 
-    def ancestors(self, key: Key, k: int | None = None) -> pl.DataFrame:
+    def ancestors(
+        self, key: Key, k: int | None = None, taxon_rank: str | None = None
+    ) -> pl.DataFrame:
         """Taxa with the lowest ancestor scores: the ancestors of a taxon according to its vector.
 
         ``polar.ancestor_score`` is about 0 for a taxon v on the path from the origin to this taxon,
@@ -468,7 +479,10 @@ class TaxonEmbedding:
         key
             An id or a name.
         k
-            Number of taxa; by default the number of the taxon's ancestors.
+            Number of taxa; by default the number of the taxon's ancestors, of this rank if one is
+            given.
+        taxon_rank
+            Rank of the taxa, such as "family"; by default any.
 
         Returns
         -------
@@ -481,21 +495,25 @@ class TaxonEmbedding:
         TaxonomyError
             If the key is unknown, deleted or ambiguous.
         ValueError
-            If `k` is below 1.
+            If `k` is below 1, or no taxon has this rank.
         """
         row = self.taxonomy.rows(key)
         if not isinstance(row, int):
             raise TypeError(f"ancestors are those of one taxon; got {len(row)} keys")
-        k = int(self.taxonomy.tree.depth[row]) if k is None else _at_least_one(k)
-        found, score = self._best("ancestor", torch.tensor([row]), k, None)
+        index, stretch = self._candidates(taxon_rank, None, None)
+        if k is None:
+            above = self.taxonomy.tree.ancestors(row)
+            ranks = self.taxonomy.taxon_ranks[pl.Series(above)]
+            k = len(above) if taxon_rank is None else int((ranks == taxon_rank).sum())
+        else:
+            _at_least_one(k)
+        found, score = _best(index, "ancestor", torch.tensor([row]), k, stretch)
         others = np.isfinite(score)
         found, score = found[others], score[others]
         inwards = np.argsort(-self.radius.numpy(force=True)[found], kind="stable")
         found, score = found[inwards], score[inwards]
-        return self._describe(found).with_columns(
-            pl.Series("score", score),
-            pl.Series("is_ancestor", self.taxonomy.tree.is_ancestor(found, row)),
-        )
+        is_ancestor = pl.Series("is_ancestor", self.taxonomy.tree.is_ancestor(found, row))
+        return pl.DataFrame([*self._describe(found), pl.Series("score", score), is_ancestor])
 
     def _rows(self, keys: Keys) -> tuple[NDArray[np.int64], bool]:
         """Rows of one or many keys, and whether it was a single key."""
@@ -540,28 +558,53 @@ class TaxonEmbedding:
             return kept.setdefault(taxon_rank, index)  # another thread may have been first
         return kept[taxon_rank]
 
-    def _best(
-        self, by: kernels.By, queries: Queries, k: int, taxon_rank: str | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Rows and scores, [q, k], of the k taxa with the lowest scores for each query.
+    def _candidates(
+        self,
+        taxon_rank: str | None,
+        within: Key | None,
+        among: Keys | NDArray[np.bool_] | Tensor | None,
+    ) -> tuple[SearchIndex, tuple[int, int] | None]:
+        """Return the index of the taxa that three filters leave, and the rows that count of it."""
+        index, stretch, tax = self._indexes(taxon_rank), None, self.taxonomy
+        if within is not None:
+            top = tax.rows(within)
+            if not isinstance(top, int):
+                raise TypeError(f"within is one taxon; got {len(top)} keys")
+            stretch = top, int(tax.tree.end[top])
+        if among is not None:
+            rows = self._mask_or_rows(among)
+            if taxon_rank is not None:
+                rows = rows[tax.has_rank(taxon_rank)[rows]]
+            points = self.radius.cpu(), self.direction.cpu()
+            some = torch.from_numpy(rows)
+            index = SearchIndex(points, manifold="polar", rows=some, ordered=True)
+        if index.count(stretch) == 0:
+            given = {"taxon_rank": taxon_rank, "within": within, "among": among}
+            raise ValueError(
+                "no taxon is left to be a neighbour by "
+                f"{' and '.join(key for key, value in given.items() if value is not None)}; leave "
+                "one of them out"
+            )
+        return index, stretch
 
-        Queries are points, or rows, which are no candidates themselves; places without a candidate
-        have the score inf.
-        """
-        index = self._indexes(taxon_rank)
-        found = index.nearest(queries, max(1, min(k, len(index))), by=by)
-        return found.row[:, :k].numpy(), found.distance[:, :k].numpy()
+    def _mask_or_rows(self, among: Keys | NDArray[np.bool_] | Tensor) -> NDArray[np.int64]:
+        """Ascending rows of a bool for each row, or of keys."""
+        mask = among.numpy(force=True) if isinstance(among, Tensor) else among
+        mask = mask.to_numpy() if isinstance(mask, pl.Series) and mask.dtype == pl.Boolean else mask
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            return np.unique(np.atleast_1d(self.taxonomy.rows(mask)))
+        if mask.shape != (len(self),):
+            raise ValueError(
+                f"among has {list(mask.shape)} bools; it takes one for each of {len(self):,} taxa, "
+                "or keys"
+            )
+        return np.flatnonzero(mask)
 
-    def _describe(self, rows: NDArray[np.int64]) -> pl.DataFrame:
+    def _describe(self, rows: NDArray[np.int64]) -> list[pl.Series]:
         """Id, name and taxon rank of rows."""
         tax, at = self.taxonomy, pl.Series(rows, dtype=pl.Int64)
-        return pl.DataFrame(
-            {
-                "id": tax.ids.gather(at),
-                "name": tax.names.gather(at),
-                "taxon_rank": tax.taxon_ranks.gather(at),
-            }
-        )
+        parts = {"id": tax.ids, "name": tax.names, "taxon_rank": tax.taxon_ranks}
+        return [column[at].alias(name) for name, column in parts.items()]
 
     # ---------------------------------------------------------------- files
 
@@ -662,6 +705,18 @@ class TaxonEmbedding:
 _WRITTEN_BY_SAVE = frozenset(
     ["format", "format_version", "num_taxa", "dim", "dtype", "source", "probe", "files"]
 )
+
+
+def _best(
+    index: SearchIndex, by: kernels.By, queries: Queries, k: int, stretch: tuple[int, int] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows and scores, [q, k], of the k taxa with the lowest scores for each query.
+
+    Queries are points, or rows, which are no candidates themselves; places without a candidate
+    have the score inf.
+    """
+    found = index.nearest(queries, max(1, min(k, index.count(stretch))), by=by, within=stretch)
+    return found.row[:, :k].numpy(), found.distance[:, :k].numpy()
 
 
 def _at_least_one(k: int) -> int:

@@ -180,6 +180,11 @@ class SearchIndex:
         """Count the candidates."""
         return len(self._table) if self._candidates is None else len(self._candidates)
 
+    def count(self, within: tuple[int, int] | None = None) -> int:
+        """Count the candidates in a stretch of the table, as `nearest` takes it."""
+        low, high = self._stretch(within)
+        return high - low
+
     @property
     def nbytes(self) -> int:
         """Memory of the nodes, in bytes; 0 before they are built, and where there are none."""

@@ -1,7 +1,9 @@
 """Keys → rows: ids, old ids that were merged or deleted, names, synonyms, and suggestions."""
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -29,6 +31,8 @@ MAX_CELLS = 10**8
 STATES = ["active", "merged", "deleted", "unknown", "homonym"]
 OTHER_RELEASE = "; is it of another taxonomy, or of a newer release of this one?"
 _ACTIVE, _MERGED, _DELETED, _UNKNOWN, _HOMONYM = range(5)
+_WHOLE = re.compile(r"-?\d{1,18}")
+_MANY_SCANS = 50  # of all names for one, from which sorting their hashes has paid
 _MOST_RELEASES = 1000  # merges that are followed from one old id
 
 
@@ -191,7 +195,7 @@ class Lookup:
         if self.ids.dtype == pl.String:
             ids = ids.cast(pl.String)
         elif ids.dtype == pl.String:
-            ids = ids.set(~ids.str.contains(r"^-?\d{1,18}$"), None).cast(pl.Int64)
+            ids = ids.set(~ids.str.contains(f"^{_WHOLE.pattern}$"), None).cast(pl.Int64)
         # 1. Active ids, and old ones that were merged.
         row, merged, into = self.follow(ids)
         state = np.where(row < 0, _UNKNOWN, np.where(merged, _MERGED, _ACTIVE))
@@ -206,6 +210,17 @@ class Lookup:
         state[left] = np.where(count == 1, _ACTIVE, np.where(count > 1, _HOMONYM, _UNKNOWN))
         status = pl.Series("status", np.array(STATES)[state]).cast(pl.Enum(STATES))
         return Found(keys, status, row, into)
+
+    def row_of_one(self, key: Any) -> int | None:
+        """Row of one active id or unambiguous name, in microseconds; None: see `resolve`."""
+        if type(key) not in (int, str) or not self.ids.dtype.is_integer():
+            return None
+        if isinstance(key, int) or _WHOLE.fullmatch(key):
+            rows = self._id_index.rows if self._id_index.values is None else ()
+            row = rows[int(key)] if 0 <= int(key) < len(rows) else -1
+            return int(row) if row >= 0 else None
+        rows = self._named(key)
+        return int(rows[0]) if len(rows) == 1 else None
 
     def follow(self, ids: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_], pl.Series]:
         """Rows of ids, following merges over several releases.
@@ -255,10 +270,28 @@ class Lookup:
 
     def _named(self, name: str) -> NDArray[np.integer]:
         """Rows with this scientific name, else rows with this synonym."""
-        rows = (self.names == name).arg_true()
+        if next(self._scans) < _MANY_SCANS:
+            rows = (self.names == name).arg_true().to_numpy()
+        else:
+            hashes, order = self._hashed
+            wanted = pl.Series([name]).hash()[0]
+            first, stop = (np.searchsorted(hashes, wanted, side) for side in ("left", "right"))
+            rows = np.sort(order[first:stop])
+            rows = rows[(self.names[pl.Series(rows)] == name).fill_null(False).to_numpy()]
         if len(rows) == 0 and self.synonyms is not None:
-            rows = self.synonyms.filter(pl.col("name") == name)["node"].unique().sort()
-        return rows.to_numpy()
+            rows = self.synonyms.filter(pl.col("name") == name)["node"].unique().sort().to_numpy()
+        return rows
+
+    @cached_property
+    def _scans(self) -> Iterator[int]:
+        return itertools.count()
+
+    @cached_property
+    def _hashed(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Sorted hashes of the names, and the row of each."""
+        hashes = self.names.hash().to_numpy()
+        order = np.argsort(hashes)
+        return hashes[order], order
 
     def suggestions(self, name: str) -> str:
         """Part of a message: up to three names that resemble an unknown one."""

@@ -734,6 +734,8 @@ class Taxonomy:
         >>> tax.rows("Felis"), tax.rows([9, 1]).tolist(), tax.rows([7, 8], missing=-1).tolist()
         (1, [2, 0], [1, -1])
         """
+        if (row := self._lookup.row_of_one(keys)) is not None:
+            return row
         found = self._lookup.resolve(keys)
         lost = np.flatnonzero(found.row < 0)
         if len(lost) and missing == "raise":
@@ -756,6 +758,8 @@ class Taxonomy:
 
     def __contains__(self, key: object) -> bool:
         """Whether a key leads to a taxon."""
+        if self._lookup.row_of_one(key) is not None:
+            return True
         found = self._lookup.resolve(key)
         return found.keys.single and bool(found.row[0] >= 0)
 
