@@ -142,6 +142,26 @@ def test_nearest__json_is_what_the_model_says(run, saved):
     assert json.loads(out) == wanted.to_dicts()
 
 
+def test_nearest__within_a_clade(run, saved):
+    code, out, _ = run("nearest", saved, "Homo sapiens", "--within", "Mammalia", "--json")
+    assert code == 0
+    model = TaxonEmbedding.load(saved)
+    assert json.loads(out) == model.nearest("Homo sapiens", within="Mammalia").to_dicts()
+    assert run("nearest", saved, "Homo", "--within", "Homo", "--taxon-rank", "class")[0] == 2
+
+
+def test_nearest__imports_no_compiler(saved):
+    code = """
+import atexit, sys
+from poincare_taxa.cli import main
+atexit.register(lambda: print({"numba", "scipy"} & set(sys.modules)))
+main(["nearest", sys.argv[1], "9606"])
+"""
+    command = [sys.executable, "-c", code, str(saved)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
 def test_nearest__prints_a_line_per_taxon_nearest_first(run, saved):
     code, out, _ = run("nearest", saved, "9606", "-k", "3")
     assert code == 0

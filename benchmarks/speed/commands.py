@@ -352,6 +352,28 @@ def startup(other: Other, runs: Runs = 3) -> None:
     print(markdown(beside.startup(other, runs)))
 
 
+def opening(
+    saved: Annotated[
+        Path | None,
+        typer.Argument(help="A saved embedding; by default NCBI's, offline, saved for this run."),
+    ] = None,
+    runs: Runs = 3,
+    out: Out = None,
+) -> None:
+    """Opening an embedding, first and later searches, the command line beside `import torch`."""
+    import tempfile
+
+    from benchmarks.speed import opening as suite
+    from benchmarks.tables import publish
+    from poincare_taxa import embed, read_ncbi
+
+    with tempfile.TemporaryDirectory() as folder:
+        if saved is None:
+            saved = Path(folder) / "ncbi"
+            embed(read_ncbi()).save(saved)
+        publish(out, "opening", suite.measure(saved, runs))
+
+
 def fit(
     other: Other,
     clade: Annotated[Path, typer.Argument(help="Parquet table, as `Taxonomy.to_frame` makes it.")],
@@ -448,6 +470,7 @@ COMMANDS = (
     samplers,
     lookup,
     startup,
+    opening,
     fit,
     reading,
     all_,

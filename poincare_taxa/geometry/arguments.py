@@ -73,7 +73,9 @@ def check_polar(*pairs: Tensor) -> None:
                 f"{r.dtype}. Use torch.as_tensor(r).double()"
             )
         # torch.broadcast_shapes would do, but imports half a second of sympy.
-        if any(1 not in (m, n) and m != n for m, n in zip(r.shape[::-1], u.shape[-2::-1])):
+        if any(
+            1 not in (m, n) and m != n for m, n in zip(r.shape[::-1], u.shape[-2::-1], strict=False)
+        ):
             raise ValueError(
                 f"a direction has one more dimension than its radius; got radius "
                 f"{tuple(r.shape)} and direction {tuple(u.shape)}"

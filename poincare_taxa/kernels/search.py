@@ -202,7 +202,7 @@ def without_lost(points: Points) -> Points:
 
 def lost_rows(points: Points) -> Tensor:
     """Which rows are no points: nan, infinite, or of negative radius."""
-    # The sum of a row is finite where its coordinates are, or overflows, which is looked at closely.
+    # The sum of a row is finite where its coordinates are, unless it overflows: look at the others.
     lost = ~torch.isfinite(points.coordinates.sum(dim=-1))
     if bool(lost.any()):
         lost[lost.clone()] = ~torch.isfinite(points.coordinates[lost]).all(dim=-1)

@@ -4,6 +4,7 @@
 |---|---|
 | `index` | `SearchIndex`: which order, when to scan instead; the search |
 | `graph` | `neighbour_graph`: the neighbours of all points, as a sparse matrix |
+| `near` | neighbours of one point, without compiled loops |
 | `nodes` | leaves and nodes as arrays, built and searched by the loops of `kernels.numba.index` |
 | `order` | an order for points that stand in none |
 

@@ -130,7 +130,7 @@ class SearchIndex:
             )
         self._depth = depth
         self._built: _Built | None = None
-        self._levels: "Nodes | None" = None  # the points by depth
+        self._levels: Nodes | None = None  # the points by depth
         self._scanning = 0.0  # nanoseconds a row that scans have taken so far, roughly
 
     def build(self) -> None:

@@ -60,9 +60,7 @@ def nearest_of_one(
     if keep is not None:
         rows = torch.nonzero(keep).flatten() if rows is None else rows[keep[rows]]
     points = _pair(table)
-    return nearest(
-        points, _pair(query), k, manifold="polar", skip=skip, rows=rows, backend="torch"
-    )
+    return nearest(points, _pair(query), k, manifold="polar", skip=skip, rows=rows, backend="torch")
 
 
 def _distance(one: Points, many: Points) -> Tensor:

@@ -231,7 +231,7 @@ def sort(column: pl.Series) -> Index:
 def count_distinct(column: pl.Series) -> int:
     """Count the distinct values of a column without nulls."""
     table = _by_value(column) if column.dtype.is_integer() else None
-    return column.n_unique() if table is None else np.count_nonzero(table >= 0)
+    return column.n_unique() if table is None else int((table >= 0).sum())
 
 
 def _by_value(numbers: pl.Series) -> NDArray[np.int32] | None:

@@ -98,12 +98,13 @@ class Tree:
     def lca(self, i: ArrayLike, j: ArrayLike) -> NDArray[np.int32]:
         """Row of the lowest common ancestor of rows i and j. Broadcasts; O(log n) per pair."""
         i, j = np.broadcast_arrays(self.check_rows(i), self.check_rows(j))
-        if i.size * (self.max_depth + 1) <= len(self) // _FEW and "_head" not in self.__dict__:
+        few = 0 < i.size * (self.max_depth + 1) * _FEW <= len(self)
+        if few and "_head" not in self.__dict__:
             return self._lca_of_few(i.ravel(), j.ravel()).reshape(i.shape)[()]
         return preorder.lca(i, j, self.parent, self._head).reshape(i.shape)[()]
 
     def _lca_of_few(self, i: NDArray[Any], j: NDArray[Any]) -> NDArray[np.int32]:
-        """The first self-or-ancestor of i whose subtree has j, which needs no paths of all rows."""
+        """Find the first self-or-ancestor of i whose subtree has j, without paths of all rows."""
         above = self.lineages(i)
         inside = (above <= j[:, None]) & (j[:, None] < self.end[above])  # the root's has all
         return above[np.arange(len(i)), inside.argmax(axis=1)].astype(np.int32)

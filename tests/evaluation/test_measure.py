@@ -21,7 +21,7 @@ from poincare_taxa.evaluation.subjects import polar_subject
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.model.model import embed
-from poincare_taxa.search import index
+from poincare_taxa.search import index, nodes
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.testing import synthetic_taxonomy
 
@@ -712,9 +712,9 @@ def test_evaluate__exact_is_the_same_through_the_index_and_by_scans(monkeypatch)
         return [(row.key, row.value, row.floor, row.ceiling) for row in report.rows]
 
     built = []
-    whole = index.Nodes.build
+    whole = nodes.Nodes.build
     monkeypatch.setattr(
-        index.Nodes, "build", lambda points, rows: built.append(len(points)) or whole(points, rows)
+        nodes.Nodes, "build", lambda points, rows: built.append(len(points)) or whole(points, rows)
     )
     monkeypatch.setattr(index, "_COUNTED", 1.0)
     through_index = values()

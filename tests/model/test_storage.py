@@ -254,7 +254,99 @@ def test_load__refuses_tables_with(saved, key, case):
         table = table.drop(name) if values is None else table.with_columns(pl.Series(name, values))
     table.write_parquet(saved / f"{key}.parquet")
     damage.forge_hashes(saved)
-    refusal(saved)
+    refusal(saved, verify=key == "taxonomy")  # that its rows are those of the tree is computed
+    if key == "taxonomy":
+        without_tree(saved)
+        refusal(saved)
+
+
+def without_tree(saved):
+    """What earlier versions wrote."""
+    (saved / "tree.safetensors").unlink()
+    files = storage.read_meta(saved)["files"]
+    del files["tree.safetensors"]
+    storage.update_meta(saved, files=None)
+    meta = json.loads((saved / "meta.json").read_text())
+    (saved / "meta.json").write_text(json.dumps(meta | {"files": files}))
+
+
+def test_load__computes_the_tree_where_there_is_none(saved):
+    model = pt.TaxonEmbedding.load(saved)
+    without_tree(saved)
+    again = pt.TaxonEmbedding.load(saved)
+    for name in ("parent", "end", "depth"):
+        assert (getattr(model.taxonomy, name) == getattr(again.taxonomy, name)).all()
+    assert {result.status for result in pt.check(saved)} == {"passed"}
+
+
+def tree(n=4, dtype=torch.int32):
+    parent = torch.tensor([-1, 0, 1, 0], dtype=dtype)[:n]
+    return {"parent": parent, "end": torch.arange(1, n + 1).to(dtype), "depth": parent + 1}
+
+
+BAD_TREES = {
+    "another dtype": (tree(dtype=torch.int64), "I32 .n."),
+    "no depth": ({key: tree()[key] for key in ("parent", "end")}, "I32 .n."),
+    "two lengths": (tree() | {"end": tree(3)["end"]}, "I32 .n."),
+    "two dimensions": ({key: part[None] for key, part in tree().items()}, "I32 .n."),
+    "no rows": ({key: part[:0] for key, part in tree().items()}, "I32 .n."),
+    "too few": (tree(3), "4 rows of a table for a tree of 3"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TREES)
+def test_load__refuses_trees_with(saved, case):
+    tensors, said = BAD_TREES[case]
+    storage.save_tensors(tensors, saved / "tree.safetensors")
+    damage.forge_hashes(saved)
+    assert re.search(said, refusal(saved))
+
+
+def test_load__verifies_that_the_tree_is_that_of_the_table(saved):
+    storage.save_tensors(tree(), saved / "tree.safetensors")  # not the ends of that table
+    damage.forge_hashes(saved)
+    assert "is not the tree of taxonomy.parquet" in refusal(saved, verify=True)
+
+
+def test_load__of_a_folder_that_is_replaced_keeps_what_it_was(tmp_path, model):
+    path = tmp_path / "saved"
+    model.save(path)
+    found = pt.TaxonEmbedding.load(path)  # mapped, not read yet
+    pt.embed(synthetic_taxonomy(200, seed=2), dim=4).save(path)
+    assert len(pt.TaxonEmbedding.load(path)) == 200
+    shutil.rmtree(path)
+    assert found.direction.equal(model.direction)
+    assert found.radius.equal(model.radius)
+    assert (found.taxonomy.end == TAX.end).all()
+    assert found.nearest(TAX.ids[7]).equals(model.nearest(TAX.ids[7]))
+
+
+def test_load__tensors_can_be_written_to_and_the_file_stays(tmp_path, model):
+    path = tmp_path / "saved"
+    model.save(path)
+    found = pt.TaxonEmbedding.load(path)
+    found.radius.add_(1)
+    found.direction[3] = 0
+    assert pt.TaxonEmbedding.load(path, verify=True).direction.equal(model.direction)
+
+
+def test_load__has_the_results_of_the_model_in_memory(tmp_path, model):
+    path = tmp_path / "saved"
+    model.save(path)
+    found, ids = pt.TaxonEmbedding.load(path), TAX.ids
+    assert found[ids].equal(model[ids])
+    assert list(found) == list(model)
+    assert found.ball().equal(model.ball())
+    assert found.to_frame().equals(model.to_frame())
+    assert found.distance(ids[:9], ids[9:18]).equal(model.distance(ids[:9], ids[9:18]))
+    assert found.nearest(ids, k=3).equals(model.nearest(ids, k=3))
+    assert found.nearest(ids[5], within=ids[1]).equals(model.nearest(ids[5], within=ids[1]))
+    assert found.ancestors(ids[200]).equals(model.ancestors(ids[200]))
+    assert (found.neighbour_graph(4) != model.neighbour_graph(4)).nnz == 0
+    assert repr(found) == repr(model)
+    for name in ("lineage", "ancestors", "children", "leaves"):
+        wanted = getattr(TAX, name)(ids)
+        assert getattr(found.taxonomy, name)(ids).equals(wanted)
 
 
 BAD_ROWS = {

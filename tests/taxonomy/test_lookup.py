@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from support.trees import taxonomies
 
+from poincare_taxa.taxonomy import lookup
 from poincare_taxa.taxonomy.lookup import MergedTaxonWarning
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
@@ -17,6 +18,19 @@ def test_rows__is_the_inverse_of_ids(tax):
     np.testing.assert_array_equal(tax.rows(tax.ids.to_list()), rows)
     assert [tax.rows(key) for key in tax.ids] == rows.tolist()
     assert tax.rows(tax.ids).dtype == np.int64
+
+
+@pytest.mark.parametrize("scans", [0, 10**9])
+def test_rows__of_one_key_are_those_of_many(animals, scans, monkeypatch):
+    monkeypatch.setattr(lookup, "_MANY_SCANS", scans)  # names by their hashes, or one by one
+    keys = [*animals.ids, *animals.ids.cast(pl.String), *animals.names.drop_nulls()]
+    keys += [*animals.synonyms["name"], "nothing", "0", 0, -1, "-1", 10**30, str(10**30), ""]
+    found = animals.resolve(keys).select("status", "id")
+    for key, (status, taxon) in zip(keys, found.rows(), strict=True):
+        row = animals._lookup.row_of_one(key)
+        assert row is None or (status, taxon) == ("active", animals.ids[row])
+        if isinstance(key, str) and key.isalpha():  # names, of which one taxon has each
+            assert (row is None) == (status != "active")
 
 
 def test_rows__takes_id_then_name_then_synonym(animals):

@@ -8,6 +8,7 @@ from hypothesis import given
 from oracles.tree import lca, subtree, walk_up
 from support.trees import taxonomies
 
+from poincare_taxa.taxonomy import tree as tree_module
 from poincare_taxa.taxonomy.tree import Tree
 
 
@@ -182,3 +183,17 @@ def test_taxonomy__has_the_arrays_of_its_tree(tax):
         assert getattr(tax, name) is getattr(tax.tree, name)
     assert tax.branch_lengths is tax.tree.lengths
     assert tax.max_depth == tax.tree.max_depth
+
+
+@given(taxonomies(), st.data())
+def test_lca__of_few_pairs_is_that_of_many(tax, data):
+    row = st.integers(0, len(tax) - 1)
+    i, j = (np.array(data.draw(st.lists(row, min_size=3, max_size=3))) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        for few in (1e-9, 10**9):
+            patch.setattr(tree_module, "_FEW", few)
+            fresh = Tree(*(array.copy() for array in (tax.parent, tax.end, tax.depth)))
+            found.append((fresh.lca(i, j).tolist(), fresh.lca(int(i[0]), int(j[0]))))
+            assert ("_head" in vars(fresh)) == (few > 1)
+    assert found[0] == found[1]

@@ -1,0 +1,97 @@
+"""Neighbours of one point by two conditions, against a scan of all rows."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poincare_taxa import kernels
+from poincare_taxa.kernels.arguments import Points
+from poincare_taxa.kernels.search import without_lost
+from poincare_taxa.layouts.tree import layout
+from poincare_taxa.search import near
+from poincare_taxa.testing import synthetic_taxonomy
+
+
+def tables(kind, dtype, seed):
+    """Radius and direction of about 400 rows."""
+    if kind == "taxonomy":
+        found = layout(synthetic_taxonomy(400, seed=seed), 4, dtype=dtype, seed=seed)
+        return found.radius, found.direction
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(400, 4, generator=generator, dtype=torch.float64)
+    direction /= direction.norm(dim=1, keepdim=True)
+    radius = 12 * torch.rand(400, generator=generator, dtype=torch.float64)
+    if kind == "one point":
+        radius, direction = radius[:1].repeat(400), direction[:1].repeat(400, 1)
+    if kind == "far":
+        radius = 800 + radius
+    if kind == "pairs":  # each row twice, and twins that differ by an ulp
+        radius[1::2], direction[1::2] = radius[::2], direction[::2]
+        radius[1::4] *= 1 + 2**-52
+    if kind == "lost":
+        radius[3::7], radius[5::11], direction[2::13] = -1, torch.inf, torch.nan
+    if kind == "at the origin":
+        radius[::3] = 0
+    return radius.to(dtype), direction.to(dtype)
+
+
+KINDS = ["taxonomy", "random", "one point", "far", "pairs", "lost", "at the origin"]
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 3),
+    st.integers(0, 399),
+    st.sampled_from([1, 3, 50, 500]),
+    st.sampled_from(["all", "some", "none"]),
+    st.sampled_from(["home", "elsewhere", "unknown"]),
+    st.booleans(),
+)
+def test_nearest_of_one__has_the_distances_of_a_scan(
+    kind, dtype, seed, row, k, candidates, start, skips
+):
+    points = tables(kind, dtype, seed)
+    table = without_lost(Points.of(points, "polar", 1.0))
+    query = table.at(torch.tensor([row]))
+    rows = None
+    if candidates != "all":
+        chosen = np.random.default_rng(seed).permutation(400)[: 90 if candidates == "some" else 0]
+        rows = torch.from_numpy(np.sort(chosen))
+    total = 400 if rows is None else len(rows)
+    skip = torch.tensor([row if skips else -1])
+    home = {"home": row * total // 400, "elsewhere": total, "unknown": None}[start]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near, "_SAMPLE", 4)
+        found = near.nearest_of_one(table, query, k, skip, rows, home)
+    asked = query.radius, query.coordinates
+    wanted = kernels.nearest(
+        points, asked, k, manifold="polar", skip=skip, rows=rows, backend="torch"
+    )
+    # Both compute the same distances, in blocks of other sizes: vector loops and their remainders
+    # may round differently.
+    near_zero = 8 * torch.finfo(torch.float64).eps * (1 + table.radius.nan_to_num(0).double().max())
+    torch.testing.assert_close(found.distance, wanted.distance, rtol=0, atol=float(near_zero))
+    there = found.row[0][found.row[0] >= 0]
+    assert len(there.unique()) == len(there) == int((wanted.row >= 0).sum())
+    if rows is not None:
+        assert torch.isin(there, rows).all()
+
+
+def test_nearest_of_one__measures_few_rows_of_a_taxonomy(monkeypatch):
+    found = layout(synthetic_taxonomy(20_000, seed=0), 8)
+    table = Points(found.radius, found.direction, 1.0)
+    searched = []
+    scan = near.nearest
+    monkeypatch.setattr(
+        near,
+        "nearest",
+        lambda *args, rows, **kw: searched.append(rows) or scan(*args, rows=rows, **kw),
+    )
+    for row in range(0, 20_000, 997):
+        near.nearest_of_one(
+            table, table.at(torch.tensor([row])), 10, torch.tensor([row]), None, row
+        )
+    assert np.median([len(rows) for rows in searched]) < 1000
