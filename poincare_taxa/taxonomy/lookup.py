@@ -1,9 +1,8 @@
 """Keys → rows: ids, old ids that were merged or deleted, names, synonyms, and suggestions."""
 
 import difflib
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -270,7 +269,8 @@ class Lookup:
 
     def _named(self, name: str) -> NDArray[np.integer]:
         """Rows with this scientific name, else rows with this synonym."""
-        if next(self._scans) < _MANY_SCANS:
+        if len(self._scanned) < _MANY_SCANS:
+            self._scanned.append(name)
             rows = (self.names == name).arg_true().to_numpy()
         else:
             hashes, order = self._hashed
@@ -283,8 +283,9 @@ class Lookup:
         return rows
 
     @cached_property
-    def _scans(self) -> Iterator[int]:
-        return itertools.count()
+    def _scanned(self) -> list[str]:
+        """Names for which all names were scanned."""
+        return []
 
     @cached_property
     def _hashed(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
