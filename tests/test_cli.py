@@ -155,11 +155,13 @@ def test_nearest__imports_no_compiler(saved):
 import atexit, sys
 from poincare_taxa.cli import main
 atexit.register(lambda: print({"numba", "scipy"} & set(sys.modules)))
-main(["nearest", sys.argv[1], "9606"])
+main(["nearest", sys.argv[1], "9606", "--json"])
 """
     command = [sys.executable, "-c", code, str(saved)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "set()"
+    listed, loaded = done.stdout.rsplit("\n", 2)[:2]
+    assert loaded == "set()"
+    assert json.loads(listed) == TaxonEmbedding.load(saved).nearest(9606).to_dicts()
 
 
 def test_nearest__prints_a_line_per_taxon_nearest_first(run, saved):

@@ -1,5 +1,6 @@
 """`SearchIndex`: exact neighbours among millions of points, without looking at most of them."""
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -244,7 +245,9 @@ class SearchIndex:
             if within is not None:
                 some = torch.arange(len(self._table)) if some is None else some
                 some = some[low:high]
-            if len(asked) == 1 and not ancestor and asked.radius is not None:
+            # Where numba is not loaded, it need not be for a few searches.
+            is_one = len(asked) == 1 and not ancestor and asked.radius is not None
+            if is_one and "numba" not in sys.modules:
                 home = None
                 if rows is not None and self._ordered:
                     home = int(rows if some is None else torch.searchsorted(some, rows))
