@@ -55,12 +55,18 @@ def nearest_of_one(
     bound = math.inf
     if k <= len(distance):
         bound = float(distance.kthvalue(k).values)
-    # 2. Rows that meet both conditions, with room for their rounding, are searched.
+    # 2. Rows that meet both conditions, with room for their rounding, are compared.
     keep = _within(table, query, bound)
-    if keep is not None:
-        rows = torch.nonzero(keep).flatten() if rows is None else rows[keep[rows]]
-    points = _pair(table)
-    return nearest(points, _pair(query), k, manifold="polar", skip=skip, rows=rows, backend="torch")
+    if keep is None:
+        asked = _pair(query)
+        return nearest(
+            _pair(table), asked, k, manifold="polar", skip=skip, rows=rows, backend="torch"
+        )
+    rows = torch.nonzero(keep).flatten() if rows is None else rows[keep[rows]]
+    # 3. As in the index, the first of rows that tie is the one with the lowest number.
+    distance = _distance(one, table.at(rows).double()).masked_fill(rows == skip, torch.inf)
+    distance, order = distance.nan_to_num(torch.inf).sort(stable=True)
+    return Neighbours(distance[None, :k], rows[order[:k]][None])
 
 
 def _distance(one: Points, many: Points) -> Tensor:
