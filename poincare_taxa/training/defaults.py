@@ -121,7 +121,8 @@ def recipe(
     device = embedding.weight.device
     if isinstance(source, Taxonomy) and not set(given) - {"batch_size"}:
         tree = TreeIndex(source).to(device)
-        level = LevelStress(tree, tau=_tau(source, embedding), **sized)
+        tau, passes = _edges(source, embedding)
+        level = LevelStress(tree, tau=tau, passes=passes, **sized)
         # short memory: partners stand still or settle within tens of steps
         adam = partial(RowwiseRiemannianAdam, lr=lr or _LEVEL_LR, betas=(0.9, 0.95))
         return Recipe(level, optimizer or adam, tree.max_depth, Cosine(period=1, last=0.05))
@@ -138,10 +139,15 @@ def recipe(
     return Recipe(made, optimizer or adam, _EPOCHS)
 
 
-def _tau(tax: Taxonomy, embedding: PoincareEmbedding) -> float:
-    """Distance per edge: the layout's, or less where the dtype could not hold the deepest."""
+def _edges(tax: Taxonomy, embedding: PoincareEmbedding) -> tuple[float, int]:
+    """Distance per edge, the layout's or what the dtype holds of the deepest; passes of a level.
+
+    Where edges are shorter than the layout's, cousins are harder to tell from siblings: of
+    Echinodermata at 0.895 an edge, precision@10 is 0.989 after 50 passes and 0.997 after 100.
+    """
     wanted = 0.85 + 3 / (embedding.embedding_dim - 1)
-    return min(wanted, LevelStress.deepest(embedding.weight.dtype) / max(tax.tree.max_depth, 1))
+    most = LevelStress.deepest(embedding.weight.dtype) / max(tax.tree.max_depth, 1)
+    return (wanted, 50) if wanted <= most else (most, 100)
 
 
 def _over_tree(

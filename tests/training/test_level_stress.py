@@ -9,6 +9,7 @@ import poincare_taxa as pt
 from poincare_taxa.kernels.arguments import LARGEST
 from poincare_taxa.kernels.numba import compile as compiled
 from poincare_taxa.training import level_stress
+from poincare_taxa.training.defaults import recipe
 from poincare_taxa.training.level_stress import LevelStress
 from poincare_taxa.training.objectives import Objective
 
@@ -189,3 +190,16 @@ def test_level_stress__fits_the_seam_and_refuses_arguments_out_of_range():
     ):
         with pytest.raises(ValueError, match=message):
             LevelStress(TREE, **options)
+
+
+def test_recipe__of_a_tree_too_deep_for_usual_edges_has_more_passes():
+    passes = []
+    for depth in (28, 29):  # 34 / 1.183 is 28.7
+        tax = pt.Taxonomy.from_parents([-1, *range(depth)])
+        table = pt.PoincareEmbedding(len(tax), 10)
+        sizes = {"batch_size": None, "steps_per_epoch": None}
+        blocks = dict.fromkeys(("pairs", "negatives", "loss", "regularizer", "curriculum"))
+        level = recipe(tax, table, None, blocks, sizes, None, None).objective
+        assert level.tau * depth <= LevelStress.deepest(torch.float64)
+        passes.append(level.passes)
+    assert passes == [50, 100]
