@@ -274,7 +274,7 @@ class Lookup:
             rows = (self.names == name).arg_true().to_numpy()
         else:
             hashes, order = self._hashed
-            wanted = pl.Series([name]).hash()[0]
+            wanted = pl.Series([name]).hash().to_numpy()[0]  # uint64, as they are
             first, stop = (np.searchsorted(hashes, wanted, side) for side in ("left", "right"))
             rows = np.sort(order[first:stop])
             rows = rows[(self.names[pl.Series(rows)] == name).fill_null(False).to_numpy()]
