@@ -152,6 +152,27 @@ def does_it_help(
         write_rows(out, "does_it_help", rows)
 
 
+def head(
+    seeds: Seeds = 3,
+    noise: Annotated[
+        list[float] | None, typer.Option(help="Of an output.", show_default="0.8 1.0 1.3")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Heads over taxa behind a simulated encoder: seen species, mistakes, unseen species."""
+    from benchmarks.experiments import head as suite
+    from benchmarks.tables import collected, publish
+
+    one_thread()
+    noises = noise or [0.8, 1.0, 1.3]
+    publish(out, "heads", collected(suite.compared(suite.METHODS, noises, seeds)))
+    publish(
+        out,
+        "head_targets",
+        collected(suite.compared(suite.TARGETS, noises[len(noises) // 2 :][:1], 1)),
+    )
+
+
 def one_thread() -> None:
     """Compute as all figures of the documentation were computed."""
     from benchmarks.measure import Machine
@@ -168,4 +189,5 @@ COMMANDS = (
     random_start,
     full_size,
     does_it_help,
+    head,
 )

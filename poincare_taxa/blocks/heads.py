@@ -43,7 +43,7 @@ _START_RADIUS = 0.2
 _START_TAU = 0.5
 """Radius per level of the layout that δ starts from, before it is shrunk."""
 
-_TEMPERATURE = {"hyperbolic": 0.1, "cosine": 0.05, "linear": 1.0}
+_TEMPERATURE = {"hyperbolic": 0.05, "cosine": 0.05, "linear": 1.0}
 
 
 class TaxonHead(torch.nn.Module):
@@ -65,7 +65,7 @@ class TaxonHead(torch.nn.Module):
         Dimension of the points. By default `in_features`, the encoder's output as it is; another
         number is reached by a linear map.
     temperature
-        Start of the learned temperature T, > 0; by default 0.1, 0.05 of cosines, 1 of linear ones.
+        Start of the learned temperature T, > 0; by default 0.05, 1 of the linear map.
     seed
         Seed of the start.
 

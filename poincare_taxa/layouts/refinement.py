@@ -198,18 +198,32 @@ class _Yardstick:
 
 def count_coincident(parent: NDArray[np.int32], direction: Tensor) -> int:
     """Count the rows whose direction equals that of a sibling, by a 64-bit hash of directions."""
-    # 1. Hash each direction: the sum of its coordinates' bits, mixed, times random odd numbers.
-    rows = direction.numpy(force=True) + 0.0  # -0 becomes 0
-    bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
-    weight = stream(0, "hash").integers(0, 2**63, direction.shape[1], np.uint64) | np.uint64(1)
-    with np.errstate(over="ignore"):
-        mixed = (bits ^ bits >> np.uint64(32)) * weight  # Else two changed signs would cancel.
-        key = (mixed ^ mixed >> np.uint64(29)).sum(axis=1, dtype=np.uint64)
-    # 2. Sort siblings by their hash: equal ones become adjacent.
+    # Sort siblings by their hash: equal ones become adjacent.
+    key = row_hashes(direction)
     order = np.lexsort((key, parent))
     key, parent = key[order], parent[order]
-    same = (key[1:] == key[:-1]) & (parent[1:] == parent[:-1])
+    return _in_runs((key[1:] == key[:-1]) & (parent[1:] == parent[:-1]))
+
+
+def count_equal(points: Tensor) -> int:
+    """Count the rows [n, dim] that equal another row, by a 64-bit hash of rows."""
+    key = np.sort(row_hashes(points))
+    return _in_runs(key[1:] == key[:-1])
+
+
+def _in_runs(same: NDArray[np.bool_]) -> int:
+    """Count the members of runs, where `same` marks neighbours that are equal."""
     return int(np.count_nonzero(np.append(same, False) | np.append(False, same)))
+
+
+def row_hashes(points: Tensor) -> NDArray[np.uint64]:
+    """Hash each row: the sum of its coordinates' bits, mixed, times random odd numbers."""
+    rows = points.numpy(force=True) + 0.0  # -0 becomes 0
+    bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
+    weight = stream(0, "hash").integers(0, 2**63, points.shape[1], np.uint64) | np.uint64(1)
+    with np.errstate(over="ignore"):
+        mixed = (bits ^ bits >> np.uint64(32)) * weight  # Else two changed signs would cancel.
+        return (mixed ^ mixed >> np.uint64(29)).sum(axis=1, dtype=np.uint64)
 
 
 def _each(column: NDArray[np.float64]) -> NDArray[np.float64]:

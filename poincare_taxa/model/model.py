@@ -7,10 +7,11 @@ computed from these.
 
 import datetime
 import platform
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -35,14 +36,20 @@ __all__ = ["TaxonEmbedding", "embed"]
 
 Queries = Tensor | tuple[Tensor, Tensor]
 """Rows of a table (int64), or radius and direction of points."""
+_DIMS = {"neighbours": 10, "targets": 32}
+"""Default number of coordinates for each aim."""
+_TARGET_TAU = 0.1
+"""Radius per level of targets."""
 _PROBES = 64
 """Pairs of taxa whose distance is stored beside the vectors, to test readers with."""
 
 
 def embed(
     taxonomy: Taxonomy,
-    dim: int = 10,
+    dim: int | None = None,
     *,
+    tau: float | None = None,
+    aim: Literal["neighbours", "targets"] = "neighbours",
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
     refine: bool | int = False,
@@ -54,7 +61,15 @@ def embed(
     taxonomy
         The taxonomy to embed.
     dim
-        Number of coordinates of a vector, at least 2.
+        Number of coordinates of a vector, at least 2; by default 10, for targets 32.
+    tau
+        Radius per level, > 0; by default that of the aim. For neighbours it is 0.85 + 3 / (dim - 1)
+        or what the dtype resolves (`layouts.layout`); for targets it is 0.1.
+    aim
+        What the vectors are for. "neighbours": to be compared with each other, at radii large
+        enough for the largest families. "targets": to be the fixed targets of a network, at radii
+        that its outputs reach (``docs/blocks/heads.md`` has figures of both, and of `TaxonHead`,
+        which learns its targets and is better).
     dtype
         Dtype of the stored vectors, ``torch.float64`` or ``torch.float32``. Few dimensions, deep
         trees and float32 limit the accuracy; ``docs/numerics.md`` has the limits.
@@ -64,7 +79,8 @@ def embed(
         Whether to improve neighbourhoods after the layout (`layouts.refine`); a number is the
         number of passes. On 2.6 million taxa this takes a minute or two, and the layout seconds.
         The default is False because refinement increases radii: in polar coordinates this improves
-        the vectors, but more taxa are clipped to the rim of a float64 *ball* view, at radius 28.
+        the vectors, but more taxa are clipped to the rim of a float64 *ball* view, at radius 28;
+        and because the same taxonomy and seed give the vectors that they always gave.
 
     Returns
     -------
@@ -74,7 +90,8 @@ def embed(
     Raises
     ------
     ValueError
-        If `dim` or `dtype` is not one of those above, or `refine` is negative.
+        If `dim`, `tau`, `aim` or `dtype` is not one of those above, `refine` is negative, or
+        targets are to be refined.
 
     Examples
     --------
@@ -87,7 +104,16 @@ def embed(
     from poincare_taxa.layouts.refinement import refine as refined
     from poincare_taxa.layouts.tree import layout
 
-    points = layout(taxonomy, dim, dtype=dtype, seed=seed)
+    if aim not in _DIMS:
+        raise ValueError(f"aim is 'neighbours' or 'targets'; got {aim!r}")
+    if aim == "targets" and refine:
+        raise ValueError(
+            "refinement increases radii, which targets are not to have; leave refine out"
+        )
+    chosen = {} if aim == "neighbours" and tau is None else {"aim": aim, "tau": tau}
+    dim = _DIMS[aim] if dim is None else dim
+    tau = _TARGET_TAU if aim == "targets" and tau is None else tau
+    points = layout(taxonomy, dim, tau=tau, dtype=dtype, seed=seed)
     if refine is True:
         points = refined(taxonomy, points, seed=seed)
     elif refine:
@@ -99,6 +125,7 @@ def embed(
         "dtype": dtype_name(dtype),
         "seed": seed,
         "refine": refine,
+        **chosen,
         "target_radius": points.radius[first_of_level].tolist(),
     }
     meta = {"settings": settings, "layout": dict(points.info), **_origin()}
@@ -238,9 +265,38 @@ class TaxonEmbedding:
         vectors[torch.from_numpy(rows < 0)] = torch.nan
         return vectors
 
-    def tangent(self) -> Tensor:
-        """Tangent vectors of all taxa at the origin, [n, dim]; see ``model[key]``."""
-        return self.radius[:, None] * self.direction
+    def tangent(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Tangent vectors of all taxa at the origin, [n, dim]; see ``model[key]``.
+
+        Parameters
+        ----------
+        dtype
+            Dtype of the result; by default the stored one.
+
+        Warns
+        -----
+        UserWarning
+            With the number of taxa that coincide with another one in this view, and not as stored.
+        """
+        return self._distinct((self.radius[:, None] * self.direction).to(dtype or self.dtype))
+
+    def _distinct(self, view: Tensor) -> Tensor:
+        """Warn of the taxa that coincide in a view [n, dim]; returns the view."""
+        from poincare_taxa.layouts.refinement import count_equal
+
+        equal = count_equal(view)
+        if equal:
+            equal -= count_equal(torch.column_stack((self.radius, self.direction)))
+        if equal > 0:
+            warnings.warn(
+                f"{equal:,} of {len(self):,} taxa have the coordinates of another taxon in this "
+                f"view in {dtype_name(view.dtype)}: a model cannot tell them apart. The radius and "
+                "direction of the model do"
+                + ("" if view.dtype == torch.float64 else ", and dtype=torch.float64 may"),
+                UserWarning,
+                stacklevel=3,
+            )
+        return view
 
     def ball(self, dtype: torch.dtype | None = None) -> Tensor:
         """Points of all taxa in the Poincaré ball of curvature -1, [n, dim], strictly inside.
@@ -251,8 +307,13 @@ class TaxonEmbedding:
             Dtype of the result; by default the stored one. Points beyond
             ``ball.max_radius(dtype)`` (12.2 in float32, 28.3 in float64) are projected to this
             radius, which shortens their distances.
+
+        Warns
+        -----
+        UserWarning
+            As `tangent`.
         """
-        return convert.polar_to_ball(self.radius, self.direction, dtype=dtype)
+        return self._distinct(convert.polar_to_ball(self.radius, self.direction, dtype=dtype))
 
     def to_frame(self) -> pl.DataFrame:
         """Return a table, one row per taxon in the order of the vectors.

@@ -605,6 +605,47 @@ def test_mean__refuses_weights_that_do_not_fit():
         model.mean([9606, 9598], [[0.0, 0.0]])
 
 
+def test_embed__has_the_radius_per_level_that_is_given_or_that_of_its_aim():
+    tax = zoo()
+    for options, dim, tau in [
+        ({"dim": 4, "tau": 0.7}, 4, 0.7),
+        ({"aim": "targets"}, 32, 0.1),
+        ({"aim": "targets", "dim": 5, "tau": 0.3}, 5, 0.3),
+    ]:
+        model, points = embed(tax, **options), layout(tax, dim, tau=tau)
+        assert torch.equal(model.radius, points.radius)
+        assert torch.equal(model.direction, points.direction)
+        assert model.meta["settings"]["dim"] == dim
+        assert model.meta["settings"]["aim"] == options.get("aim", "neighbours")
+    assert not {"aim", "tau"} & set(embed(tax).meta["settings"])  # files are as they were
+    with pytest.raises(ValueError, match="aim is 'neighbours' or 'targets'; got 'features'"):
+        embed(tax, aim="features")
+    with pytest.raises(ValueError, match="leave refine out"):
+        embed(tax, aim="targets", refine=True)
+
+
+def test_views__count_the_taxa_that_coincide_in_them():
+    """A chain as long as this leaves the ball of float32 behind; its end is one point there."""
+    tax = Taxonomy.from_parents([-1, *range(25), 10])
+    model = embed(tax, dim=3, tau=1.0)
+    with pytest.warns(UserWarning, match="of 27 taxa have the coordinates of another") as caught:
+        view = model.ball(torch.float32)
+    equal = (view[:, None] == view).all(-1).sum(1) > 1
+    assert str(caught[0].message).startswith(f"{int(equal.sum())} of 27 taxa")
+    model.ball()  # float64 holds this radius (warnings are errors here)
+
+
+def test_views__do_not_count_taxa_that_coincide_as_stored():
+    tax = Taxonomy.from_parents([-1, 0, 0])
+    r, u = torch.tensor([0.0, 1.0, 1.0]).double(), torch.eye(2).double()[[0, 1, 1]]
+    model = TaxonEmbedding(tax, r, u)
+    model.tangent(), model.ball(), model.tangent(torch.float32)
+    apart = TaxonEmbedding(tax, r + torch.tensor([0.0, 0.0, 1e-12]).double(), u)
+    assert apart.tangent().unique(dim=0).shape == (3, 2)
+    with pytest.warns(UserWarning, match="^2 of 3 taxa have .* in float32"):
+        apart.tangent(torch.float32)
+
+
 # -------------------------------------------------------------------- copies
 
 
