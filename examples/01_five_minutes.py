@@ -64,7 +64,7 @@ model.ancestors("Homo sapiens")
 
 # %%
 features = model.tangent()
-points = model.ball(dtype=torch.float32)
+points = model.ball()
 features.shape, points.shape, float(points.norm(dim=1).max())
 
 # %% [markdown]

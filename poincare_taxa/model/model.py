@@ -69,7 +69,7 @@ def embed(
         What the vectors are for. "neighbours": to be compared with each other, at radii large
         enough for the largest families. "targets": to be the fixed targets of a network, at radii
         that its outputs reach (``docs/blocks/heads.md`` has figures of both, and of `TaxonHead`,
-        which learns its targets and is better).
+        which learns its targets and is much better).
     dtype
         Dtype of the stored vectors, ``torch.float64`` or ``torch.float32``. Few dimensions, deep
         trees and float32 limit the accuracy; ``docs/numerics.md`` has the limits.

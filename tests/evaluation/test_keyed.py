@@ -14,7 +14,7 @@ from poincare_taxa.evaluation.measure import evaluate
 from poincare_taxa.testing import synthetic_taxonomy
 
 TAX = synthetic_taxonomy(40)
-MODEL = pt.embed(TAX, dim=4)
+MODEL = pt.embed(TAX, dim=4, tau=0.5)  # all of it well inside of the ball
 BALL = MODEL.ball().numpy()
 ORDER = np.random.default_rng(0).permutation(40)
 IDS = [TAX.ids[int(i)] for i in ORDER]
