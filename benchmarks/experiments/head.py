@@ -175,7 +175,7 @@ TARGETS: dict[str, tuple[Build, list[tuple[float, float]], bool]] = {
             SETTINGS,
             False,
         )
-        for dim, tau in [(10, 1.2), (32, 0.5), (64, 0.1)]
+        for dim, tau in [(10, 1.2), (32, 0.1)]
     },
 }
 
