@@ -89,6 +89,20 @@ def trees(
     publish(out, "quality/trees", rows, layouts.readable(rows))
 
 
+def phylogenies(
+    data: Annotated[Path, typer.Argument(help="Folder with files of phylogenies.TREES.")] = Path(
+        "../shared/data"
+    ),
+    out: Out = None,
+) -> None:
+    """Branch lengths: the layout's distances beside patristic ones; floor: a layout by edges."""
+    from benchmarks.quality import phylogenies as suite
+    from benchmarks.tables import collected, publish
+
+    rows = collected(suite.phylogenies(data))
+    publish(out, "quality/phylogenies", rows, suite.readable(rows))
+
+
 def numerics(out: Out = None) -> None:
     """Relative error of distances in each coordinate system and dtype."""
     from benchmarks.quality import numerics as suite
@@ -137,4 +151,15 @@ def wordnet(
     publish(out, "wordnet", rows, suite.readable(rows))
 
 
-COMMANDS = (frontier, complete, confirm, ideas, refine, trees, intervals, numerics, wordnet)
+COMMANDS = (
+    frontier,
+    complete,
+    confirm,
+    ideas,
+    refine,
+    trees,
+    phylogenies,
+    intervals,
+    numerics,
+    wordnet,
+)

@@ -204,9 +204,9 @@ def stress_loss(
     d
         Distances, any shape.
     t
-        Tree distances of the same pairs, at least 1.
+        Tree distances of the same pairs; the loss of a pair at tree distance 0 is 0.
     tau
-        Distance per edge, > 0.
+        Distance per edge, or per unit of branch length, > 0.
     weight
         Weight of each pair, at least 0; "mean" is then the weighted mean.
     reduction
@@ -226,7 +226,9 @@ def stress_loss(
         raise ValueError(f"tau must be positive; got {tau}")
     if d.shape != t.shape:
         raise ValueError(f"d and t must have one shape; got {tuple(d.shape)} and {tuple(t.shape)}")
-    error = (d / (tau * t.to(d.dtype)) - 1).square()
+    t = t.to(d.dtype)
+    apart = t > 0  # Taxa at one place, by branch lengths of 0, have no relative error.
+    error = torch.where(apart, d / (tau * torch.where(apart, t, 1)) - 1, 0).square()
     if weight is None:
         return reduced(error, None, reduction)
     if reduction == "mean":

@@ -2,9 +2,9 @@ r"""Margins: how much nearer the positive must be than a negative, as a function
 
 A margin is any callable ``(near, far) -> margin``, such as
 ``lambda near, far: 0.3 / near[:, None]``. Here ``near`` [batch] and ``far`` [batch, num_negatives]
-are the tree distances (numbers of edges) from the anchor to its positive and to its negatives, and
-the result broadcasts to [batch, num_negatives]. For an ancestor and its descendant, ``near`` is the
-difference of their depths.
+are the tree distances (numbers of edges, or sums of branch lengths where the tree has them) from
+the anchor to its positive and to its negatives, and the result broadcasts to [batch,
+num_negatives]. For an ancestor and its descendant, ``near`` is the difference of their depths.
 
 | margin | formula |
 |---|---|
@@ -68,8 +68,8 @@ class DepthMargin:
     base
         Margin of a gap of 0, in units of distance.
     slope
-        Margin per edge of the gap. taxembed's depth-scaled margin is ``DepthMargin(0.05, 0.95 /
-        max_depth)``.
+        Margin per edge, or unit of branch length, of the gap. taxembed's depth-scaled margin is
+        ``DepthMargin(0.05, 0.95 / max_depth)``.
 
     Examples
     --------

@@ -77,8 +77,9 @@ def soft_labels(
             f"labels of {len(rows):,} targets over {len(columns):,} candidates are more than "
             f"{_MOST_CELLS:,} numbers; compute those of each batch, with targets=its keys"
         )
-    edges = torch.from_numpy(tax.tree.distance(rows[:, None], columns)).float()
-    return torch.softmax(-beta * edges / edges.max().clamp(min=1), dim=1)
+    distance = torch.from_numpy(tax.tree.distance(rows[:, None], columns)).float()
+    farthest = distance.max()
+    return torch.softmax(-beta * distance / torch.where(farthest > 0, farthest, 1), dim=1)
 
 
 def clade_log_probs(log_probs: Tensor, low: Tensor, high: Tensor) -> Tensor:

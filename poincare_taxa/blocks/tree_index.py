@@ -39,6 +39,8 @@ class TreeIndex:
     ----------
     parent, end, depth : int64 [n]
         As in `Tree`.
+    height : float64 or int64 [n]
+        Distance from the root, by branch lengths or edges, as in `Tree`.
     postorder : int64 [n]
         Rows in postorder.
     level_order : int64 [n]
@@ -69,6 +71,7 @@ class TreeIndex:
             for column in (tree.parent, tree.end, tree.depth)
         )
         row = torch.arange(len(tree))
+        self.height = self.depth if tree.lengths is None else torch.tensor(tree.height)
         self.postorder = torch.empty_like(row)
         self.postorder[self.end - 1 - self.depth] = row
         self.level_order = torch.argsort(self.depth, stable=True)
@@ -149,8 +152,19 @@ class TreeIndex:
         return torch.where(u == v, self.depth[u], lowest.to(torch.int64) - 1)
 
     def distance(self, u: Tensor, v: Tensor) -> Tensor:
-        """Count the edges between u and v. Rows; broadcasts; O(1) a pair (see `lca_depth`)."""
-        return self.depth[u] + self.depth[v] - 2 * self.lca_depth(u, v)
+        """Sum the branch lengths between u and v, float64; count the edges where there are none.
+
+        Rows; broadcasts; O(1) a pair (see `lca_depth`), O(log n) with branch lengths. See `Tree`.
+        """
+        common = self.lca_depth(u, v)
+        if self.height.is_floating_point():
+            common = self.height[self.ancestor(torch.minimum(u, v), common)]
+        return self.height[u] + self.height[v] - 2 * common
+
+    @property
+    def mean_edge(self) -> float:
+        """Mean length of an edge, as `Tree.mean_edge`."""
+        return self._tree.mean_edge
 
 
 @runtime_checkable

@@ -138,6 +138,7 @@ def evaluate(
     """
     parts = _check_parts(only)
     _check_numbers(queries, k, floor_queries)
+    tau = _scale(model)
     taxonomy, points = read_points(model, taxonomy, manifold, c)
     tree, clock, rows = taxonomy.tree, Clock(), list[Row]()
     subjects = _subjects(points, tree, seed, device, floors=floor_queries > 0)
@@ -162,7 +163,7 @@ def evaluate(
         rows += report_rows.query_rows(measured, k, parts, query_taxa.groups, taken, clusters)
     if parts & {"correlation", "distortion"} and len(tree) > 1:
         with clock("pairs"):
-            rows += report_rows.pair_rows(tree, subjects, sampled, seed, parts, clusters)
+            rows += report_rows.pair_rows(tree, subjects, sampled, seed, parts, clusters, tau)
     if "separation" in parts and len(tree) > 1:
         with clock("separation"):
             rows += report_rows.separation_rows(subjects, groups, sampled, seed, clusters)
@@ -175,7 +176,7 @@ def evaluate(
         "k": k,
         "seed": seed,
         "parts": [part for part in _PARTS if part in parts],
-        "remarks": _remarks(groups, taxon_ranks, points),
+        "remarks": _remarks(tree, parts, groups, taxon_ranks, points),
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
     }
     return Report(tuple(rows), meta)
@@ -225,11 +226,27 @@ def _described(tree: Tree, points: GivenPoints) -> dict[str, Any]:
     }
 
 
+def _scale(model: Any) -> float | None:
+    """τ of a layout, or of a model made of one; None where there is none."""
+    info = getattr(model, "info", None) or getattr(model, "meta", {}).get("layout")
+    tau = info.get("tau") if isinstance(info, Mapping) else None
+    return float(tau) if isinstance(tau, int | float) and tau > 0 else None
+
+
 def _remarks(
-    groups: dict[str, NDArray[np.int32]], taxon_ranks: Sequence[str] | None, points: GivenPoints
+    tree: Tree,
+    parts: set[str],
+    groups: dict[str, NDArray[np.int32]],
+    taxon_ranks: Sequence[str] | None,
+    points: GivenPoints,
 ) -> list[str]:
     """Note what a reader of the report must know."""
     remarks = []
+    if tree.lengths is not None and parts & _AGAINST_ALL:
+        remarks.append(
+            "the tree has branch lengths: radius, correlation, distortion and separation follow "
+            "them, while nearest taxa, ancestors and depths count edges"
+        )
     if not taxon_ranks and any(name.startswith("depth") for name in groups):
         remarks.append("no taxon rank divides these taxa: groups are the clades at a depth")
     lost = int((~points.valid).sum())

@@ -3,7 +3,7 @@ r"""Is an embedding any good: each measure as a function of arrays, usable witho
 Every function takes *scores* or *distances* and does not care where they come from, so the tree's
 own distances go through the same code as an embedding's: that is the ceiling of a report.
 
-Notation: q query, v candidate, d distance, t tree distance (edges), m sampled others of a query. A
+Notation: q query, v candidate, d distance, t tree distance, m sampled others of a query. A
 distance is infinite where one of the two taxa is lost (its row is no point).
 
 Sources: [S62] Somers 1962.  [S18] Sala et al. 2018, §2 (distortion).
@@ -21,6 +21,7 @@ __all__ = [
     "pearson",
     "radius_explained_by_depth",
     "spearman",
+    "spread",
     "triplet_order",
 ]
 
@@ -135,9 +136,10 @@ class Distortion(NamedTuple):
     Attributes
     ----------
     each : float64 [m]
-        |d / (scale · t) − 1| of each pair.
+        |d / (scale · t) − 1| of each pair; nan where the tree's distance is 0.
     scale
-        Embedding distance that stands for one edge: the one that makes the mean least.
+        Embedding distance that stands for one edge (or unit of branch length): the one that makes
+        the mean least.
     """
 
     each: Floats
@@ -153,18 +155,38 @@ def distortion(distance: ArrayLike, tree: ArrayLike) -> Distortion:
     Parameters
     ----------
     distance, tree
-        [m]: distances of pairs, `tree` at least 1. Infinite distances are infinitely
-        distorted and do not enter the scale.
+        [m]: distances of pairs. Infinite distances are infinitely distorted and do not enter the
+        scale; pairs at the distance 0 in the tree, on branches of length 0, have no distortion.
 
     Examples
     --------
     >>> distortion([2.0, 4.0, 7.0], [1, 2, 3]).scale
     2.0
     """
-    x = np.asarray(distance, np.float64) / np.asarray(tree, np.float64)
+    t = np.asarray(tree, np.float64)
+    x = np.asarray(distance, np.float64) / np.where(t > 0, t, np.nan)
     ratios = np.sort(x[np.isfinite(x) & (x > 0)])
     if len(ratios) == 0:
-        return Distortion(np.where(x > 0, np.inf, 1.0), np.nan)
+        return Distortion(np.where(x > 0, np.inf, np.where(x == 0, 1.0, np.nan)), np.nan)
     weight = np.cumsum(ratios)
     scale = float(ratios[np.searchsorted(weight, weight[-1] / 2)])
     return Distortion(np.abs(x / scale - 1), scale)
+
+
+def spread(distance: ArrayLike, tree: ArrayLike) -> float:
+    """Largest expansion times largest contraction of distances, which no scale changes [S18, §2].
+
+    The largest d / t over the smallest, at least 1; infinite where a taxon is lost, or two taxa
+    that are apart in the tree have one point; nan where the tree has all taxa at one place.
+
+    Examples
+    --------
+    >>> spread([2.0, 4.0, 7.0, 0.1], [1, 2, 2, 0])
+    1.75
+    """
+    d, t = np.asarray(distance, np.float64), np.asarray(tree, np.float64)
+    x = d[t > 0] / t[t > 0]
+    if len(x) == 0:
+        return np.nan
+    least, largest = float(x.min()), float(x.max())
+    return largest / least if least > 0 and np.isfinite(largest) else np.inf

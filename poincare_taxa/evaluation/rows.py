@@ -28,6 +28,7 @@ __all__ = ["ball_rows", "pair_rows", "query_rows", "radius_rows", "separation_ro
 Subjects = Mapping[str, Subject]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer]
+Array = NDArray[Any]
 Interval = Callable[[Floats], tuple[float, float]]
 
 _OTHERS = 100  # Others sampled for each query, of each kind.
@@ -163,12 +164,15 @@ def query_rows(
 
 
 def radius_rows(tree: Tree, points: GivenPoints) -> list[Row]:
-    """How well the radius follows the depth. A lost taxon stands in the opposite place."""
-    radius, depth = points.radius.numpy(force=True), tree.depth
+    """How well the radius follows the depth. A lost taxon stands in the opposite place.
+
+    Correlations are those with the distance from the root, where there are branch lengths.
+    """
+    radius, depth = points.radius.numpy(force=True), tree.height
     known = ~np.isnan(radius)
     if known.any() and np.ptp(radius[known]) <= 8 * points.rounding:
         radius = np.where(known, radius[known].mean(), np.nan)  # constant, but for rounding
-    explained = metrics.radius_explained_by_depth(radius[known], depth[known])
+    explained = metrics.radius_explained_by_depth(radius[known], tree.depth[known])
     planted = "by construction" if explained > 1 - 1e-9 else ""
     order = metrics.spearman(radius, depth)
     group = "depth and radius (the floor has the same radii)"
@@ -231,8 +235,9 @@ def pair_rows(
     seed: int,
     parts: set[str],
     clusters: Rows,
+    tau: float | None = None,
 ) -> list[Row]:
-    """Distance against tree distance, of sampled pairs."""
+    """Distance against tree distance, of sampled pairs; with τ, at that scale too."""
     q = asked[:, None]
     uniform = samples.uniform_others(len(tree), asked, _OTHERS, stream(seed, "uniform others"))
     balanced, lca_depth = samples.lca_balanced_others(
@@ -240,7 +245,9 @@ def pair_rows(
     )
     edges = {
         "": tree.distance(q, uniform),
-        "LCA-balanced": tree.depth[q] + tree.depth[balanced] - 2 * lca_depth,
+        "LCA-balanced": tree.depth[q] + tree.depth[balanced] - 2 * lca_depth
+        if tree.lengths is None
+        else tree.distance(q, balanced),
     }
     others = {"": uniform, "LCA-balanced": balanced}
     distance = {
@@ -259,7 +266,7 @@ def pair_rows(
         rows += _stratified_rows(*pairs, labels)
     if "distortion" in parts:
         for kind in others:
-            rows += _distortion_rows(distance[kind], edges[kind], kind, labels)
+            rows += _distortion_rows(distance[kind], edges[kind], kind, labels, tau)
     return rows
 
 
@@ -341,7 +348,11 @@ def _correlation(sums: Floats) -> Floats:
 
 
 def _distortion_rows(
-    distance: dict[str, Any], tree: Rows, kind: str, clusters: Mapping[str, Rows]
+    distance: dict[str, Any],
+    tree: Array,
+    kind: str,
+    clusters: Mapping[str, Rows],
+    tau: float | None,
 ) -> list[Row]:
     group = "distortion: | d / (scale × tree distance) − 1 |"
     each, scale = {}, np.nan
@@ -349,17 +360,40 @@ def _distortion_rows(
         found = metrics.distortion(d, tree)
         each[name] = found.each
         scale = found.scale if name == "value" else scale
-    sums = {name: np.stack([e.sum(1), np.full(len(e), e.shape[1])], 1) for name, e in each.items()}
+    told = tree > 0
+    if not told.any():
+        return []  # All taxa are at one place in the tree.
+    sums = {
+        name: np.stack([np.where(told, e, 0).sum(1), told.sum(1)], 1) for name, e in each.items()
+    }
 
-    def row(metric: str, value: Callable[[Floats], float]) -> Row:
-        estimates = {name: Estimate(value(e), count=len(e)) for name, e in each.items()}
-        return _beside(group, metric, estimates, at=kind, low_is_good=True)
+    def row(metric: str, value: Callable[[str], float], **rest: Any) -> Row:
+        estimates = {name: Estimate(value(name), count=len(tree)) for name in each}
+        return _beside(group, metric, estimates, at=kind, low_is_good=True, **rest)
+
+    def p99(name: str) -> float:
+        return float(np.quantile(each[name][told], 0.99, method="higher"))
 
     rest: dict[str, Any] = {"at": kind, "clusters": clusters, "low_is_good": True}
+    unit = "per edge" if tree.dtype.kind == "i" else "per unit of branch length"
+    note = f"scale {scale:.4g} {unit}"
+    nominal = []
+    if tau is not None:
+        # At a scale that is given, not the best one; floors are at their own best one.
+        error = np.where(told, np.abs(distance["value"] / (tau * np.where(told, tree, 1)) - 1), 0)
+        at_tau = {**sums, "value": np.stack([error.sum(1), told.sum(1)], 1)}
+        about = f"scale {tau:.4g} {unit}: τ of the layout"
+        nominal = [_row(group, "mean distortion at τ", at_tau, _ratio, note=about, **rest)]
     return [
-        _row(group, "mean distortion", sums, _ratio, note=f"scale {scale:.4g} per edge", **rest),
-        row("p99 distortion", lambda e: float(np.quantile(e, 0.99, method="higher"))),
-        row("worst distortion", lambda e: float(e.max())),
+        _row(group, "mean distortion", sums, _ratio, note=note, **rest),
+        *nominal,
+        row("p99 distortion", p99),
+        row("worst distortion", lambda name: float(each[name][told].max())),
+        row(
+            "expansion × contraction",
+            lambda name: metrics.spread(distance[name], tree),
+            note="of the worst pairs",
+        ),
     ]
 
 

@@ -54,7 +54,7 @@ class Relatives(NamedTuple):
 
     tree: Tree
     edge: Rows
-    """[Q], tree distance of the k-th nearest taxon in the tree."""
+    """[Q], edges to the k-th nearest taxon in the tree."""
     groups: dict[str, NDArray[np.int32]]
     """Name → labels [n]: the set is the group of the query."""
 
@@ -96,7 +96,7 @@ class Nearest(NamedTuple):
         def of(some: NDArray[np.bool_]) -> Places:
             return Places((sure & some).sum(1), (tied & some).sum(1))
 
-        tree = relatives.tree.distance(queries[:, None], rows)
+        tree = relatives.tree.topology.distance(queries[:, None], rows)
         kth = relatives.edge[:, None]
         return cls(
             of(np.ones(rows.shape, bool)),
@@ -336,7 +336,9 @@ class DistanceSubject:
 
 
 class TreeSubject:
-    """The tree's own distances, path length for distance and depth for radius: the ceiling.
+    """The tree's own distances, path length for distance and for radius: the ceiling.
+
+    Neighbours and counts are those by edges; `pairs` follows branch lengths where there are any.
 
     Of the taxa at D edges from q, those that part from its lineage at the j-th ancestor are the
     members of that ancestor's subtree D − j levels down which are not in the subtree that holds q.
@@ -347,8 +349,9 @@ class TreeSubject:
     valid: NDArray[np.bool_]
 
     def __init__(self, tree: Tree) -> None:
-        self.tree = tree
-        self.height = tree.depth
+        self._lengths = tree
+        self.tree = tree.topology
+        self.height = tree.height
         self.valid = np.ones(len(tree), bool)
         self._levels = Levels(tree.end, tree.depth)
         self._labelled: dict[str, Levels] = {}
@@ -381,7 +384,7 @@ class TreeSubject:
         depth, sought = self.tree.depth, np.maximum(targets, 0)
         # In a tree d(q, v) + d(0, v) − d(0, q) is twice what v lies below the lineage of q.
         below = depth[sought] - depth[self.tree.lca(queries[:, None], sought)]
-        level = self.pairs(queries[:, None], sought) if by == "distance" else below
+        level = self.tree.distance(queries[:, None], sought) if by == "distance" else below
         level = np.where(targets >= 0, level, 0)
         count = self._counts(queries, int(level.max(initial=0)), by)
         count[:, 0] -= 1  # the query itself
@@ -389,9 +392,9 @@ class TreeSubject:
         nearer = np.take_along_axis(np.cumsum(count, axis=1), level, axis=1) - tied - 1
         return tuple(np.where(targets >= 0, found, 0) for found in (nearer, tied))  # pyright: ignore[reportReturnType]
 
-    def pairs(self, first: Rows, second: Rows) -> NDArray[np.int32]:
+    def pairs(self, first: Rows, second: Rows) -> Array:
         """See `Subject`."""
-        return self.tree.distance(first, second)
+        return self._lengths.distance(first, second)
 
     def _counts(
         self,

@@ -96,7 +96,8 @@ def refine(
     Raises
     ------
     ValueError
-        If the shapes do not fit the taxonomy, or `passes` or `queries` is out of its range.
+        If the taxonomy has branch lengths, the shapes do not fit it, or `passes` or `queries` is
+        out of its range.
 
     Examples
     --------
@@ -110,6 +111,12 @@ def refine(
     radius, direction, *_ = points
     tree = tree_of(taxonomy)
     n = len(tree)
+    if tree.lengths is not None:
+        raise ValueError(
+            "refinement improves neighbourhoods by edges, and this taxonomy has branch lengths: "
+            "its layout has the largest radius that its directions resolve already, so leave "
+            "refinement out; or give taxonomy.without_lengths() to both layout and refine"
+        )
     if radius.shape != (n,) or direction.ndim != 2 or len(direction) != n:
         raise ValueError(
             f"{n} taxa need a radius of shape [{n}] and a direction of shape [{n}, dim]; "

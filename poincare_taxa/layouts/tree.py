@@ -1,8 +1,9 @@
 r"""Constructive embedding: points of a taxonomy without training, one vectorised step per level.
 
-A node at depth L lies at radius r = τL. Its direction is its parent's plus a small offset of length
-about e^{-r} (r the parent's radius), taken from a separated code (`layouts.codes`). By the
-polar law of cosines ([R19] theorem 3.5.3; equation (1) of `geometry.polar`)
+A node at depth L, or at the distance L from the root by branch lengths, lies at radius r = τL. Its
+direction is its parent's plus a small offset of length about e^{-r} (r the parent's radius), taken
+from a separated code (`layouts.codes`). By the polar law of cosines ([R19] theorem 3.5.3; equation
+(1) of `geometry.polar`)
 
 .. math:: \sinh^2\tfrac d2 = \sinh^2\tfrac{r_1-r_2}2 + \sinh r_1 \sinh r_2 \tfrac{|u_1-u_2|^2}4
 
@@ -25,6 +26,16 @@ coordinate that is still zero resolves offsets of any size. All directions there
 Coordinates too coarse for a family are left as they are, bit for bit: directions are not
 normalised again unless their length is off by more than a few eps. So the 2^{-24} of float32 limits
 the range of *one coordinate*, not the depth of the tree: see docs/numerics.md.
+
+**Branch lengths.** Two children at distances a and b (times τ) from a parent at radius r are at the
+distance a + b if their directions differ by :math:`2\sqrt{q_a q_b}\,e^{-r}` with
+:math:`q_a = 1 - e^{-2a}`, by the equation above and :math:`e^{-r} \ll 1`. So the offset of a leaf
+is shortened by the factor :math:`q_a`, which is 1 but for edges near zero. A child with a subtree
+whose nearest leaf is the distance l below it needs less of its own offset, because the subtree's
+offsets, nearly orthogonal to it, separate its leaves from those of its siblings too: its factor is
+:math:`(q_{a+l}^2 - κ e^{-2a} q_l^2)^{1/2}` with :math:`κ = 0.8` (1 for a subtree that spreads in
+all directions evenly, 1/2 for one of two leaves). A node on an edge near zero so comes near to its
+parent, and its children near to where those of the parent are. Without lengths the factor is 1.
 
 Sources: [Sar11] Sarkar 2011 (children on a circle around the parent); [SDGR18] Sala, De Sa, Gu & Ré
 2018, §3 (in n dimensions, by spherical codes); [R19] Ratcliffe, *Foundations of Hyperbolic
@@ -83,6 +94,9 @@ _NEAR_POLE = 0.95
 _RESERVE = 3.5
 """Part of a mantissa, in nats, that `_FINE` and the smaller separation of large families use."""
 
+_NESTED = 0.8
+"""κ, the share of a subtree's own offsets that its root's offset leaves out."""
+
 _MAX_RADIUS = {torch.float64: 320.0, torch.float32: 80.0}
 """Radius at which e^{-r} (float32), or the square of an offset in float64, nearly underflows."""
 
@@ -94,13 +108,14 @@ class Layout(NamedTuple):
     """Points of a taxonomy's nodes in polar coordinates, and how they were computed."""
 
     radius: Tensor
-    """Hyperbolic distance from the origin, [n]; strictly increasing in depth."""
+    """Hyperbolic distance from the origin, [n]: τ times the distance from the root."""
     direction: Tensor
     """Unit vectors, [n, dim], of length 1 to 16 eps: normalising them again would change the last
     bits, which separate leaves."""
     info: dict[str, Any]
-    """``tau``, the radius per level; ``unresolved``, the number of nodes that share their parent's
-    direction because no coordinate was fine enough to separate siblings."""
+    """``tau``, the radius per level (per unit of length, where the tree has branch lengths: then
+    ``lengths`` is True); ``unresolved``, the number of nodes that share their parent's direction
+    because no coordinate was fine enough to separate siblings."""
 
 
 def layout(
@@ -116,14 +131,18 @@ def layout(
     Parameters
     ----------
     taxonomy
-        A taxonomy or its tree.
+        A taxonomy or its tree. Where it has branch lengths, tree distance is the sum of them;
+        ``taxonomy.without_lengths()`` counts edges.
     dim
         Number of coordinates of a direction, at least 2.
     tau
-        Radius per level, > 0. By default 0.85 + 3 / (dim - 1), a larger radius where few dimensions
-        leave large families little room. The default is less where the tree is too deep for
-        `dtype`: no radius exceeds 320 (float64) or 80 (float32), and τ decreases while that
-        clearly lowers the number of unresolved nodes.
+        Radius per level, or per unit of branch length, > 0. By default 0.85 + 3 / (dim - 1), a
+        larger radius where few dimensions leave large families little room. The default is less
+        where the tree is too deep for `dtype`: no radius exceeds 320 (float64) or 80 (float32), and
+        τ decreases while that clearly lowers the number of unresolved nodes. Of a tree with branch
+        lengths the default is the largest τ of a few that resolves all but one in a thousand nodes,
+        because relative errors of distances are about as 1/τ: mostly that of radius 320 or 80.
+        ``tau=28 / tax.tree.height.max()`` keeps all points inside a float64 ball.
     dtype
         Dtype of the result, ``torch.float64`` or ``torch.float32``.
     seed
@@ -139,12 +158,14 @@ def layout(
     UserWarning
         If more than one in a thousand nodes share their siblings' direction, or τ is less than
         half of its default because of depth and `dtype`.
+    BranchLengthWarning
+        If branch lengths are negative or missing; see `Tree.height`.
 
     Raises
     ------
     ValueError
-        If `dim` < 2, `dtype` is another one, or `tau` is not positive or gives the deepest node a
-        radius beyond the largest one.
+        If `dim` < 2, `dtype` is another one, `tau` is not positive or gives the deepest node a
+        radius beyond the largest one, or all branch lengths are 0.
 
     Examples
     --------
@@ -162,25 +183,35 @@ def layout(
     tree = tree_of(taxonomy)
     deepest = max(tree.max_depth, 1)
     largest = largest_tau(tree, dtype)
+    weighted = tree.lengths is not None
+    extent = f"{deepest} levels deep"
+    if weighted:
+        extent = f"of height {tree.height.max():.4g} by branch lengths"
+        if len(tree) > 1 and tree.height.max() == 0:
+            raise ValueError(
+                "all branch lengths are 0, so that all taxa are at one place: are they lengths? "
+                "taxonomy.without_lengths() counts edges"
+            )
     if tau is not None and not 0 < tau <= largest:
         raise ValueError(
-            f"tau must be in (0, {largest:.4g}] for a tree {deepest} levels deep in {dtype}, "
-            f"got {tau}"
+            f"tau must be in (0, {largest:.4g}] for a tree {extent} in {dtype}, got {tau}"
         )
     wanted = _preferred(dim) if tau is None else tau
     levels = list(_families_by_level(tree))
     if tau is not None:
         direction, unresolved = _directions(levels, dim, tau, dtype, seed)
+    elif weighted:
+        tau, direction, unresolved = _resolved(levels, dim, largest, dtype, seed)
     else:
         tau, direction, unresolved = _fitted(levels, dim, largest, dtype, seed)
     if unresolved > _TOLERATED * len(tree):
         warnings.warn(
             f"{unresolved} of {len(tree)} taxa share their siblings' direction: a tree "
-            f"{deepest} levels deep has more levels than {dim} coordinates of {dtype} resolve. "
+            f"{extent} has more levels than {dim} coordinates of {dtype} resolve. "
             "Use more dimensions or float64.",
             stacklevel=2,
         )
-    elif tau < 0.5 * wanted:
+    elif tau < 0.5 * wanted and not weighted:
         warnings.warn(
             f"a tree {deepest} levels deep gets radius {tau:.2g} per level in {dim} coordinates of "
             f"{dtype}, where large families need {_preferred(dim):.2g}: nearest neighbours will be "
@@ -202,14 +233,18 @@ def layout_in_layers(tree: Tree, dim: int, tau: float, dtype: torch.dtype, seed:
 
 
 def largest_tau(tree: Tree, dtype: torch.dtype) -> float:
-    """Radius per level that gives the deepest node the largest radius of a dtype."""
-    return _MAX_RADIUS[dtype] / max(tree.max_depth, 1)
+    """Radius per level, or unit of branch length, that gives the highest node the largest radius.
+
+    That is the largest of the dtype.
+    """
+    return _MAX_RADIUS[dtype] / (float(tree.height.max()) or 1.0)
 
 
 def _as_layout(tree: Tree, tau: float, direction: NDArray[Any], unresolved: int) -> Layout:
     directions = torch.from_numpy(direction)
-    radius = tau * torch.tensor(tree.depth, dtype=directions.dtype)
-    return Layout(radius, directions, {"tau": tau, "unresolved": unresolved})
+    radius = tau * torch.tensor(tree.height, dtype=directions.dtype)
+    info = {"tau": tau, "unresolved": unresolved}
+    return Layout(radius, directions, info if tree.lengths is None else {**info, "lengths": True})
 
 
 def _preferred(dim: int) -> float:
@@ -240,6 +275,24 @@ def _fitted(
     return best
 
 
+def _resolved(
+    levels: "list[_Level]", dim: int, largest: float, dtype: torch.dtype, seed: int
+) -> tuple[float, NDArray[Any], int]:
+    """Return the largest of some τ that leaves few nodes unresolved, as `_fitted` does.
+
+    Where none does, the one that leaves fewest; the last is 1/16 of the largest.
+    """
+    best = None
+    for tau in largest * 0.5 ** np.linspace(0, 4, 9):
+        candidate = (float(tau), *_directions(levels, dim, float(tau), dtype, seed))
+        if best is None or candidate[2] < best[2]:
+            best = candidate
+        if best[2] <= _TOLERATED * len(best[1]):
+            break
+    assert best is not None
+    return best
+
+
 class _Level(NamedTuple):
     """Families whose parents have one depth. Children: family by family, larger subtrees first."""
 
@@ -255,21 +308,31 @@ class _Level(NamedTuple):
     """[f] number of children."""
     heavy: NDArray[np.bool_]
     """[f] whether the first child's subtree exceeds the share `_HEAVY` of the family's."""
-    bottom: NDArray[np.int64]
-    """[f] depth of the deepest parent in the subtree."""
+    height: NDArray[Any]
+    """[f] distance of each parent from the root, int64 of edges or float64 of branch lengths."""
+    bottom: NDArray[Any]
+    """[f] height of the highest parent in the subtree."""
+    edge: NDArray[Any] | None
+    """[c] branch length above each child; None where the tree has none."""
+    reach: NDArray[Any] | None
+    """[c] distance of each child from its nearest leaf."""
 
 
 def _families_by_level(tree: Tree) -> Iterator[_Level]:
     """Group the children of a tree by the depth of their parents, from the root downwards."""
     depth, parent, size = tree.depth, tree.parent, tree.subtree_size
+    height = tree.height if tree.lengths is not None else depth.astype(np.int64)
     # Rows of each depth from 1 on, in preorder, so that the children of one parent are adjacent.
     rows = group_rows(depth)[1:]
-    # From the leaves upwards: the deepest inner node of each subtree.
-    bottom = np.where(size > 1, depth, 0).astype(np.int64)
+    # From the leaves upwards: the highest inner node of each subtree, and its lowest leaf.
+    bottom = np.where(size > 1, height, 0)
+    leaf = np.where(size > 1, np.inf, height) if tree.lengths is not None else None
     for nodes in reversed(rows):
         first = np.flatnonzero(np.diff(parent[nodes], prepend=-2))
         above = parent[nodes[first]]
         bottom[above] = np.maximum(bottom[above], np.maximum.reduceat(bottom[nodes], first))
+        if leaf is not None:
+            leaf[above] = np.minimum.reduceat(leaf[nodes], first)
     # From the root downwards: each family's children, by size of their subtrees.
     for nodes in rows:
         child = nodes[np.lexsort((-size[nodes], parent[nodes]))]
@@ -283,7 +346,10 @@ def _families_by_level(tree: Tree) -> Iterator[_Level]:
             first=first,
             children=count,
             heavy=size[child[first]] > _HEAVY * (size[above] - 1),
+            height=height[above],
             bottom=bottom[above],
+            edge=None if leaf is None else height[child] - height[parent[child]],
+            reach=None if leaf is None else leaf[child] - height[child],
         )
 
 
@@ -304,11 +370,11 @@ def _directions(
     direction[0] = _pole(dim)
     rng = np.random.default_rng(seed)
     unresolved = 0
-    for depth, level in enumerate(levels):
+    for level in levels:
         if (level.children == 1).all():
             direction[level.child] = direction[level.parent]
             continue
-        offset, lost = _offsets(level, direction[level.parent], depth, tau, rng, layered)
+        offset, lost = _offsets(level, direction[level.parent], tau, rng, layered)
         direction[level.child] = _move(direction[level.parent][level.family], offset, layered)
         unresolved += lost
     return direction, unresolved
@@ -335,7 +401,6 @@ class _Axes(NamedTuple):
 def _offsets(
     level: _Level,
     above: NDArray[Any],
-    depth: int,
     tau: float,
     rng: np.random.Generator,
     layered: bool,
@@ -346,8 +411,8 @@ def _offsets(
     ----------
     level, above
         The families, and the directions of their parents, [f, dim].
-    depth, tau
-        Depth of the parents, and radius per level.
+    tau
+        Radius per level, or per unit of branch length.
     rng
         Source of the orientation of families.
     layered
@@ -363,7 +428,9 @@ def _offsets(
     families, dim = above.shape
     m = dim - 1
     spread = _SPREAD_LAYERED if layered else _SPREAD
-    unit = 2 * spread * np.exp(-tau * depth) if depth else _ROOT_SPREAD
+    unit = 2 * spread * np.exp(-tau * level.height)
+    unit[level.parent == 0] = _ROOT_SPREAD
+    factor = _shortening(level, tau)
 
     # 1. Coordinates that can hold the family's offsets.
     changed = np.abs(above[:, 1:])
@@ -378,7 +445,7 @@ def _offsets(
     # 2. Tall families, whose levels below span more than a mantissa, and those among them whose
     #    first child keeps the parent's direction.
     mantissa = -np.log(np.finfo(above.dtype).eps)
-    tall = tau * (level.bottom - depth) > mantissa - _RESERVE
+    tall = tau * (level.bottom - level.height) > mantissa - _RESERVE
     centred = tall & level.heavy & (level.children > 1)
 
     # 3. Order and orientation of each family's axes.
@@ -408,13 +475,25 @@ def _offsets(
         else:
             code = sparse_code(k, usable, bool(centre)) if sparse else tight_code(k, usable)
         used = order[family, :usable]
-        turned = _scaled(code, unit) * sign[family[:, None], used][:, None, :]
+        turned = _scaled(code, unit[family]) * sign[family[:, None], used][:, None, :]
+        turned *= factor[places][:, :, None]
         offset[places[:, :, None], used[:, None, :]] = turned
     alike = level.children - np.where(axes.layers > 1, axes.layers, 0)
     return offset, int(alike[(dimensions == 0) & (level.children > 1)].sum())
 
 
-def _fine_axes(children: NDArray[np.int64], spacing: NDArray[np.float64], unit: float) -> _Axes:
+def _shortening(level: _Level, tau: float) -> NDArray[np.float64]:
+    """Factor of each child's offset, [c]: less than 1 where its branch is short; see the module."""
+    if level.edge is None or level.reach is None:
+        return np.ones(len(level.child))
+    edge, reach = tau * level.edge, tau * level.reach
+    whole, below = np.expm1(-2 * (edge + reach)), np.expm1(-2 * reach)
+    return np.sqrt(np.maximum(whole**2 - _NESTED * np.exp(-2 * edge) * below**2, 0))
+
+
+def _fine_axes(
+    children: NDArray[np.int64], spacing: NDArray[np.float64], unit: NDArray[np.float64]
+) -> _Axes:
     """Coordinates fine enough for each family, if its code used all of them; no layers."""
     m = spacing.shape[1]
     # Extent of a code of separation 1 before the code is known: k points fill R^m to k^{1/m}.
@@ -433,7 +512,7 @@ def _layered_axes(
     children: NDArray[np.int64],
     spacing: NDArray[np.float64],
     grains: NDArray[np.int64],
-    unit: float,
+    unit: NDArray[np.float64],
 ) -> _Axes:
     """Coordinates fine enough for each family, and layers on the best one of the others.
 
@@ -452,7 +531,7 @@ def _layered_axes(
     grains
         Spacings from layer to layer, at least: 1 near the pole, 2 elsewhere, [f].
     unit
-        Extent of a compact family.
+        Extent of a compact family, [f].
     """
     m = spacing.shape[1]
     # 1. The largest number d of dimensions such that d coordinates are fine enough for the
@@ -482,7 +561,7 @@ def _layered_axes(
 
 
 def _separation(
-    children: NDArray[np.int64], dimensions: int | NDArray[np.int64], unit: float
+    children: NDArray[np.int64], dimensions: int | NDArray[np.int64], unit: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Estimate the separation of siblings in d dimensions: k points fill R^d to k^{1/d}."""
     dimensions = np.broadcast_to(dimensions, children.shape)
@@ -495,7 +574,7 @@ def _separation(
 
 def _axis_order(
     changed: NDArray[Any],
-    unit: float,
+    unit: NDArray[np.float64],
     tie: NDArray[np.float64],
     tall: NDArray[np.bool_],
     fine: NDArray[np.bool_],
@@ -506,7 +585,7 @@ def _axis_order(
     ones, then those changed recently. Other families prefer the axes with the smallest coordinate.
     """
     with np.errstate(divide="ignore"):
-        scale = np.log(changed.astype(np.float64) / unit)
+        scale = np.log(changed.astype(np.float64) / unit[:, None])
     old, unchanged = scale > np.log(_OLD), changed == 0
     sparing = np.where(
         old, -1 / (1 + np.abs(scale)), np.where(unchanged, tie, 2 - 1 / (1 + np.abs(scale)))
@@ -516,10 +595,14 @@ def _axis_order(
     return np.argsort(np.where(fine, preference, np.inf), axis=1, kind="stable")
 
 
-def _scaled(code: Code, unit: float) -> Code:
-    """Scale a code to a family's extent: `unit`, or up to `_WIDEST` times that for large codes."""
+def _scaled(code: Code, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale a code [k, m] to each family's extent: [f, k, m].
+
+    The extent is `unit`, or up to `_WIDEST` times that for large codes.
+    """
     reach = extent(code) or 1.0
-    return code * (min(unit * np.clip(reach / 0.8, 1, _WIDEST), _WIDEST_ANGLE) / reach)
+    scale = np.minimum(unit * np.clip(reach / 0.8, 1, _WIDEST), _WIDEST_ANGLE) / reach
+    return code * scale[:, None, None]
 
 
 def _move(

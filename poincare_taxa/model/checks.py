@@ -201,14 +201,17 @@ def _indices(saved: _Saved) -> str:
 
 def _depth(saved: _Saved) -> str:
     parent, r = torch.from_numpy(saved.taxonomy.tree.parent[1:].copy()).long(), saved.radius
-    inwards = r[1:] <= r[parent]
+    # A branch length may be 0, or less than the dtype resolves.
+    lengths = saved.meta.get("layout", {}).get("lengths")
+    inwards = r[1:] < r[parent] if lengths else r[1:] <= r[parent]
     if inwards.any():
         row = 1 + int(inwards.long().argmax())
         raise _FailedError(
             f"{int(inwards.sum())} taxa have no larger radius than their parent, the first is "
             f"{saved.name(row)}: radius {r[row]:.4g} below {r[parent[row - 1]]:.4g}"
         )
-    return "every taxon has a larger radius than its parent"
+    which = "no taxon has a smaller" if lengths else "every taxon has a larger"
+    return f"{which} radius than its parent"
 
 
 def first_fault(radius: Tensor, direction: Tensor) -> tuple[int, str] | None:
@@ -284,12 +287,15 @@ def _initialisation(saved: _Saved) -> str:
     if method not in ("layout", "refined layout"):
         raise _NothingToCompareError("the points are not those of a layout with recorded settings")
     dim, dtype, seed = settings["dim"], _DTYPES[settings["dtype"]], settings["seed"]
+    # The first versions ignored branch lengths.
+    tree = saved.taxonomy.tree if made.get("lengths") else saved.taxonomy.tree.topology
     if dim != saved.direction.shape[1]:
         raise _FailedError(f"settings have dim {dim!r}, the file {saved.direction.shape[1]}")
     if any(proposal["kept"] for proposal in made.get("passes", [])[1:]):
-        again = layout_in_layers(saved.taxonomy.tree, dim, made["tau"], dtype, seed)
+        again = layout_in_layers(tree, dim, made["tau"], dtype, seed)
     else:
-        again = layout(saved.taxonomy, dim, dtype=dtype, seed=seed)
+        chosen = made["tau"] if "aim" in settings else None  # else the default of the layout
+        again = layout(tree, dim, tau=chosen, dtype=dtype, seed=seed)
     # On another processor the same operations may differ by an ulp on each level.
     slack = (4 + saved.taxonomy.tree.max_depth) * torch.finfo(dtype).eps
     off = (again.direction.double() - saved.direction.double()).abs().amax(1)
@@ -305,7 +311,8 @@ def _initialisation(saved: _Saved) -> str:
 def _siblings(saved: _Saved) -> str:
     tree = saved.taxonomy.tree
     parent = tree.parent
-    among = np.flatnonzero(np.append(False, tree.num_children[parent[1:]] > 1))
+    apart = tree.height > tree.height[parent]  # Siblings on edges of length 0 have one place.
+    among = np.flatnonzero(np.append(False, (tree.num_children[parent] > 1)[1:] & apart[1:]))
     if len(among) == 0:
         return "no taxon has a sibling"
     table = pl.DataFrame(
@@ -324,15 +331,21 @@ def _siblings(saved: _Saved) -> str:
 
 def _targets(saved: _Saved) -> str:
     recorded = saved.meta.get("settings", {}).get("target_radius")
-    if recorded is None:
+    made = saved.meta.get("layout", {})
+    if recorded is None and made.get("lengths"):
+        wanted = made["tau"] * torch.tensor(saved.taxonomy.tree.height)
+        about = "τ times the branch lengths from the root"
+    elif recorded is None:
         raise _NothingToCompareError("no target radii recorded")
-    levels = saved.taxonomy.tree.max_depth + 1
-    target = torch.tensor(recorded, dtype=torch.float64)
-    if len(target) != levels:
-        raise _FailedError(f"{len(target)} target radii for {levels} levels")
-    if target[0] != 0 or not (target.diff() > 0).all():
-        raise _FailedError("target radii do not start at 0 and grow from level to level")
-    wanted = target[torch.from_numpy(saved.taxonomy.tree.depth.copy()).long()]
+    else:
+        levels = saved.taxonomy.tree.max_depth + 1
+        target = torch.tensor(recorded, dtype=torch.float64)
+        if len(target) != levels:
+            raise _FailedError(f"{len(target)} target radii for {levels} levels")
+        if target[0] != 0 or not (target.diff() > 0).all():
+            raise _FailedError("target radii do not start at 0 and grow from level to level")
+        wanted = target[torch.from_numpy(saved.taxonomy.tree.depth.copy()).long()]
+        about = f"the targets of {levels} levels"
     off = (saved.radius.double() - wanted).abs()
     slack = 4 * torch.finfo(saved.radius.dtype).eps * (1 + wanted)
     if (off > slack).any():
@@ -341,7 +354,7 @@ def _targets(saved: _Saved) -> str:
             f"{int((off > slack).sum())} radii differ from the target of their depth, most of all "
             f"that of {saved.name(worst)}: {saved.radius[worst]:.4g} instead of {wanted[worst]:.4g}"
         )
-    return f"radii equal the targets of {levels} levels, from 0 to {target[-1]:.4g}"
+    return f"radii equal {about}, from 0 to {wanted.max():.4g}"
 
 
 def _configuration(saved: _Saved) -> str:

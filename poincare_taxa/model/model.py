@@ -64,7 +64,8 @@ def embed(
         Number of coordinates of a vector, at least 2; by default 10, for targets 32.
     tau
         Radius per level, > 0; by default that of the aim. For neighbours it is 0.85 + 3 / (dim - 1)
-        or what the dtype resolves (`layouts.layout`); for targets it is 0.1.
+        or what the dtype resolves (`layouts.layout`); for targets it is 0.1. Where the taxonomy has
+        branch lengths it is per unit of length, and that of targets 0.1 over their mean.
     aim
         What the vectors are for. "neighbours": to be compared with each other, at radii large
         enough for the largest families. "targets": to be the fixed targets of a network, at radii
@@ -112,7 +113,8 @@ def embed(
         )
     chosen = {} if aim == "neighbours" and tau is None else {"aim": aim, "tau": tau}
     dim = _DIMS[aim] if dim is None else dim
-    tau = _TARGET_TAU if aim == "targets" and tau is None else tau
+    if aim == "targets" and tau is None:
+        tau = _TARGET_TAU / taxonomy.tree.mean_edge
     points = layout(taxonomy, dim, tau=tau, dtype=dtype, seed=seed)
     if refine is True:
         points = refined(taxonomy, points, seed=seed)
@@ -126,8 +128,9 @@ def embed(
         "seed": seed,
         "refine": refine,
         **chosen,
-        "target_radius": points.radius[first_of_level].tolist(),
     }
+    if not points.info.get("lengths"):  # Else a level has no radius.
+        settings["target_radius"] = points.radius[first_of_level].tolist()
     meta = {"settings": settings, "layout": dict(points.info), **_origin()}
     return TaxonEmbedding(taxonomy, points.radius, points.direction, meta)
 
@@ -488,7 +491,8 @@ class TaxonEmbedding:
         -------
         neighbours
             Columns ``id``, ``name``, ``taxon_rank``, ``distance`` (hyperbolic) and
-            ``tree_distance`` (edges of the taxonomy; not for points), nearest first; for many keys
+            ``tree_distance`` (edges of the taxonomy, or the branch lengths between the two where it
+            has them; not for points), nearest first; for many keys
             the first column is ``query``, the id of the taxon whose neighbour the row is, and for
             many points the number of the point, from 0.
 

@@ -513,17 +513,48 @@ class Taxonomy:
             raise ValueError("no keys have no common ancestor; give at least one")
         return self._ids(self.tree.lca(rows.min(), rows.max()))  # In preorder, these are enough.
 
-    def tree_distance(self, a: Keys, b: Keys) -> Any:
-        """Count the edges between two taxa: int, or a Series for many."""
-        return _value(self.tree.distance(*self._paired(a, b, "distance")))
+    def tree_distance(self, a: Keys, b: Keys, *, edges: bool = False) -> Any:
+        """Sum the branch lengths between two taxa; count the edges where there are no lengths.
+
+        Parameters
+        ----------
+        a, b
+            A key, or many.
+        edges
+            Whether edges are counted also where there are branch lengths.
+
+        Returns
+        -------
+        distance
+            A float of lengths, an int of edges; a Series for many keys.
+
+        Warns
+        -----
+        BranchLengthWarning
+            If lengths are negative (they count as 0) or missing (as the median of the others).
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_parents([-1, 0, 1, 0], branch_lengths=[0, 0.5, 0.25, 2])
+        >>> tax.tree_distance(2, 3), tax.tree_distance(2, [3, 1], edges=True).to_list()
+        (2.75, [3, 1])
+        """
+        tree = self.tree.topology if edges else self.tree
+        return _value(tree.distance(*self._paired(a, b, "distance")))
+
+    def without_lengths(self) -> "Taxonomy":
+        """Return the same taxonomy without branch lengths: distances count edges."""
+        return self if self.tree.lengths is None else replace(self, tree=self.tree.topology)
 
     def distance_matrix(
         self, keys: Keys, others: Keys | None = None, *, max_cells: int = MAX_CELLS
-    ) -> NDArray[np.int32]:
-        """Count the edges between every taxon and every other one: int32 [k, m].
+    ) -> NDArray[Any]:
+        """Compute the `tree_distance` of every taxon and every other one: [k, m].
+
+        Int32 of edges, or float64 of branch lengths.
 
         For what takes ``metric="precomputed"``, such as neighbours of scikit-learn and UMAP.
-        Distances in a tree are whole numbers, and many taxa are equally near:
+        Distances by edges are whole numbers, and many taxa are equally near:
         `features.neighbour_weights` takes all of a level, where "the k nearest" are arbitrary.
 
         Parameters
@@ -533,7 +564,8 @@ class Taxonomy:
         others
             Those of the columns; by default the same.
         max_cells
-            Largest number of cells that is not an error, since memory is 4 bytes a cell.
+            Largest number of cells that is not an error, since memory is 4 bytes a cell, or 8 of
+            branch lengths.
 
         Raises
         ------
@@ -551,7 +583,7 @@ class Taxonomy:
         rows = np.atleast_1d(self.rows(keys))
         other_rows = rows if others is None else np.atleast_1d(self.rows(others))
         way_out = "tax.tree.distance(i, j) takes pairs of rows"
-        check_cells(len(rows), len(other_rows), 4, max_cells, way_out)
+        check_cells(len(rows), len(other_rows), self.tree.height.itemsize, max_cells, way_out)
         return self.tree.distance_matrix(rows, other_rows)
 
     def ancestors(self, keys: Keys) -> pl.Series:

@@ -4,9 +4,17 @@ A *row* is a node, 0…n-1, in preorder: parents precede their children, and the
 ``range(v, end[v])``. A tree has no ids and no names; a `Taxonomy` holds these and a tree, and
 ``tax.rows(keys)`` converts ids and names to rows. What computes takes a `Tree`; what a person calls
 takes keys.
+
+**Branch lengths.** The distance of two rows is patristic, the sum of the lengths between them,
+where a tree has lengths, and else the number of edges. Not every length of a source is one: a
+negative length (neighbour joining estimates such) counts as 0, and one that is missing as the
+median of those that are known, each with a `BranchLengthWarning` that has the number of them;
+lengths of 0 are left, and taxa between which all lengths are 0 are at distance 0. `lengths` keeps
+what the source has.
 """
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from poincare_taxa.taxonomy import preorder
 
-__all__ = ["Tree"]
+__all__ = ["BranchLengthWarning", "Tree"]
+
+
+class BranchLengthWarning(UserWarning):
+    """Some branch lengths are negative or missing, and what counts in their place."""
+
 
 _FEW = 64  # pairs have their ancestors listed where these are so many times fewer than all rows
 
@@ -76,6 +89,46 @@ class Tree:
         return int(self.depth.max())
 
     @cached_property
+    def height(self) -> NDArray[Any]:
+        """Distance of each row from the root: float64 [n] of branch lengths, int32 [n] of edges.
+
+        Warns
+        -----
+        BranchLengthWarning
+            If lengths are negative (they count as 0) or missing (as the median of the others).
+
+        Raises
+        ------
+        ValueError
+            If a branch length is infinite.
+
+        Examples
+        --------
+        >>> from poincare_taxa.taxonomy.taxonomy import Taxonomy
+        >>> tax = Taxonomy.from_parents([-1, 0, 1, 0], branch_lengths=[0, 0.5, 0.25, 2])
+        >>> tax.tree.height.tolist(), tax.tree.topology.height.tolist()
+        ([0.0, 0.5, 0.75, 2.0], [0, 1, 2, 1])
+        """
+        if self.lengths is None:
+            return self.depth
+        height = _usable(self.lengths)
+        for rows in preorder.group_rows(self.depth)[1:]:
+            height[rows] += height[self.parent[rows]]
+        return _frozen(height)
+
+    @cached_property
+    def mean_edge(self) -> float:
+        """Mean branch length; 1 where edges are counted, or all lengths are 0."""
+        if self.lengths is None or len(self) == 1:
+            return 1.0
+        return float((self.height[1:] - self.height[self.parent[1:]]).mean()) or 1.0
+
+    @cached_property
+    def topology(self) -> "Tree":
+        """The same tree without branch lengths; itself where it has none."""
+        return self if self.lengths is None else Tree(self.parent, self.end, self.depth)
+
+    @cached_property
     def num_children(self) -> NDArray[np.int32]:
         """Number of children of each row, int32 [n]."""
         return _frozen(np.bincount(self.parent[1:], minlength=len(self)).astype(np.int32))
@@ -109,15 +162,17 @@ class Tree:
         inside = (above <= j[:, None]) & (j[:, None] < self.end[above])  # the root's has all
         return above[np.arange(len(i)), inside.argmax(axis=1)].astype(np.int32)
 
-    def distance(self, i: ArrayLike, j: ArrayLike) -> NDArray[np.int32]:
-        """Count the edges between rows i and j. Broadcasts; O(log n) per pair."""
-        i, j = self.check_rows(i), self.check_rows(j)
-        return self.depth[i] + self.depth[j] - 2 * self.depth[self.lca(i, j)]
+    def distance(self, i: ArrayLike, j: ArrayLike) -> NDArray[Any]:
+        """Sum the branch lengths between rows i and j; count the edges of a tree without lengths.
 
-    def distance_matrix(
-        self, rows: ArrayLike, others: ArrayLike | None = None
-    ) -> NDArray[np.int32]:
-        """Count the edges between every one of k rows and every one of m others: int32 [k, m].
+        Edges of every tree are counted by ``tree.topology.distance(i, j)``. Float64 or int32, never
+        negative. Broadcasts; O(log n) per pair. See `height` for lengths that are no lengths.
+        """
+        i, j, height = self.check_rows(i), self.check_rows(j), self.height
+        return height[i] + height[j] - 2 * height[self.lca(i, j)]
+
+    def distance_matrix(self, rows: ArrayLike, others: ArrayLike | None = None) -> NDArray[Any]:
+        """Compute the `distance` of every one of k rows and every one of m others: [k, m].
 
         Others are by default the rows themselves. In preorder, the lowest common ancestor of two
         rows is the highest one of the neighbours between them, so that a few operations of whole
@@ -131,22 +186,22 @@ class Tree:
         """
         rows = self.check_rows(rows).ravel()
         others = rows if others is None else self.check_rows(others).ravel()
-        found = np.empty((len(rows), len(others)), np.int32)
-        # 1. Different rows in preorder, and the depth at which each and the next one separate.
+        found = np.empty((len(rows), len(others)), self.height.dtype)
+        # 1. Different rows in preorder, and the height at which each and the next one separate.
         once = np.unique(np.concatenate((rows, others)))
-        depth = self.depth[once]
-        shared = self.depth[self.lca(once[:-1], once[1:])]
-        # 2. Of one row, depths of the common ancestors: least ones from its place to both ends.
+        height = self.height[once]
+        shared = self.height[self.lca(once[:-1], once[1:])]
+        # 2. Of one row, heights of the common ancestors: least ones from its place to both ends.
         column = np.searchsorted(once, others)
         places, where = np.unique(np.searchsorted(once, rows), return_inverse=True)
         by_place = np.argsort(where, kind="stable")
         ends = np.cumsum(np.bincount(where, minlength=len(places)))
-        common = np.empty(len(once), np.int32)
+        common = np.empty(len(once), self.height.dtype)
         for place, first, stop in zip(places, np.append(0, ends), ends, strict=False):
-            common[place] = depth[place]
+            common[place] = height[place]
             np.minimum.accumulate(shared[place:], out=common[place + 1 :])
             np.minimum.accumulate(shared[:place][::-1], out=common[:place][::-1])
-            found[by_place[first:stop]] = (depth[place] + depth - 2 * common)[column]
+            found[by_place[first:stop]] = (height[place] + height - 2 * common)[column]
         return found
 
     def ancestors(self, row: int) -> NDArray[np.int32]:
@@ -265,6 +320,39 @@ class Tree:
                 " (for ids, use tax.rows(…))"
             )
         return array
+
+
+def _usable(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lengths that can be added up, 0 at the root; a warning says how many are not the source's."""
+    if np.isinf(lengths).any():
+        raise ValueError(
+            f"the branch length of row {int(np.isinf(lengths).argmax())} is infinite; give a "
+            "number, or nan for one that is not known"
+        )
+    known = ~np.isnan(lengths)
+    known[0] = True
+    usable = np.where(known, lengths, 0.0)
+    usable[0] = 0
+    negative, missing = np.flatnonzero(usable < 0), np.flatnonzero(~known)
+    usable[negative] = 0
+    about = []
+    if len(negative):
+        about.append(f"{len(negative):,} are negative and count as 0 (such as row {negative[0]})")
+    if len(missing):
+        given = usable[1:][known[1:]]
+        usable[missing] = typical = float(np.median(given)) if len(given) else 1.0
+        about.append(
+            f"{len(missing):,} are missing and count as the median of the others, {typical:.4g} "
+            f"(such as row {missing[0]})"
+        )
+    if about:
+        warnings.warn(
+            f"of {len(lengths) - 1:,} branch lengths {', and '.join(about)}; "
+            "taxonomy.without_lengths() counts edges",
+            BranchLengthWarning,
+            stacklevel=3,
+        )
+    return usable
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

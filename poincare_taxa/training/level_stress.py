@@ -42,6 +42,10 @@ class LevelStress(Objective):
     one of its distance to the root. Without the second term, edges bend: a child stands beside its
     parent rather than behind it, near pairs are right and far pairs too short by a tenth.
 
+    Of a tree with branch lengths, t is a sum of them, in units of their mean, and relative errors
+    of partners nearer than 0.3, as embedded, are relative to that, so that edges near zero do not
+    outweigh all others. Levels are those of edges.
+
     No coordinate is given a target. But the root stays where its random start put it, about 0.01
     from the origin, so its term fixes a radius of about τL all the same; its share of the loss is
     in the history. ``root_weight=0`` trains without.
@@ -51,7 +55,7 @@ class LevelStress(Objective):
     tree
         The tree, at least one level deep.
     tau
-        Distance per edge, > 0.
+        Distance per edge, or per unit of branch length, > 0.
     root_weight
         Weight of the distance to the root, at least 0.
     passes
@@ -99,6 +103,10 @@ class LevelStress(Objective):
                 "a taxonomy of one taxon has no levels to learn; is it the clade that you mean?"
             )
         self.tau, self.root_weight = tau, root_weight
+        # Distances are in edges, or in mean branch lengths.
+        self._unit = self.tree.mean_edge
+        weighted = self.tree.height.is_floating_point()
+        self._least = JOIN_STEP / (tau * self._unit) if weighted else 0.0
         self.passes, self.batch_size = passes, batch_size
         self.epochs = self.tree.max_depth
         self.open_depth = None
@@ -127,7 +135,7 @@ class LevelStress(Objective):
         u = self._batches[self._step % len(self._batches)]
         self._step += 1
         partners, edges = self._partners(u, generator)
-        settings = edges, self.tau, self.root_weight
+        settings = edges.double() / self._unit, self.tau * self._unit, self.root_weight, self._least
         if points.device.type == "cpu" and isinstance(points.manifold, Polar):
             stress, root = _FusedStress.apply(points, u, partners, *settings)  # pyright: ignore[reportGeneralTypeIssues]
         else:
@@ -152,7 +160,7 @@ class LevelStress(Objective):
         if u.device.type == "cpu":
             from poincare_taxa.kernels.numba.stress import level_partners
 
-            shape = tree.parent, tree.end, tree.level_order, tree.level_start
+            shape = tree.parent, tree.end, tree.level_order, tree.level_start, tree.height.double()
             return level_partners(u, level, shape, highest, bits, _ANCESTORS)
         return _partners(tree, level, u, highest, bits)
 
@@ -186,14 +194,16 @@ def _stress(
     edges: Tensor,
     tau: float,
     root_weight: float,
+    least: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Both terms, per node, of points x [B, …] and their partners [B, K], the root last."""
     # A node that was drawn as its own sibling weighs nothing; the root takes its place, because a
     # distance of 0 has no second derivative.
+    edges = edges.to(x.dtype)
     itself = edges == 0
     fixed = table.detach()[torch.where(itself, 0, partners)]
     error = manifold.dist(x[:, None], fixed) / tau - edges
-    weight = torch.where(itself, 0.0, edges.clamp(min=1).to(x.dtype) ** -2)
+    weight = torch.where(itself, 0.0, torch.where(itself, 1.0, edges.clamp(min=least)) ** -2)
     stress = (weight * error.square())[:, :-1].sum() / len(x)
     return stress, root_weight * error[:, -1].square().mean()
 
@@ -210,12 +220,13 @@ class _FusedStress(torch.autograd.Function):
         edges: Tensor,
         tau: float,
         root_weight: float,
+        least: float,
     ) -> tuple[Tensor, Tensor]:
         from poincare_taxa.kernels.numba.stress import level_stress
 
-        sums, gradient = level_stress(table, u, partners, edges, tau, root_weight)
+        sums, gradient = level_stress(table, u, partners, edges, tau, root_weight, least)
         ctx.save_for_backward(table, u, partners, edges, gradient)
-        ctx.settings = tau, root_weight
+        ctx.settings = tau, root_weight, least
         stress, root = (sums / len(u)).to(table.dtype)
         return stress, root
 
@@ -225,11 +236,11 @@ class _FusedStress(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient has to have one of its own
             terms = _stress(table[u], table, Polar(), partners, edges, *ctx.settings)
             given = torch.autograd.grad(terms, table, (by_stress, by_root), create_graph=True)
-            return *given, None, None, None, None, None
+            return *given, *(None for _ in range(6))
         # numpy: torch's threads would wait for each other longer than these products take
         both, terms = gradient.numpy(), (by_stress.numpy(), by_root.numpy())
         rows = torch.from_numpy((terms[0] * both[0] + terms[1] * both[1]) / len(u))
         by_table = torch.sparse_coo_tensor(
             u[None], rows, table.shape, check_invariants=False, is_coalesced=True
         )  # nodes of a level ascend
-        return by_table, None, None, None, None, None
+        return by_table, *(None for _ in range(6))

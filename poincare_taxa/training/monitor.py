@@ -66,13 +66,13 @@ class Monitor:
             )
         self._shapes = [block[0].shape for block in blocks]
         if not isinstance(source, ClosurePairs):
-            depth = source.tree.depth[self._rows]
-            self.ceiling = self._measures(depth, source.tree.distance(self._a, self._b))
+            height = source.tree.height[self._rows]
+            self.ceiling = self._measures(height, source.tree.distance(self._a, self._b))
 
     def _sample_tree(self, tax: Taxonomy) -> None:
         self._rows = np.sort(self._rng.permutation(len(tax))[:_SAMPLE])
         self._others = samples.uniform_others(len(tax), self._rows, _PARTNERS, self._rng)
-        self._depth = tax.tree.depth[self._rows]
+        self._height = tax.tree.height[self._rows]
         self._edges = tax.tree.distance(self._rows[:, None], self._others)
         groups = taxon_groups(tax)
         names = [name for name in _RANKS if name in groups] or list(groups)[:4]
@@ -132,7 +132,7 @@ class Monitor:
         )
         found = {}
         if len(self._rows):
-            found["depth_radius"] = metrics.spearman(height, self._depth)
+            found["depth_radius"] = metrics.spearman(height, self._height)
             found["spearman"] = metrics.spearman(next(blocks).ravel(), self._edges.ravel())
         for name in self._groups:
             far, near = next(blocks), next(blocks)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from oracles.tree import walk_up
 from support.sampling import TREE, ancestors, descendants
-from support.trees import taxonomies
+from support.trees import phylogenies, taxonomies
 
 from poincare_taxa.blocks.curriculum import Curriculum, balanced_depths
 from poincare_taxa.blocks.negatives import (
@@ -51,6 +51,18 @@ def test_distance_and_lca__agree_with_the_taxonomy(tax):
     np.testing.assert_array_equal(
         tree.is_ancestor(u, v), tax.tree.is_ancestor(u.numpy(), v.numpy())
     )
+
+
+@given(phylogenies())
+def test_distance__of_branch_lengths_agrees_with_the_taxonomy(tax):
+    u, v = all_pairs(tax)
+    tree = TreeIndex(tax)
+    found = tree.distance(u, v)
+    assert found.dtype == torch.float64
+    np.testing.assert_array_equal(found, tax.tree.distance(u.numpy(), v.numpy()))
+    edges = tax.tree.height[1:] - tax.tree.height[tax.parent[1:]]
+    assert tree.mean_edge == pytest.approx(edges.mean() or 1)
+    assert TreeIndex(tax.without_lengths()).mean_edge == 1
 
 
 @given(taxonomies())

@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from oracles import metrics as oracle
 from scipy import stats
 from support.threads import in_python_threads
-from support.trees import taxonomies
+from support.trees import random_phylogeny, taxonomies
 
 from poincare_taxa.evaluation import measure as evaluation
 from poincare_taxa.evaluation import metrics, rank_counts, samples, subjects
 from poincare_taxa.evaluation.measure import evaluate
 from poincare_taxa.evaluation.report import Estimate, Report, Row
-from poincare_taxa.evaluation.subjects import polar_subject
+from poincare_taxa.evaluation.subjects import TreeSubject, polar_subject
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import convert, polar
+from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model.model import embed
 from poincare_taxa.search import index, nodes
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -177,6 +178,69 @@ def test_evaluate__sampled_pairs_are_measured_as_scipy_does():
             assert report[key].detail
     assert len(levels) > 3
     assert report["Spearman within LCA depth"].value == pytest.approx(np.mean(levels))
+
+
+def test_evaluate__distances_follow_branch_lengths_and_neighbours_count_edges():
+    tax = random_phylogeny(60, 3)
+    points = layout(tax, 10)
+    report = evaluate(points, tax, floor_queries=20)
+    edges = evaluate(points, tax.without_lengths(), floor_queries=20)
+    assert report["Spearman"].value > 0.99 > 0.95 > edges["Spearman"].value
+    assert report["Spearman/LCA-balanced"].value > 0.99
+    assert report["mean distortion"].value < 0.05 < 0.1 < edges["mean distortion"].value
+    assert report["depth–radius Pearson"].value == pytest.approx(1)
+    for key in ("precision@10", "ancestor MAP", "neighbour MAP", "radius explained by depth"):
+        assert report[key].value == edges[key].value, key
+    for key in (
+        "Spearman",
+        "triplet order",
+        "precision@10",
+        "ancestor MAP",
+        "depth–radius Pearson",
+    ):
+        assert report[key].ceiling.value == pytest.approx(1, abs=1e-12), key
+    assert report["expansion × contraction"].ceiling.value == pytest.approx(1)
+    about = "nearest taxa, ancestors and depths count edges"
+    assert about in report.meta["remarks"][0]
+    assert not any(about in remark for remark in edges.meta["remarks"])
+
+
+def test_evaluate__distortion_at_the_scale_of_the_layout_beside_the_best_one():
+    tax = random_phylogeny(60, 4)
+    points = layout(tax, 5)
+    report = evaluate(points, tax, only="distortion", floor_queries=0)
+    queries = stream(0, "queries").permutation(len(tax))[:, None]
+    others = samples.uniform_others(len(tax), queries[:, 0], 100, stream(0, "uniform others"))
+    true, distance = (
+        by.pairs(queries, others)
+        for by in (TreeSubject(tax.tree), polar_subject(points.radius, points.direction))
+    )
+    nominal = np.abs(distance / (points.info["tau"] * true) - 1).mean()
+    assert report["mean distortion at τ"].value == pytest.approx(nominal)
+    assert report["mean distortion"].value <= nominal
+    expected = metrics.spread(distance, true)
+    assert report["expansion × contraction"].value == pytest.approx(expected)
+    # Of a saved model too; of bare vectors there is no scale but the best one.
+    of_model = evaluate(embed(tax, 5), only="distortion")["mean distortion at τ"].value
+    assert of_model == report["mean distortion at τ"].value
+    bare = evaluate((points.radius, points.direction), tax, only="distortion")
+    assert "mean distortion at τ" not in bare
+
+
+def test_evaluate__taxa_at_one_place_in_the_tree_have_no_distortion():
+    tax = Taxonomy.from_parents([-1, 0, 0, 1, 1], branch_lengths=[0, 1, 2, 0, 0])
+    points = layout(tax, 3)
+    report = evaluate(points, tax)
+    assert report["mean distortion"].value < 0.1
+    assert report["expansion × contraction"].value < 1.2
+    assert all(row.value >= 0 for row in report.rows if "distortion" in row.metric)
+    flat = Taxonomy.from_parents([-1, 0, 0], branch_lengths=[0, 0, 0])
+    assert "mean distortion" not in evaluate(points_of(points, 3), flat)
+
+
+def points_of(points, n):
+    """The first of some points."""
+    return points.radius[:n], points.direction[:n]
 
 
 def test_evaluate__depth_correlations_are_those_of_scipy():
@@ -342,7 +406,7 @@ def test_evaluate__losing_rows_of_an_exact_embedding_raises_nothing(tax, seed):
 
     def distance(i, j):
         i, j = torch.broadcast_tensors(i, j)
-        return torch.from_numpy(tax.tree.distance(i.numpy(), j.numpy()))
+        return torch.from_numpy(tax.tree.topology.distance(i.numpy(), j.numpy()))
 
     found = {
         name: subjects.DistanceSubject(rows, distance, tax.tree.depth, valid)

@@ -119,6 +119,30 @@ def test_distortion__no_scale_is_better(seed, m):
     assert np.allclose(metrics.distortion(7 * distance, tree).each, each)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20))
+def test_spread__is_the_largest_expansion_times_the_largest_contraction(seed, m):
+    rng = np.random.default_rng(seed)
+    tree = rng.integers(1, 6, m) / 4
+    distance = rng.exponential(size=m) + 0.1
+    expansion = max(d / t for d, t in zip(distance, tree, strict=True))
+    contraction = max(t / d for d, t in zip(distance, tree, strict=True))
+    assert metrics.spread(distance, tree) == pytest.approx(expansion * contraction)
+    assert metrics.spread(3 * distance, tree) == pytest.approx(expansion * contraction)
+    # Pairs at one place in the tree count in neither measure.
+    more = np.append(distance, 7.0), np.append(tree, 0.0)
+    assert metrics.spread(*more) == metrics.spread(distance, tree)
+    scored, among = metrics.distortion(distance, tree), metrics.distortion(*more)
+    assert among.scale == scored.scale
+    assert among.each[:-1].tolist() == scored.each.tolist()
+    assert np.isnan(among.each[-1])
+
+
+def test_spread__of_lost_taxa_and_of_one_point_has_no_bound():
+    assert metrics.spread([1.0, np.inf], [1, 1]) == np.inf
+    assert metrics.spread([1.0, 0.0], [1, 1]) == np.inf
+    assert np.isnan(metrics.spread([1.0], [0]))
+
+
 def test_distortion__is_0_for_the_tree_and_1_for_a_point():
     tree = np.array([1, 2, 3])
     assert not metrics.distortion(0.5 * tree, tree).each.any()

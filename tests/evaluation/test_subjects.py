@@ -29,7 +29,7 @@ def by_distance(tree):
 
     def distance(i, j):
         i, j = torch.broadcast_tensors(i, j)
-        return torch.from_numpy(tree.distance(i.numpy(), j.numpy()))
+        return torch.from_numpy(tree.topology.distance(i.numpy(), j.numpy()))
 
     rows = (torch.arange(len(tree)),)
     return DistanceSubject(rows, distance, tree.depth, np.ones(len(tree), bool))
@@ -207,7 +207,7 @@ def test_lost_rows__never_help_the_places_of_relatives(tax, seed, k):
     queries = np.array([rng.integers(n)])
     relatives = relatives_of(tree, queries, k, seed)
     hurt = radius.clone()
-    within = tree.distance(queries, np.arange(n)) <= relatives.edge
+    within = tree.topology.distance(queries, np.arange(n)) <= relatives.edge
     hurt[torch.from_numpy(within & (rng.random(n) < 0.5))] = torch.nan
 
     def share_of(points):

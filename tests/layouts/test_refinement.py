@@ -12,6 +12,7 @@ from poincare_taxa.layouts.refinement import _better, _means, _Yardstick, count_
 from poincare_taxa.layouts.tree import largest_tau, layout_in_layers
 
 DTYPES = st.sampled_from([torch.float32, torch.float64])
+TAXONOMIES = taxonomies(min_size=2).map(lambda tax: tax.without_lengths())
 MORE_IS_BETTER = ("precision", "ancestor", "ancestor rank", "neighbour")
 
 
@@ -22,7 +23,7 @@ def broom(handle: int, bristles: int) -> pt.Taxonomy:
 
 
 @settings(max_examples=40, deadline=None)
-@given(tax=taxonomies(min_size=2), dim=st.integers(2, 5), dtype=DTYPES)
+@given(tax=TAXONOMIES, dim=st.integers(2, 5), dtype=DTYPES)
 def test_refine__never_worsens_what_it_measures(tax, dim, dtype):
     start = pt.layout(tax, dim, dtype=dtype)
     refined = refine(tax, start, passes=3)
@@ -33,7 +34,7 @@ def test_refine__never_worsens_what_it_measures(tax, dim, dtype):
 
 
 @settings(max_examples=40, deadline=None)
-@given(tax=taxonomies(min_size=2), dim=st.integers(2, 5), dtype=DTYPES)
+@given(tax=TAXONOMIES, dim=st.integers(2, 5), dtype=DTYPES)
 def test_refine__keeps_radius_a_multiple_of_depth_and_directions_unit(tax, dim, dtype):
     refined = refine(tax, pt.layout(tax, dim, dtype=dtype), passes=2)
     tau = refined.info["tau"]
@@ -45,7 +46,7 @@ def test_refine__keeps_radius_a_multiple_of_depth_and_directions_unit(tax, dim, 
 
 
 @settings(max_examples=30, deadline=None)
-@given(tax=taxonomies(min_size=2), dim=st.integers(2, 5), dtype=DTYPES)
+@given(tax=TAXONOMIES, dim=st.integers(2, 5), dtype=DTYPES)
 def test_refine__only_children_keep_the_bits_of_their_parent(tax, dim, dtype):
     direction = refine(tax, pt.layout(tax, dim, dtype=dtype), passes=2).direction
     only = np.flatnonzero((tax.parent >= 0) & (tax.num_children[tax.parent] == 1))
@@ -169,7 +170,7 @@ def test_embed__refine_is_recorded_and_a_number_is_the_number_of_passes(tmp_path
 
 
 @settings(max_examples=50, deadline=None)
-@given(tax=taxonomies(min_size=2), data=st.data())
+@given(tax=TAXONOMIES, data=st.data())
 def test_count_coincident__counts_siblings_at_the_same_place(tax, data):
     places = data.draw(st.lists(st.integers(0, 2), min_size=len(tax), max_size=len(tax)))
     direction = torch.tensor(places, dtype=torch.float64)[:, None] * torch.ones(3)
@@ -189,3 +190,12 @@ def test_count_coincident__tells_opposite_siblings_apart():
     points[20:] = -points[:20]
     points[20:, 2] = points[:20, 2]
     assert count_coincident(tax.tree.parent, torch.cat([torch.zeros(1, 3).double(), points])) == 0
+
+
+def test_refine__names_what_it_does_not_do_with_branch_lengths():
+    tax = pt.Taxonomy.from_parents([-1, 0, 0], branch_lengths=[0, 1, 2])
+    with pytest.raises(ValueError, match="by edges, and this taxonomy has branch lengths"):
+        refine(tax, pt.layout(tax, 3))
+    with pytest.raises(ValueError, match="leave refinement out"):
+        pt.embed(tax, 3, refine=True)
+    refine(tax.without_lengths(), pt.layout(tax.without_lengths(), 3))

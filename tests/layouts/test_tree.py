@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from support.trees import taxonomies
+from support.trees import phylogenies, random_phylogeny, taxonomies
 
+from poincare_taxa.evaluation import metrics
 from poincare_taxa.geometry import polar
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.readers import load_sample
@@ -17,6 +18,7 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy
 pytestmark = pytest.mark.filterwarnings("ignore:.* share their siblings' direction")
 
 DTYPES = [torch.float64, torch.float32]
+BY_EDGES = taxonomies(min_size=2).map(lambda tax: tax.without_lengths())
 
 
 def comb(levels):
@@ -40,7 +42,7 @@ def balanced(arity, levels):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@given(tax=taxonomies(), dim=st.integers(2, 12), seed=st.integers(0, 9))
+@given(tax=BY_EDGES, dim=st.integers(2, 12), seed=st.integers(0, 9))
 def test_layout__radius_is_a_strictly_increasing_function_of_depth(dtype, tax, dim, seed):
     points = layout(tax, dim, dtype=dtype, seed=seed)
     radius, depth = points.radius.numpy(), tax.depth
@@ -59,7 +61,7 @@ def test_layout__directions_are_unit_vectors(dtype, tax, dim, seed):
     assert ((direction**2).sum(1) - 1).abs().max() <= 17 * torch.finfo(dtype).eps
 
 
-@given(tax=taxonomies(min_size=2), dim=st.integers(3, 10))
+@given(tax=BY_EDGES, dim=st.integers(3, 10))
 def test_layout__every_node_has_a_place_of_its_own(tax, dim):
     points = layout(tax, dim)
     assert points.info["unresolved"] == 0
@@ -67,7 +69,7 @@ def test_layout__every_node_has_a_place_of_its_own(tax, dim):
     assert (d + torch.eye(len(tax))).min() > 0.01
 
 
-@given(tax=taxonomies(min_size=2), dim=st.integers(4, 10))
+@given(tax=BY_EDGES, dim=st.integers(4, 10))
 def test_layout__ranks_the_ancestors_of_every_node_first(tax, dim):
     points = layout(tax, dim)
     nodes = np.arange(len(tax))
@@ -195,3 +197,75 @@ def test_layout__of_a_tree_is_that_of_its_taxonomy():
     tax = load_sample()
     for mine, theirs in zip(layout(tax.tree, 4)[:2], layout(tax, 4)[:2], strict=True):
         assert mine.equal(theirs)
+
+
+# -------------------------------------------------------------------- branch lengths
+
+
+@given(phylogenies(), st.integers(2, 6), st.sampled_from(DTYPES))
+def test_lengths__radius_is_tau_times_the_distance_from_the_root(tax, dim, dtype):
+    if tax.tree.height.max() == 0:
+        with pytest.raises(ValueError, match="all branch lengths are 0"):
+            layout(tax, dim, dtype=dtype)
+        return
+    points = layout(tax, dim, dtype=dtype)
+    assert points.info["lengths"] is True
+    tau = points.info["tau"]
+    assert torch.equal(points.radius, tau * torch.tensor(tax.tree.height, dtype=dtype))
+    assert points.radius.max() <= {torch.float64: 320, torch.float32: 80}[dtype] * (1 + 1e-6)
+    error = ((points.direction.double() ** 2).sum(1) - 1).abs().max()
+    assert error <= 17 * torch.finfo(dtype).eps
+    # On an edge of length 0 a leaf is at its parent's point, as it is in the tree.
+    same = np.flatnonzero((np.diff(tax.tree.height, prepend=-1) == 0) & (tax.num_children == 0))
+    same = same[tax.tree.height[same] == tax.tree.height[tax.parent[same]]]
+    assert torch.equal(points.direction[same], points.direction[tax.parent[same]])
+
+
+@given(phylogenies(), st.integers(-20, 20))
+def test_lengths__a_unit_changes_tau_and_nothing_else(tax, power):
+    if tax.tree.height.max() == 0:
+        return
+    scaled = Taxonomy.from_parents(tax.parent, branch_lengths=2.0**power * tax.branch_lengths)
+    points, again = layout(tax, 4), layout(scaled, 4)
+    assert again.info["tau"] == points.info["tau"] / 2.0**power
+    assert torch.equal(again.radius, points.radius)
+    assert torch.equal(again.direction, points.direction)
+
+
+@given(taxonomies(min_size=2))
+def test_lengths__without_them_the_layout_counts_edges(tax):
+    points, edges = layout(tax.without_lengths(), 3), layout(Taxonomy.from_parents(tax.parent), 3)
+    assert torch.equal(points.radius, edges.radius)
+    assert torch.equal(points.direction, edges.direction)
+    assert points.info == edges.info
+    assert "lengths" not in points.info
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("dtype", "mean", "worst"), [(torch.float64, 0.005, 2.5), (torch.float32, 0.02, 8.0)]
+)
+def test_lengths__distances_of_leaves_are_patristic(seed, dtype, mean, worst):
+    """A tenth of the edges is nearly 0; a layout by edges is far from all this."""
+    tax = random_phylogeny(200, seed)
+    leaves = tax.tree.leaf_rows.copy()
+    i, j = np.triu_indices(len(leaves), 1)
+    true = tax.tree.distance(leaves[i], leaves[j])
+
+    def measured(points):
+        radius, direction = points.radius[leaves].double(), points.direction[leaves].double()
+        d = polar.cdist(radius, direction, radius, direction).numpy()[i, j]
+        return metrics.distortion(d, true).each.mean(), metrics.spread(d, true)
+
+    found, by_edges = (
+        measured(layout(one, 10, dtype=dtype)) for one in (tax, tax.without_lengths())
+    )
+    assert found[0] < mean < 0.1 < by_edges[0]
+    assert found[1] < worst < 50 < by_edges[1]
+
+
+def test_lengths__the_largest_tau_is_that_of_the_height():
+    tax = Taxonomy.from_parents([-1, 0, 0, 1], branch_lengths=[0, 2, 0.5, 2])
+    with pytest.raises(ValueError, match=r"\(0, 80\] for a tree of height 4 by branch lengths"):
+        layout(tax, 3, tau=81.0)
+    assert layout(tax, 3, tau=9.0).radius.tolist() == [0, 18, 36, 4.5]

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,7 @@ from poincare_taxa.geometry import polar
 from poincare_taxa.model import storage
 from poincare_taxa.model.checks import check
 from poincare_taxa.model.model import TaxonEmbedding, embed
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 NAMES = [
     "files",
@@ -267,3 +269,18 @@ def test_configuration__fails_without_a_seed(saved):
     settings = storage.read_meta(saved)["settings"] | {"seed": None, "method": "by hand"}
     storage.update_meta(saved, settings=settings)
     assert failed(saved) == ["configuration"]
+
+
+def test_check__of_a_phylogeny_compares_with_its_branch_lengths(tmp_path):
+    lengths = [0, 1, 2, 0.5, 0, 0, 3]
+    tax = Taxonomy.from_parents([-1, 0, 0, 1, 1, 2, 2], branch_lengths=lengths)
+    model = embed(tax, dim=4)
+    model.save(tmp_path / "out")
+    assert failed(tmp_path / "out") == []
+    assert {result.status for result in check(tmp_path / "out")} == {"passed"}
+    assert "target_radius" not in model.meta["settings"]
+    # Points by edges, said to be by lengths.
+    by_edges = embed(tax.without_lengths(), dim=4)
+    wrong = replace(by_edges, taxonomy=tax, meta={**model.meta, "probe": None})
+    wrong.save(tmp_path / "wrong")
+    assert {"initialisation", "targets"} <= set(failed(tmp_path / "wrong"))

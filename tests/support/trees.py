@@ -45,3 +45,24 @@ def taxonomies(draw, min_size=1, max_size=40):
     return Taxonomy.from_parents(
         parent, ids=ids, names=names, taxon_ranks=ranks, branch_lengths=lengths
     )
+
+
+@st.composite
+def phylogenies(draw, min_size=2, max_size=40):
+    """Random taxonomies with branch lengths in eighths, some 0: sums of them are exact."""
+    parent = draw(parents(min_size, max_size))
+    eighths = draw(st.lists(st.integers(0, 64), min_size=len(parent), max_size=len(parent)))
+    return Taxonomy.from_parents(parent, branch_lengths=np.array(eighths) / 8)
+
+
+def random_phylogeny(leaves, seed, shortest=0.0):
+    """A binary tree whose branch lengths are exponential, and a tenth of them nearly 0."""
+    rng = np.random.default_rng(seed)
+    parent, open_rows = [-1], [0]
+    while len(open_rows) < leaves:
+        row = open_rows.pop(int(rng.integers(len(open_rows))))
+        open_rows += [len(parent), len(parent) + 1]
+        parent += [row, row]
+    lengths = rng.exponential(size=len(parent))
+    lengths[rng.random(len(parent)) < 0.1] *= 1e-3
+    return Taxonomy.from_parents(parent, branch_lengths=np.maximum(lengths, shortest))

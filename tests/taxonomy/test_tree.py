@@ -1,15 +1,19 @@
 """Laws of trees as arrays, against walks along the parents."""
 
+import itertools
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
 from oracles.tree import lca, subtree, walk_up
-from support.trees import taxonomies
+from support.trees import phylogenies, taxonomies
 
 from poincare_taxa.taxonomy import tree as tree_module
-from poincare_taxa.taxonomy.tree import Tree
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.tree import BranchLengthWarning, Tree
 
 
 @given(taxonomies())
@@ -116,7 +120,7 @@ def test_distance_matrix__is_distance_of_all_pairs_in_any_order(tax, data):
 
 @given(taxonomies())
 def test_distance__is_the_shortest_path(tax):
-    tree = tax.tree
+    tree = tax.tree.topology
     graph = nx.Graph(list(enumerate(tree.parent))[1:])
     graph.add_nodes_from(range(len(tree)))
     rows = np.arange(len(tree))
@@ -197,3 +201,82 @@ def test_lca__of_few_pairs_is_that_of_many(tax, data):
             found.append((fresh.lca(i, j).tolist(), fresh.lca(int(i[0]), int(j[0]))))
             assert ("_head" in vars(fresh)) == (few > 1)
     assert found[0] == found[1]
+
+
+# -------------------------------------------------------------------- branch lengths
+
+
+def all_pairs(tree):
+    rows = np.arange(len(tree))
+    return tree.distance(rows[:, None], rows)
+
+
+@given(phylogenies())
+def test_lengths__distance_is_the_shortest_weighted_path(tax):
+    tree = tax.tree
+    graph = nx.Graph()
+    for row, (parent, length) in enumerate(zip(tree.parent, tree.lengths, strict=True)):
+        if row:
+            graph.add_edge(row, int(parent), weight=float(length))
+    found = all_pairs(tree)
+    for u, lengths in nx.all_pairs_dijkstra_path_length(graph):
+        assert found[u].tolist() == [lengths[v] for v in range(len(tree))]
+    np.testing.assert_array_equal(tree.distance_matrix(np.arange(len(tree))), found)
+    assert tree.height.tolist() == found[0].tolist()
+    assert tree.height.dtype == found.dtype == np.float64
+
+
+@given(phylogenies(max_size=12))
+def test_lengths__distance_is_a_metric_of_a_tree(tax):
+    """Symmetric, 0 to itself, triangle inequality, and the four-point condition [Buneman 1974]."""
+    d = all_pairs(tax.tree)
+    np.testing.assert_array_equal(d, d.T)
+    assert not d.diagonal().any()
+    assert (d >= 0).all()
+    assert (d[:, None] <= d[:, :, None] + d[None]).all()
+    for i, j, k, m in itertools.combinations(range(len(tax)), 4):
+        sums = sorted([d[i, j] + d[k, m], d[i, k] + d[j, m], d[i, m] + d[j, k]])
+        assert sums[1] == sums[2]
+
+
+@given(phylogenies(), st.floats(1e-6, 1e6))
+def test_lengths__a_unit_changes_the_scale_of_distances(tax, factor):
+    scaled = replace(tax.tree, lengths=factor * tax.tree.lengths)
+    np.testing.assert_allclose(
+        all_pairs(scaled), factor * all_pairs(tax.tree), rtol=0, atol=1e-13 * factor * 8 * 80
+    )
+
+
+@given(taxonomies())
+def test_lengths__of_1_count_edges_and_topology_has_none(tax):
+    ones = replace(tax.tree, lengths=np.ones(len(tax)))
+    np.testing.assert_array_equal(all_pairs(ones), all_pairs(tax.tree.topology))
+    assert all_pairs(ones.topology).dtype == np.int32
+    assert ones.topology.lengths is None
+    assert tax.tree.topology.topology is tax.tree.topology
+    assert ones.fingerprint == ones.topology.fingerprint == tax.tree.fingerprint
+
+
+def test_lengths__that_are_none_are_told_with_their_number():
+    parent, nan = [-1, 0, 1, 1, 0, 0], float("nan")
+    tree = Taxonomy.from_parents(parent, branch_lengths=[5, -1, nan, 4, 2, -3]).tree
+    with pytest.warns(BranchLengthWarning) as caught:
+        found = tree.distance(0, np.arange(6))
+    # Known are 0 (twice, of negative ones), 2 and 4: their median is 1.
+    assert found.tolist() == [0, 0, 1, 4, 2, 0]
+    (message,) = (str(one.message) for one in caught)
+    assert "of 5 branch lengths 2 are negative and count as 0 (such as row 1)" in message
+    assert "1 are missing and count as the median of the others, 1 (such as row 2)" in message
+    assert np.isnan(tree.lengths[2])
+    with pytest.raises(ValueError, match="branch length of row 1 is infinite"):
+        Taxonomy.from_parents([-1, 0], branch_lengths=[0, np.inf]).tree.distance(0, 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_lengths__that_are_all_sound_are_taken_in_silence():
+    tax = Taxonomy.from_parents([-1, 0, 0], ids=["r", "a", "b"], branch_lengths=[np.nan, 0, 0.25])
+    assert tax.tree_distance("a", "b") == 0.25
+    assert tax.tree_distance("a", ["b", "a"], edges=True).to_list() == [2, 0]
+    assert tax.without_lengths().tree_distance("a", "b") == 2
+    assert tax.without_lengths().ids.equals(tax.ids)
+    assert tax.subtree("b").tree.height.tolist() == [0]

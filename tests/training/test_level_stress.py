@@ -1,5 +1,7 @@
 """`LevelStress`: the equation, the partners, and the compiled loops beside the same on tensors."""
 
+import itertools
+
 import pytest
 import torch
 from support.sampling import TREE, generator
@@ -14,7 +16,10 @@ from poincare_taxa.training.level_stress import LevelStress
 from poincare_taxa.training.objectives import Objective
 
 DEEP = pt.Taxonomy.from_parents([-1, *(max(0, i - 1 - i * i % 7) for i in range(1, 60))])
-TREES = [TREE, DEEP, pt.Taxonomy.from_parents([-1, 0])]
+LONG = pt.Taxonomy.from_parents(
+    DEEP.parent, branch_lengths=[(0.0, 1e-6, 0.25, 1.5, 40.0)[i * i % 5] for i in range(60)]
+)
+TREES = [TREE, DEEP, pt.Taxonomy.from_parents([-1, 0]), LONG]
 
 
 def points(tree=TREE, radius=2.0, **options):
@@ -52,6 +57,35 @@ def test_level_stress__is_the_sum_of_its_equation(monkeypatch):
     assert terms["root"].item() == pytest.approx(root / len(level))
 
 
+def test_level_stress__follows_branch_lengths_in_units_of_their_mean():
+    """The same terms of the same tree in another unit, with τ per that unit."""
+    x, level = points(LONG), 3
+    u = [v for v in range(len(LONG)) if LONG.depth[v] == level]
+    found = []
+    for unit in (1.0, 8.0):
+        tax = pt.Taxonomy.from_parents(LONG.parent, branch_lengths=unit * LONG.branch_lengths)
+        objective = LevelStress(tax, tau=0.2 / unit, root_weight=3.0, batch_size=1 << 10)
+        objective.begin(level - 1, points(LONG), generator())
+        found.append(objective(x, generator(5)))
+    for name in ("stress", "root"):
+        assert found[0][name].item() == pytest.approx(found[1][name].item(), rel=1e-12)
+    # By hand, in mean edges.
+    tree = LONG.tree
+    edges = tree.height[1:] - tree.height[tree.parent[1:]]
+    objective = LevelStress(LONG, tau=0.2, root_weight=3.0)
+    objective._open_level(level)
+    partners, _ = objective._partners(torch.tensor(u), generator(5))
+    tau, stress, root = 0.2 * edges.mean(), 0.0, 0.0
+    for v, row in zip(u, partners.tolist(), strict=True):
+        for other in row[:-1]:
+            t = float(tree.distance(v, other)) / edges.mean()
+            if t > 0:
+                stress += ((d(x, v, other) / tau - t) / max(t, 0.3 / tau)) ** 2
+        root += 3.0 * (d(x, v, 0) / tau - float(tree.distance(v, 0)) / edges.mean()) ** 2
+    assert found[0]["stress"].item() == pytest.approx(stress / len(u))
+    assert found[0]["root"].item() == pytest.approx(root / len(u))
+
+
 def test_level_stress__moves_its_level_only():
     x = points()
     objective = LevelStress(TREE, tau=1.2, passes=3, batch_size=2)
@@ -81,7 +115,8 @@ def test_partners__are_ancestors_siblings_cousins_and_the_root_none_below_the_le
         assert (v[:, 0] == tree.parent[u]).all()
         assert (tree.parent[v[:, 3:9]] == tree.parent[u][:, None]).all()
         assert (v[:, -1] == 0).all()
-        assert edges[:, 9:13].max() <= 2 * 3  # below one of the three nearest ancestors
+        steps = tree.tree.topology.distance(u[:, None], v)
+        assert steps[:, 9:13].max() <= 2 * 3  # below one of the three nearest ancestors
 
 
 @pytest.mark.parametrize("tree", TREES, ids=len)
@@ -106,16 +141,16 @@ def test_partners__are_the_same_compiled_and_on_tensors(tree, monkeypatch):
         assert torch.equal(compiled[1], plain[1])
 
 
-def of_step(x, level, fused):
+def of_step(x, level, fused, tree=DEEP, least=0.0):
     """Terms of a step, their gradient, and the gradient of the sum of its squares."""
-    objective, u = LevelStress(DEEP, tau=1.1), level_of(DEEP, level)
+    objective, u = LevelStress(tree, tau=1.1), level_of(tree, level)
     objective._open_level(level)
     partners, edges = objective._partners(u, generator(3))
 
     def terms():
         if fused:
-            return level_stress._FusedStress.apply(x, u, partners, edges, 1.1, 8.0)
-        return level_stress._stress(x[u], x, pt.Polar(), partners, edges, 1.1, 8.0)
+            return level_stress._FusedStress.apply(x, u, partners, edges, 1.1, 8.0, least)
+        return level_stress._stress(x[u], x, pt.Polar(), partners, edges, 1.1, 8.0, least)
 
     (gradient,) = torch.autograd.grad(terms(), x, [torch.tensor(w).to(x) for w in (3.0, 1.0)])
     (graph,) = torch.autograd.grad(sum(terms()), x, create_graph=True)
@@ -131,9 +166,13 @@ def of_step(x, level, fused):
 )
 def test_level_stress__is_the_same_compiled_and_on_tensors(dtype, radius):
     """Values, gradients and gradients of gradients."""
-    for level in range(1, DEEP.max_depth + 1):
+    for level, tree, least in itertools.product(
+        range(1, DEEP.max_depth + 1), (DEEP, LONG), (0.0, 0.3)
+    ):
+        if tree is LONG and least == 0:
+            continue  # An edge near 0 is a weight without bound.
         x = torch.nn.Parameter(points(DEEP, radius).detach().as_subclass(torch.Tensor).to(dtype))
-        mine, theirs = (of_step(x, level, fused) for fused in (True, False))
+        mine, theirs = (of_step(x, level, fused, tree, least) for fused in (True, False))
         # a square doubles the relative error; the target takes digits of those that are near it
         rtol = 16 * polar_rtol(dtype)
         torch.testing.assert_close(mine[0], theirs[0], rtol=rtol, atol=rtol)
@@ -152,7 +191,7 @@ def test_level_stress__has_gradients_where_the_exponential_of_a_radius_overflows
         objective, u = LevelStress(DEEP, tau=1.1), level_of(DEEP, level)
         objective._open_level(level)
         about = objective._partners(u, generator(3))
-        mine = level_stress._FusedStress.apply(far, u, *about, 1.1, 8.0)
+        mine = level_stress._FusedStress.apply(far, u, *about, 1.1, 8.0, 0.0)
         theirs = level_stress._stress(far[u], far, pt.Polar(), *about, 1.1, 8.0)
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
         own, other = (

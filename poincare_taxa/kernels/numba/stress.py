@@ -31,11 +31,14 @@ def level_partners(
 ) -> tuple[Tensor, Tensor]:
     """Partners of nodes of a level, the root last, and their tree distances: [B, K] each.
 
-    The tree: parent, end, level_order and level_start of a `TreeIndex`. Bits: random integers for
-    the siblings [B, S], and for the cousins' ancestors, depths and places [B, C].
+    The tree: parent, end, level_order, level_start and height (float64) of a `TreeIndex`. Bits:
+    random integers for the siblings [B, S], and for the cousins' ancestors, depths and places
+    [B, C].
     """
     columns = ancestors + bits[0].shape[1] + len(highest) + 1
-    partners, edges = (torch.empty(len(nodes), columns, dtype=torch.int64) for _ in range(2))
+    partners, edges = (
+        torch.empty(len(nodes), columns, dtype=dtype) for dtype in (torch.int64, torch.float64)
+    )
     given = [array(x) for x in (nodes, *tree, highest, *bits)]
     out = partners.numpy(), edges.numpy()
     loop = level_partners_loop(np.float64)
@@ -44,7 +47,13 @@ def level_partners(
 
 
 def level_stress(
-    table: Tensor, nodes: Tensor, partners: Tensor, edges: Tensor, tau: float, root_weight: float
+    table: Tensor,
+    nodes: Tensor,
+    partners: Tensor,
+    edges: Tensor,
+    tau: float,
+    root_weight: float,
+    least: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Add up the stress of all nodes and the root's term [2]; gradients by each row [2, B, …].
 
@@ -56,7 +65,7 @@ def level_stress(
     loop = level_stress_loop(gradient.dtype)
 
     def part(start: int, stop: int) -> None:
-        loop(*given, tau, root_weight, start, stop, loss, gradient)
+        loop(*given, tau, root_weight, least, start, stop, loss, gradient)
 
     in_threads(part, len(nodes), partners.shape[1] * (20 + 2 * table.shape[1]))
     return torch.from_numpy(loss.sum(1)), torch.from_numpy(gradient)
@@ -78,9 +87,9 @@ def _place(order: Rows, low: int, high: int, row: Any) -> int:
 
 
 @kernel(
-    "int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[:, ::1], "
-    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64, int64, int64, int64[:, ::1], "
-    "int64[:, ::1]"
+    "int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[::1], int64[::1], "
+    "int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64, int64, int64, "
+    "int64[:, ::1], float64[:, ::1]"
 )
 def level_partners_loop(
     nodes: Rows,  # of one level
@@ -88,6 +97,7 @@ def level_partners_loop(
     end: Rows,
     level_order: Rows,
     level_start: Rows,
+    height: Array,  # distances from the root, by edges or branch lengths
     highest: Rows,  # [C]: edges up to the highest ancestor below which a cousin is drawn
     sibling_bits: Rows,  # [B, S]: which node of the level below the same parent
     gap_bits: Rows,  # [B, C]: which ancestor a cousin is drawn below
@@ -97,7 +107,7 @@ def level_partners_loop(
     start: int,  # stretch of the nodes
     stop: int,
     partners: Rows,  # out [B, A + S + C + 1]: ancestors, siblings, cousins, the root
-    edges: Rows,  # out: tree distances
+    edges: Array,  # out: tree distances
 ) -> None:
     """Draw partners as `LevelStress` does on tensors."""
     siblings, cousins = sibling_bits.shape[1], len(highest)
@@ -110,7 +120,10 @@ def level_partners_loop(
         # 1. The nearest ancestors; on the first levels the root in place of those that are missing.
         for k in range(ancestors):
             gap = min(k + 1, level)
-            partners[b, k], edges[b, k] = path[level - gap], gap
+            partners[b, k] = path[level - gap]
+            # as below: sums in another order would have other last bits
+            above = height[path[level - gap]]
+            edges[b, k] = height[path[level]] + above - 2 * above
         low, size = 0, 1
         for k in range(siblings + cousins):
             # 2. The stretch of the level order from which this partner is drawn.
@@ -130,9 +143,9 @@ def level_partners_loop(
             while common < level and path[common + 1] <= v < end[path[common + 1]]:
                 common += 1
             partners[b, ancestors + k] = v
-            edges[b, ancestors + k] = level + depth - 2 * common
+            edges[b, ancestors + k] = height[path[level]] + height[v] - 2 * height[path[common]]
         partners[b, ancestors + siblings + cousins] = 0
-        edges[b, ancestors + siblings + cousins] = level
+        edges[b, ancestors + siblings + cousins] = height[path[level]]
 
 
 @summing
@@ -182,17 +195,18 @@ def _distances(
 
 
 @kernel(
-    "real[:, ::1], int64[::1], int64[:, ::1], int64[:, ::1], float64, float64, int64, int64, "
-    "float64[:, ::1], real[:, :, ::1]",
+    "real[:, ::1], int64[::1], int64[:, ::1], float64[:, ::1], float64, float64, float64, int64, "
+    "int64, float64[:, ::1], real[:, :, ::1]",
     fastmath={"contract"},
 )
 def level_stress_loop(
     table: Array,  # polar, the radius first
     nodes: Rows,  # [B]
     partners: Rows,  # [B, K], the root last
-    edges: Rows,  # [B, K], tree distances; 0 for a node that was drawn as its own sibling
+    edges: Array,  # [B, K], tree distances; 0 for a node that was drawn as its own sibling
     tau: float,  # distance for each edge
     root_weight: float,
+    least: float,  # the tree distance to which errors of nearer partners are relative
     start: int,  # stretch of the nodes
     stop: int,
     loss: Array,  # out [2, B]: relative stress over all but the root; weighted stress of the root
@@ -211,10 +225,11 @@ def level_stress_loop(
             stress, radial = 0.0, 0.0
             total[:] = 0
             for k in range(first, last):
-                t = np.float64(edges[b, k])
+                t = edges[b, k]
                 weight = root_weight
                 if term == 0:
-                    weight = 1 / (t * t) if t > 0 else 0.0
+                    near = max(t, least)
+                    weight = 1 / (near * near) if t > 0 else 0.0
                 error = d[k] / tau - t
                 stress += weight * error * error
                 pull = 2 * weight * error / tau
