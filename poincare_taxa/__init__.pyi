@@ -55,6 +55,7 @@ from .kernels.distance import cdist as cdist
 from .kernels.distance import dist as dist
 from .layouts import layout as layout
 from .layouts import refine as refine
+from .loading import load as load
 from .model import TaxonEmbedding as TaxonEmbedding
 from .model import check as check
 from .model import embed as embed

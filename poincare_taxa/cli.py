@@ -34,7 +34,6 @@ app: typer.Typer = typer.Typer(
     name="poincare-taxa",
     help="Taxonomies as hyperbolic vectors: distance means relatedness, radius means depth.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 # Every text is printed as it is: names of taxa and of files may hold brackets and colons.
@@ -50,6 +49,14 @@ Source = Annotated[
 ]
 Saved = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a saved embedding.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Taxa = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TAXA]...",
+        help="Ids or names; without any, they are read from standard input, one a line, and the "
+        "result is printed as TSV.",
+    ),
+]
 Dtype = Literal["float64", "float32"]
 
 
@@ -121,6 +128,7 @@ def embed(
             help="Better neighbourhoods, larger radii; a minute or two for 2.6 million taxa."
         ),
     ] = False,
+    json: Json = False,
 ) -> None:
     """Embed a taxonomy and save vectors, taxonomy and provenance as a folder."""
     from poincare_taxa.model import storage
@@ -131,6 +139,10 @@ def embed(
     with _step(f"save {out}"):
         model.save(out)
     _err.print(repr(model), highlight=False, soft_wrap=True)
+    if json:
+        _print_json(
+            {"path": str(out), "taxa": len(model), "dim": model.dim, **model.meta["settings"]}
+        )
 
 
 @app.command()
@@ -144,6 +156,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the file's checkpoint folder.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Train an embedding, and save it with the history of the run."""
     from poincare_taxa.model import storage
@@ -154,6 +167,9 @@ def train(
     run = settings.run(_read, resume=resume)
     with _step(f"save {settings.out}"):
         settings.save(run)
+    if json:
+        _print_json({"path": str(settings.out), "history": run.history.to_dicts()})
+        return
     columns = ["epoch", "loss", "depth_radius", "spearman", "pair_accuracy", "seconds"]
     _print_frame(run.history[[0, -1]].select(c for c in columns if c in run.history.columns))
 
@@ -241,7 +257,7 @@ def check(saved: Saved, json: Json = False) -> None:
 @app.command()
 def nearest(
     saved: Saved,
-    taxon: Annotated[str, typer.Argument(help="Id or name.")],
+    taxa: Taxa = None,
     k: Annotated[int, typer.Option("-k", help="Number of neighbours.", min=1)] = 10,
     taxon_rank: Annotated[
         str | None, typer.Option(help="Rank of the neighbours, e.g. genus.")
@@ -251,12 +267,11 @@ def nearest(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the taxa nearest to a taxon."""
-    frame = _load(saved).nearest(taxon, k=k, taxon_rank=taxon_rank, within=within)
-    if json:
-        _print_json(frame.to_dicts())
-    else:
-        _print_frame(frame)
+    """List the taxa nearest to a taxon, or to each of many."""
+    keys, piped = (taxa, False) if taxa else (_lines(), True)
+    one = keys[0] if taxa and len(taxa) == 1 else keys
+    found = _load(saved).nearest(one, k=k, taxon_rank=taxon_rank, within=within)
+    _print_found(found, piped, json)
 
 
 @app.command()
@@ -290,6 +305,120 @@ def diff(
         labels = [str(key) if name is None else f"{name} ({key})" for key, name in shown]
         table.add_row(change, f"{number:,}", ", ".join(labels))
     _out.print(table)
+
+
+@app.command()
+def info(saved: Saved, json: Json = False) -> None:
+    """Print what a saved embedding is, from its meta.json; nothing else is read."""
+    from poincare_taxa.model import storage
+
+    meta = storage.read_meta(saved)
+    if json:
+        _print_json({key: meta[key] for key in meta if key != "probe"})
+        return
+    settings = {
+        key: value for key, value in meta.get("settings", {}).items() if key != "target_radius"
+    }
+    parts = {
+        "": {
+            key: meta.get(key) for key in ("num_taxa", "dim", "dtype", "created", "library_version")
+        },
+        "source: ": meta.get("source", {}),
+        "settings: ": settings,
+        "file: ": {
+            name: f"{file['bytes']:,} bytes" for name, file in meta.get("files", {}).items()
+        },
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for prefix, entries in parts.items():
+        for key, value in entries.items():
+            if value is not None:
+                table.add_row(f"{prefix}{key}", str(value))
+    _out.print(table)
+
+
+@app.command()
+def distance(saved: Saved, taxa: Taxa = None, json: Json = False) -> None:
+    """Print the distances of pairs of taxa: hyperbolic, and edges of the taxonomy.
+
+    Standard input has two taxa a line, separated by a tab; arguments are taken two by two.
+    """
+    lines = _lines() if not taxa else None
+    pairs = [line.split("\t") for line in lines] if lines is not None else _two_by_two(taxa or [])
+    for number, pair in enumerate(pairs, start=1):
+        if len(pair) != 2:
+            raise ValueError(f"line {number} has {len(pair)} taxa; give two, with a tab between")
+    model = _load(saved)
+    a, b = ([pair[i].strip() for pair in pairs] for i in (0, 1))
+    import polars as pl
+    import torch
+
+    apart = torch.atleast_1d(torch.as_tensor(model.distance(a, b)))
+    frame = pl.DataFrame({"a": a, "b": b, "distance": apart.numpy()})
+    edges = model.taxonomy.tree_distance(a, b)
+    _print_found(frame.with_columns(edges.alias("tree_distance")), lines is not None, json)
+
+
+@app.command()
+def lineage(saved: Saved, taxa: Taxa = None, json: Json = False) -> None:
+    """Print the lineages of taxa, from the root down."""
+    keys, piped = (taxa, False) if taxa else (_lines(), True)
+    tax = _load(saved).taxonomy
+    frame = tax.to_frame(keys).drop("parent")
+    lineages = tax.lineage(keys).alias("lineage")
+    _print_found(frame.with_columns(lineages), piped, json)
+
+
+@app.command()
+def ancestors(
+    saved: Saved,
+    taxa: Taxa = None,
+    by_vector: Annotated[
+        bool,
+        typer.Option("--by-vector", help="The ancestors according to the vectors, with scores."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the ancestors of taxa, from the parent up to the root."""
+    import polars as pl
+
+    keys, piped = (taxa, False) if taxa else (_lines(), True)
+    model = _load(saved)
+    tax = model.taxonomy
+    queries = tax.to_frame(keys)["id"]
+    if by_vector:
+        found = [
+            model.ancestors(key).select(pl.lit(key).alias("query"), pl.all()) for key in queries
+        ]
+        frame = pl.concat(found) if found else pl.DataFrame()
+    else:
+        lists = pl.DataFrame({"query": queries, "id": tax.ancestors(keys)})
+        flat = lists.explode("id").drop_nulls("id")
+        frame = flat.with_columns(tax.to_frame(flat["id"]).select("name", "taxon_rank"))
+    _print_found(frame, piped, json)
+
+
+@app.command()
+def export(
+    saved: Saved,
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="File to write: .csv .tsv .parquet .npz .txt (word2vec) .h5ad (AnnData) .nwk."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Write a saved embedding for another tool; the suffix of the file is the format."""
+    from poincare_taxa.model.exports import SUFFIXES
+
+    if out.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"the suffix of {out} is none of {' '.join(SUFFIXES)}")
+    model = _load(saved)
+    with _step(f"export {out}"):
+        model.export(out)
+    if json:
+        _print_json({"path": str(out), "taxa": len(model), "bytes": out.stat().st_size})
 
 
 @app.command()
@@ -354,6 +483,7 @@ def download(
     to: Annotated[
         Path | None, typer.Option(help="Folder for the file; by default the user's cache.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Fetch a taxonomy dump and print its path; the only command that uses the network."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
@@ -370,7 +500,10 @@ def download(
             cache_dir=to,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    typer.echo(path)
+    if json:
+        _print_json({"path": str(path)})
+    else:
+        typer.echo(path)
 
 
 # -------------------------------------------------------------------- shared steps
@@ -431,6 +564,33 @@ def _span(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _lines() -> list[str]:
+    """Lines of standard input that are not blank."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ValueError("no taxa: give ids or names, or send them to standard input, one a line")
+    lines = [line.rstrip("\r\n") for line in sys.stdin]
+    found = [line for line in lines if line.strip()]
+    if not found:
+        raise ValueError("no taxa: there are no lines in standard input")
+    return found
+
+
+def _two_by_two(taxa: list[str]) -> list[list[str]]:
+    if len(taxa) % 2:
+        raise ValueError(f"distances are those of pairs of taxa; got {len(taxa)}")
+    return [taxa[i : i + 2] for i in range(0, len(taxa), 2)]
+
+
+def _print_found(frame: "pl.DataFrame", piped: bool, json: bool) -> None:
+    """Print a table as JSON, as TSV where taxa came from standard input, else for a reader."""
+    if json:
+        _print_json(frame.to_dicts())
+    elif piped:
+        typer.echo(frame.write_csv(separator="\t"), nl=False)
+    else:
+        _print_frame(frame)
 
 
 def _print_json(value: Any) -> None:

@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit status."""
 
+import io
 import json
 import resource
 import subprocess
@@ -469,3 +470,86 @@ def test_diff_counts_and_writes_what_changed(run, edges, tmp_path):
     status, printed, _ = run("diff", edges, later)
     assert status == 0
     assert f"removed   1     {gone}" in printed
+
+
+# -------------------------------------------------------------------- taxa from standard input
+
+PIPED = {
+    "nearest": (["-k", "2"], "9606\nMus\n\n"),
+    "lineage": ([], "9606\nMus\n"),
+    "ancestors": ([], "9606\nMus\n"),
+    "ancestors by vector": (["--by-vector"], "9606\nMus\n"),
+    "distance": ([], "9606\tMus\nhuman\t9598\n"),
+}
+
+
+@pytest.mark.parametrize("case", PIPED)
+def test_commands__take_taxa_from_standard_input_and_print_tsv(run, saved, monkeypatch, case):
+    options, text = PIPED[case]
+    command = case.split()[0]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    code, out, err = run(command, saved, *options)
+    assert code == 0, err
+    head, *rows = (line.split("\t") for line in out.splitlines())
+    assert all(len(row) == len(head) for row in rows)
+    taxa = [taxon for line in text.split("\n") for taxon in line.split("\t") if taxon]
+    code, out, err = run(command, saved, *taxa, *options, "--json")
+    assert code == 0, err
+    records = json.loads(out)
+    assert [list(record) for record in records] == [head] * len(rows)
+    cells = [
+        [value if isinstance(value, str) else json.dumps(value) for value in record.values()]
+        for record in records
+    ]
+    assert cells == rows
+
+
+def test_distance__is_that_of_the_model(run, saved):
+    code, out, _ = run("distance", saved, "Homo sapiens", "Mus", "--json")
+    model = TaxonEmbedding.load(saved)
+    assert code == 0
+    (found,) = json.loads(out)
+    assert found["distance"] == model.distance("Homo sapiens", "Mus")
+    assert found["tree_distance"] == model.taxonomy.tree_distance("Homo sapiens", "Mus")
+
+
+@pytest.mark.parametrize(
+    ("args", "text", "message"),
+    [
+        (["distance", "9606", "9598", "1"], "", "got 3"),
+        (["distance"], "9606\n", "line 1 has 1 taxa"),
+        (["lineage"], "", "no lines in standard input"),
+        (["lineage"], "nobody\n", "nobody"),
+    ],
+)
+def test_commands__say_what_is_wrong_with_the_taxa(run, saved, monkeypatch, args, text, message):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    code, out, err = run(args[0], saved, *args[1:])
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+def test_info__reads_the_record_alone(run, saved):
+    (saved / "points.safetensors").unlink()
+    code, out, _ = run("info", saved, "--json")
+    assert code == 0
+    assert json.loads(out)["num_taxa"] == 12
+    code, out, _ = run("info", saved)
+    assert code == 0
+    assert "2024-09-07" in out
+
+
+def test_export__writes_the_format_of_the_suffix(run, saved, tmp_path):
+    code, out, err = run("export", saved, tmp_path / "zoo.csv", "--json")
+    assert code == 0, err
+    assert json.loads(out)["taxa"] == 12
+    assert (tmp_path / "zoo.csv").read_text().startswith("id,parent,name,taxon_rank")
+    code, _, err = run("export", saved, tmp_path / "zoo.xlsx")
+    assert code == 2
+    assert "none of .csv" in one_line(err)
+
+
+def test_completion__is_printed(run):
+    code, out, err = run("--show-completion", "bash")
+    assert code == 0, err
+    assert "_POINCARE_TAXA_COMPLETE" in out or "complete" in out

@@ -6,6 +6,7 @@
 | `missing` | what a key that leads to no taxon gives |
 | `points` | points of one's own in other coordinates, as queries |
 | `storage` | the folder format: safetensors, parquet, JSON, written atomically |
+| `exports` | vectors written for other tools: tables, word2vec, AnnData, the Hub |
 | `checks` | `check`: verifies a saved embedding |
 | `planning` | time and memory of a taxonomy of any size, before it is embedded |
 

@@ -9,9 +9,9 @@ import datetime
 import platform
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -21,15 +21,19 @@ from torch import Tensor
 
 from poincare_taxa import kernels
 from poincare_taxa.files.atomic import read_whole
+from poincare_taxa.files.extras import import_extra
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.geometry import convert, polar
-from poincare_taxa.model import checks, storage
+from poincare_taxa.model import checks, exports, storage
 from poincare_taxa.model.missing import Missing, known_rows
 from poincare_taxa.model.points import Coordinates, polar_of
 from poincare_taxa.search.index import SearchIndex
 from poincare_taxa.taxonomy.columns import Key
 from poincare_taxa.taxonomy.lookup import MAX_CELLS, Keys, check_cells, check_paired
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["TaxonEmbedding", "embed"]
 
@@ -318,17 +322,120 @@ class TaxonEmbedding:
         """
         return self._distinct(convert.polar_to_ball(self.radius, self.direction, dtype=dtype))
 
-    def to_frame(self) -> pl.DataFrame:
-        """Return a table, one row per taxon in the order of the vectors.
+    def to_frame(self, keys: Keys | None = None) -> pl.DataFrame:
+        """Return a table, one row per taxon in the order of the vectors, or of `keys`.
 
         Columns ``id``, ``parent``, ``name``, ``taxon_rank``, ``depth``, ``radius``, ``direction``
-        (an array of `dim` numbers).
+        (an array of `dim` numbers). For pandas, see `to_pandas`.
         """
-        return self.taxonomy.to_frame().with_columns(
-            pl.Series("depth", self.taxonomy.tree.depth),
-            pl.Series("radius", self.radius.numpy(force=True)),
-            pl.Series("direction", self.direction.numpy(force=True)),
+        rows = np.arange(len(self)) if keys is None else self._rows(keys)[0]
+        return self.taxonomy.to_frame(keys).with_columns(
+            pl.Series("depth", self.taxonomy.tree.depth[rows]),
+            pl.Series("radius", self.radius[rows].numpy(force=True)),
+            pl.Series("direction", self.direction[rows].numpy(force=True)),
         )
+
+    def to_pandas(self, keys: Keys | None = None) -> "pd.DataFrame":
+        """`to_frame` as a table of pandas, by id, with a column for each coordinate."""
+        import pandas as pd
+
+        frame = self.to_frame(keys)
+        names = [f"direction_{i}" for i in range(self.dim)]
+        flat = pd.DataFrame(frame["direction"].to_numpy(), columns=pd.Index(names))
+        plain = {c: frame[c].to_list() for c in frame.columns if c != "direction"}
+        return pd.concat([pd.DataFrame(plain), flat], axis=1).set_index("id")
+
+    def prune(self, keys: Keys) -> "TaxonEmbedding":
+        """Return the embedding of some taxa and their ancestors, with the same vectors.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_parents([-1, 0, 0, 1], ids=["root", "cats", "dogs", "lion"])
+        >>> list(embed(tax, dim=3).prune("lion"))
+        ['root', 'cats', 'lion']
+        """
+        rows = self.taxonomy.rows_above(keys)
+        return replace(
+            self,
+            taxonomy=self.taxonomy.at_rows(rows),
+            radius=self.radius[rows],
+            direction=self.direction[rows],
+        )
+
+    def export(self, path: str | Path) -> None:
+        """Write a file for another tool, whose format is the suffix; see `save` for a folder.
+
+        | suffix | what it is |
+        |---|---|
+        | ``.csv``, ``.tsv``, ``.parquet`` | a table with a column for each coordinate |
+        | ``.npz`` | arrays of numpy; texts are UTF-8 with zeros between |
+        | ``.txt``, ``.vec`` | word2vec text, as gensim reads it: ids and tangent vectors |
+        | ``.h5ad`` | `to_anndata` |
+        | ``.nwk`` | the tree, as Newick |
+
+        ``pt.load`` reads all but the last two again.
+
+        Warns
+        -----
+        CosineWarning
+            Of word2vec text: how many neighbours cosine similarity loses.
+
+        Raises
+        ------
+        ValueError
+            If the suffix is none of these, or ids with spaces do not fit word2vec text.
+        OSError
+            If the file cannot be written.
+        """
+        exports.export(self, path)
+
+    def to_anndata(self, k: int = 15) -> Any:
+        """Return an ``anndata.AnnData`` with taxa as observations, for scanpy; needs anndata.
+
+        Tangent vectors are in ``obsm["X_poincare"]``, the graph of the k nearest taxa where scanpy
+        looks for it: ``obsp["distances"]``, ``obsp["connectivities"]`` (exp(−d/σ), σ the mean
+        distance of a taxon's neighbours) and ``uns["neighbors"]``. For taxa as variables, take
+        ``.T``, or `annotate`.
+        """
+        return exports.anndata_of(self, k)
+
+    def annotate(self, adata: Any) -> None:
+        """Set ``varm["X_poincare"]`` of an AnnData whose variables are taxa: tangent vectors.
+
+        ``adata.var_names`` are ids or names; a variable that is no taxon here gets a row of nan.
+        ``var["poincare_radius"]`` is the radius.
+        """
+        vectors = self.vectors(list(adata.var_names), missing="nan").numpy(force=True)
+        adata.varm["X_poincare"] = vectors
+        adata.var["poincare_radius"] = np.linalg.norm(vectors, axis=1)
+
+    def to_skbio(self, keys: Keys) -> Any:
+        """Distances between taxa as a ``skbio.DistanceMatrix``, by ids as text; needs scikit-bio.
+
+        For the tree, see `Taxonomy.to_skbio`.
+        """
+        rows = self._rows(keys)[0]
+        distance = polar.cdist(*self._points(rows), *self._points(rows)).numpy(force=True)
+        ids = self.taxonomy.ids.gather(pl.Series(rows)).cast(pl.String).to_list()
+        return import_extra("skbio", "bio").DistanceMatrix((distance + distance.T) / 2, ids)
+
+    def push_to_hub(self, repo_id: str, *, licence: str = "other", **options: Any) -> str:
+        """Upload to the Hugging Face Hub with a model card, and return the address; needs network.
+
+        The card has the origin of the taxonomy (format, hash, date), the settings of the vectors,
+        the licence and, where ``poincare-taxa evaluate --save`` or ``model.meta["report"]`` stored
+        one, the report with floors and ceilings. ``pt.load(snapshot_download(repo_id))`` loads it.
+
+        Parameters
+        ----------
+        repo_id
+            "user/name".
+        licence
+            Identifier of the licence of the taxonomy, such as "cc0-1.0".
+        options
+            ``token``, and those of ``huggingface_hub.create_repo``, such as ``private``.
+        """
+        return exports.push(self, repo_id, licence, **options)
 
     # ---------------------------------------------------------------- queries
 

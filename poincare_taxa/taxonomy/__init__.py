@@ -10,6 +10,7 @@
 | `columns` | columns of ids, names and ranks, and binary search in them |
 | `levels` | members of subtrees counted by depth, and lineages of many nodes |
 | `preorder` | preorder, heavy paths and nearest marked ancestors, from arrays of parents |
+| `writing` | trees as Newick text |
 
 `readers` build a `Taxonomy`. Public functions take a `Taxonomy`; computations take its `tree`.
 """

@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from poincare_taxa.files.atomic import replace_file
+from poincare_taxa.files.extras import import_extra
 from poincare_taxa.taxonomy import columns, preorder
 from poincare_taxa.taxonomy.columns import Key, TaxonomyError
 from poincare_taxa.taxonomy.edges import (
@@ -37,6 +40,7 @@ from poincare_taxa.taxonomy.lookup import (
     check_paired,
 )
 from poincare_taxa.taxonomy.tree import Tree
+from poincare_taxa.taxonomy.writing import newick
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -429,17 +433,78 @@ class Taxonomy:
         names = columns.string_column("name", None, n)
         return cls(tree, columns.id_column(np.arange(n)), names, columns.rank_column(None, n))
 
-    def to_frame(self) -> pl.DataFrame:
-        """Return a table in row order: ``id``, ``parent`` (an id), ``name``, ``taxon_rank``."""
-        parents = pl.Series(np.maximum(self.tree.parent, 0))
+    def to_frame(self, keys: Keys | None = None) -> pl.DataFrame:
+        """Return a table of taxa: ``id``, ``parent`` (an id), ``name``, ``taxon_rank``.
+
+        All taxa in row order, or those of keys, one or many, in theirs.
+        """
+        rows = np.arange(len(self)) if keys is None else np.atleast_1d(self.rows(keys))
+        at, above = pl.Series(rows), self.tree.parent[rows]
         return pl.DataFrame(
             {
-                "id": self.ids,
-                "parent": self.ids.gather(parents).scatter(0, None),
-                "name": self.names,
-                "taxon_rank": self.taxon_ranks,
+                "id": self.ids.gather(at),
+                "parent": self.ids.gather(pl.Series(above).set(pl.Series(above < 0), None)),
+                "name": self.names.gather(at),
+                "taxon_rank": self.taxon_ranks.gather(at),
             }
         )
+
+    def to_newick(
+        self, path: str | Path | None = None, *, labels: Literal["id", "name"] = "id"
+    ) -> str | None:
+        r"""Return the tree as Newick text, with labels of all nodes and branch lengths if any.
+
+        Parameters
+        ----------
+        path
+            File to write instead, piece by piece; None is then returned.
+        labels
+            What nodes are called: "id", or "name", the id where there is none. Names may occur
+            twice.
+
+        Raises
+        ------
+        ValueError
+            If `labels` is neither.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> Taxonomy.from_edges([("cat", "mammals"), ("Felis sp.", "cat")]).to_newick()
+        "(('Felis sp.')cat)mammals;\n"
+        """
+        if labels not in ("id", "name"):
+            raise ValueError(f"labels are 'id' or 'name'; got {labels!r}")
+        texts = self.ids.cast(pl.String)
+        if labels == "name":
+            texts = self._labels(np.arange(len(self)))
+        pieces = newick(self.tree.parent, texts, self.tree.lengths)
+        if path is None:
+            return "".join(pieces)
+        with replace_file(path) as draft, draft.open("w", encoding="utf-8") as stream:
+            stream.writelines(pieces)
+        return None
+
+    def to_skbio(self, *, labels: Literal["id", "name"] = "id") -> Any:
+        """Return a ``skbio.TreeNode``, named by ids as text, or by names; needs scikit-bio.
+
+        Each node has attributes ``taxon_name`` and ``taxon_rank``.
+        """
+        node_type = import_extra("skbio", "bio").TreeNode
+
+        texts = self.ids.cast(pl.String) if labels == "id" else self._labels(np.arange(len(self)))
+        lengths = self.tree.lengths
+        nodes: list[Any] = []
+        columns_ = zip(self.tree.parent.tolist(), texts, self.names, self.taxon_ranks, strict=True)
+        for row, (above, text, name, taxon_rank) in enumerate(columns_):
+            length = float("nan") if lengths is None else float(lengths[row])
+            node = node_type(text, length=length if length == length else None)
+            node.taxon_name, node.taxon_rank = name, taxon_rank
+            if above >= 0:
+                nodes[above].append(node, uncache=False)
+            nodes.append(node)
+        return nodes[0]
 
     # ---------------------------------------------------------------- the tree
 
@@ -694,6 +759,56 @@ class Taxonomy:
             taxon_ranks=self.taxon_ranks[rows],
             synonyms=synonyms,
             source={**self.source, "subtree": self.ids[top]},
+        )
+
+    def prune(self, keys: Keys) -> "Taxonomy":
+        """Return the taxonomy of some taxa and their ancestors, up to the same root.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_edges([("cat", "mammals"), ("dog", "mammals"), ("tabby", "cat")])
+        >>> tax.prune("tabby").ids.to_list()
+        ['mammals', 'cat', 'tabby']
+        """
+        return self.at_rows(self.rows_above(keys))
+
+    def rows_above(self, keys: Keys) -> NDArray[np.int64]:
+        """Rows of taxa and of all their ancestors, ascending: those that `prune` keeps."""
+        above = np.unique(self.tree.lineages(np.atleast_1d(self.rows(keys))))
+        return above[above >= 0] if len(above) else np.zeros(1, np.int64)
+
+    def at_rows(self, rows: NDArray[np.int64]) -> "Taxonomy":
+        """Return the taxonomy of ascending rows that have all their ancestors among them.
+
+        Raises
+        ------
+        ValueError
+            If a parent is missing.
+        """
+        kept = np.zeros(len(self), np.bool_)
+        kept[self.tree.check_rows(rows)] = True
+        above = self.tree.parent[rows]
+        if not (kept[np.maximum(above, 0)].all() and kept[0]):
+            raise ValueError("rows of a taxonomy need those of all their ancestors beside them")
+        place = np.cumsum(kept, dtype=np.int32)
+        at, lengths, synonyms = pl.Series(rows), self.tree.lengths, self.synonyms
+        if synonyms is not None:
+            synonyms = synonyms.filter(pl.Series(kept[synonyms["node"].to_numpy()]))
+            node = place[synonyms["node"].to_numpy()] - 1
+            synonyms = synonyms.with_columns(pl.Series("node", node.astype(np.int32)))
+        return replace(
+            self,
+            tree=Tree(
+                np.where(above < 0, -1, place[above] - 1).astype(np.int32),
+                place[self.tree.end[rows] - 1],
+                self.tree.depth[rows],
+                None if lengths is None else lengths[rows],
+            ),
+            ids=self.ids.gather(at),
+            names=self.names.gather(at),
+            taxon_ranks=self.taxon_ranks.gather(at),
+            synonyms=synonyms,
+            source={**self.source, "pruned": True},
         )
 
     # ---------------------------------------------------------------- looking taxa up
