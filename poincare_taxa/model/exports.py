@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse
 
 from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.files.extras import import_extra
@@ -190,6 +189,7 @@ def anndata_of(model: "TaxonEmbedding", k: int = 15) -> Any:
     """AnnData with taxa as observations; see `TaxonEmbedding.to_anndata`."""
     anndata = import_extra("anndata", "bio")
     import pandas as pd  # a dependency of anndata
+    from scipy import sparse  # Imported here: searches do not need it.
 
     tax = model.taxonomy
     table = {
@@ -214,6 +214,8 @@ def anndata_of(model: "TaxonEmbedding", k: int = 15) -> Any:
 
 def _connectivities(distances: Any) -> Any:
     """Weights exp(−d/σ) in [0, 1], σ the mean distance of a taxon's neighbours; symmetric."""
+    from scipy import sparse
+
     row = np.repeat(np.arange(distances.shape[0]), np.diff(distances.indptr))
     count = np.maximum(np.diff(distances.indptr), 1)
     scale = np.bincount(row, distances.data, distances.shape[0]) / count
