@@ -14,6 +14,7 @@ import pathlib
 import poincare_taxa as pt
 
 assert "site-packages" in pt.__file__, pt.__file__
+assert all(hasattr(pt, name) for name in pt.__all__)  # no name needs an extra to be imported
 model = pt.TaxonEmbedding.load("sample")
 assert model["Homo sapiens"].shape == (10,)
 assert json.loads(pathlib.Path("report.json").read_text())

@@ -5,10 +5,12 @@ what a program would write that wants to do harm: whole files whose content fits
 hashes that are right.
 """
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import random
 import shutil
 import tarfile
@@ -211,20 +213,20 @@ def forge_hashes(folder: Path) -> None:
 
 
 def packed(members: dict[str, bytes], kind: str) -> bytes:
-    """Pack files as ``zip``, ``tar``, ``tar.gz``, ``tar.bz2`` or ``tar.xz``."""
+    """Pack files as ``zip``, ``tar``, ``tar.gz``, ``tar.bz2`` or ``tar.xz``, without the time."""
     buffer = io.BytesIO()
     if kind == "zip":
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in members.items():
-                archive.writestr(name, data)
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
         return buffer.getvalue()
-    modes: dict[str, Any] = {"tar": "w", "tar.gz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
-    with tarfile.open(fileobj=buffer, mode=modes[kind]) as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
+    compress = {"tar": bytes, "tar.gz": zipped, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}
+    return compress[kind](buffer.getvalue())
 
 
 def zipped(data: bytes) -> bytes:

@@ -1,18 +1,30 @@
 """`TaxonFeatures`: columns of numbers for taxa, as a transformer of scikit-learn."""
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-try:
+if TYPE_CHECKING or find_spec("sklearn"):
     from sklearn.base import BaseEstimator, TransformerMixin
     from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError:
-    raise ImportError(
-        "TaxonFeatures is a transformer of scikit-learn: pip install 'poincare-taxa[sklearn]'"
-    ) from None
+else:  # the class can still be imported and documented, but not built
+
+    class BaseEstimator:
+        """In the place of scikit-learn's."""
+
+        def __new__(cls, *_: Any, **__: Any) -> Self:
+            """Name the extra."""
+            raise ImportError(
+                "TaxonFeatures is a transformer of scikit-learn: "
+                "pip install 'poincare-taxa[sklearn]'"
+            )
+
+    class TransformerMixin:
+        """In the place of scikit-learn's."""
+
 
 from poincare_taxa.features import landmarks
 from poincare_taxa.model.missing import Missing, known_rows

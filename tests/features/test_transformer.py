@@ -268,12 +268,13 @@ def test_column_transformer__pipeline_and_grid_search_work_together():
     np.testing.assert_array_equal(again.predict(frame), best.predict(frame))
 
 
-def test_import__without_the_extra_names_the_command():
+def test_constructor__without_the_extra_names_the_command():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
         "import poincare_taxa as pt\n"
-        "pt.ancestor_matrix, pt.features.neighbour_weights\n"
-        "pt.TaxonFeatures\n"
+        "assert all(hasattr(pt, name) for name in pt.__all__), 'every name can be imported'\n"
+        "assert pt.TaxonFeatures.__doc__\n"
+        "pt.TaxonFeatures(None)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
