@@ -197,7 +197,7 @@ def layout(
             f"tau must be in (0, {largest:.4g}] for a tree {extent} in {dtype}, got {tau}"
         )
     wanted = _preferred(dim) if tau is None else tau
-    levels = list(_families_by_level(tree))
+    levels = list(families_by_level(tree))
     if tau is not None:
         direction, unresolved = _directions(levels, dim, tau, dtype, seed)
     elif weighted:
@@ -227,7 +227,7 @@ def layout_in_layers(tree: Tree, dim: int, tau: float, dtype: torch.dtype, seed:
     `refinement` proposes such layouts; see `_layered_axes`. Arguments and result are those of
     `layout`; no argument is checked.
     """
-    levels = list(_families_by_level(tree))
+    levels = list(families_by_level(tree))
     direction, unresolved = _directions(levels, dim, tau, dtype, seed, layered=True)
     return _as_layout(tree, tau, direction, unresolved)
 
@@ -253,7 +253,7 @@ def _preferred(dim: int) -> float:
 
 
 def _fitted(
-    levels: "list[_Level]", dim: int, largest: float, dtype: torch.dtype, seed: int
+    levels: "list[Level]", dim: int, largest: float, dtype: torch.dtype, seed: int
 ) -> tuple[float, NDArray[Any], int]:
     """Decrease τ from its default while this clearly lowers the number of unresolved nodes.
 
@@ -276,7 +276,7 @@ def _fitted(
 
 
 def _resolved(
-    levels: "list[_Level]", dim: int, largest: float, dtype: torch.dtype, seed: int
+    levels: "list[Level]", dim: int, largest: float, dtype: torch.dtype, seed: int
 ) -> tuple[float, NDArray[Any], int]:
     """Return the largest of some τ that leaves few nodes unresolved, as `_fitted` does.
 
@@ -293,7 +293,7 @@ def _resolved(
     return best
 
 
-class _Level(NamedTuple):
+class Level(NamedTuple):
     """Families whose parents have one depth. Children: family by family, larger subtrees first."""
 
     parent: NDArray[np.int64]
@@ -318,7 +318,7 @@ class _Level(NamedTuple):
     """[c] distance of each child from its nearest leaf."""
 
 
-def _families_by_level(tree: Tree) -> Iterator[_Level]:
+def families_by_level(tree: Tree) -> Iterator[Level]:
     """Group the children of a tree by the depth of their parents, from the root downwards."""
     depth, parent, size = tree.depth, tree.parent, tree.subtree_size
     height = tree.height if tree.lengths is not None else depth.astype(np.int64)
@@ -339,7 +339,7 @@ def _families_by_level(tree: Tree) -> Iterator[_Level]:
         first = np.flatnonzero(np.diff(parent[child], prepend=-2))
         above = parent[child[first]].astype(np.int64)
         count = np.diff(np.append(first, len(child)))
-        yield _Level(
+        yield Level(
             parent=above,
             child=child,
             family=np.repeat(np.arange(len(above)), count),
@@ -354,7 +354,7 @@ def _families_by_level(tree: Tree) -> Iterator[_Level]:
 
 
 def _directions(
-    levels: list[_Level],
+    levels: list[Level],
     dim: int,
     tau: float,
     dtype: torch.dtype,
@@ -374,8 +374,10 @@ def _directions(
         if (level.children == 1).all():
             direction[level.child] = direction[level.parent]
             continue
-        offset, lost = _offsets(level, direction[level.parent], tau, rng, layered)
-        direction[level.child] = _move(direction[level.parent][level.family], offset, layered)
+        offset, lost = family_offsets(level, direction[level.parent], tau, rng, layered)
+        direction[level.child] = move_directions(
+            direction[level.parent][level.family], offset, layered
+        )
         unresolved += lost
     return direction, unresolved
 
@@ -398,8 +400,8 @@ class _Axes(NamedTuple):
     """[f] the coordinate of the layers."""
 
 
-def _offsets(
-    level: _Level,
+def family_offsets(
+    level: Level,
     above: NDArray[Any],
     tau: float,
     rng: np.random.Generator,
@@ -421,7 +423,7 @@ def _offsets(
     Returns
     -------
     offset
-        [c, m]; `_move` applies them to the parents' directions.
+        [c, m]; `move_directions` applies them to the parents' directions.
     unresolved
         Number of siblings that have no offset because no coordinate is fine enough.
     """
@@ -482,7 +484,7 @@ def _offsets(
     return offset, int(alike[(dimensions == 0) & (level.children > 1)].sum())
 
 
-def _shortening(level: _Level, tau: float) -> NDArray[np.float64]:
+def _shortening(level: Level, tau: float) -> NDArray[np.float64]:
     """Factor of each child's offset, [c]: less than 1 where its branch is short; see the module."""
     if level.edge is None or level.reach is None:
         return np.ones(len(level.child))
@@ -520,7 +522,7 @@ def _layered_axes(
     smaller its separation: here a coordinate must be fine enough for *that* separation. On the
     finest of the other coordinates siblings are put in layers, at whole multiples of its spacing,
     which floating point represents exactly. Far from the pole the layers are at multiples of twice
-    the spacing, because there `_move` distributes a step over two coordinates.
+    the spacing, because there `move_directions` distributes a step over two coordinates.
 
     Parameters
     ----------
@@ -605,7 +607,7 @@ def _scaled(code: Code, unit: NDArray[np.float64]) -> NDArray[np.float64]:
     return code * scale[:, None, None]
 
 
-def _move(
+def move_directions(
     direction: NDArray[Any], offset: NDArray[np.float64], keep_axes: bool = False
 ) -> NDArray[Any]:
     """Move directions [c, dim] by offsets [c, dim - 1] that are tangent at the pole.
