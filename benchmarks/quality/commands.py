@@ -103,6 +103,28 @@ def phylogenies(
     publish(out, "quality/phylogenies", rows, suite.readable(rows))
 
 
+def hsdte(
+    data: Annotated[Path, typer.Argument(help="Folder that has hsdte_trees.")] = Path(
+        "../shared/data"
+    ),
+    theirs: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkout of maxvanspengler/hyperbolic_tree_embeddings, whose requirements are "
+            "installed.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Distances of all pairs in trees embedded by construction, beside HS-DTE at equal radius."""
+    from benchmarks.quality import hsdte as suite
+    from benchmarks.tables import collected, publish
+
+    rows = collected(suite.hsdte(data, theirs))
+    publish(out, "quality/hsdte", rows, suite.readable(rows))
+
+
 def numerics(out: Out = None) -> None:
     """Relative error of distances in each coordinate system and dtype."""
     from benchmarks.quality import numerics as suite
@@ -159,6 +181,7 @@ COMMANDS = (
     refine,
     trees,
     phylogenies,
+    hsdte,
     intervals,
     numerics,
     wordnet,

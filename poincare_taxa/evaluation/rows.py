@@ -32,6 +32,7 @@ Array = NDArray[Any]
 Interval = Callable[[Floats], tuple[float, float]]
 
 _OTHERS = 100  # Others sampled for each query, of each kind.
+_ALL_PAIRS = 1000  # Taxa up to which the distortion of all pairs is computed, too.
 _PARTNERS = 20  # Taxa sampled within, and as many outside, the group of each query.
 
 
@@ -237,7 +238,10 @@ def pair_rows(
     clusters: Rows,
     tau: float | None = None,
 ) -> list[Row]:
-    """Distance against tree distance, of sampled pairs; with τ, at that scale too."""
+    """Distance against tree distance, of sampled pairs; with τ, at that scale too.
+
+    Distortion is of all pairs besides, where every taxon of a small taxonomy is a query.
+    """
     q = asked[:, None]
     uniform = samples.uniform_others(len(tree), asked, _OTHERS, stream(seed, "uniform others"))
     balanced, lca_depth = samples.lca_balanced_others(
@@ -267,6 +271,14 @@ def pair_rows(
     if "distortion" in parts:
         for kind in others:
             rows += _distortion_rows(distance[kind], edges[kind], kind, labels, tau)
+        if len(asked) == len(tree) <= _ALL_PAIRS:
+            every = (q + 1 + np.arange(len(tree) - 1)) % len(tree)
+            true = tree.distance(q, every)
+            found = {
+                name: true if name == "ceiling" else subject.pairs(q, every)
+                for name, subject in subjects.items()
+            }
+            rows += _distortion_rows(found, true, "all pairs", labels, tau)
     return rows
 
 

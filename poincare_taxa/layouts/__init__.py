@@ -3,6 +3,7 @@
 | file | what it holds |
 |---|---|
 | `tree` | `layout`: radius from depth, directions from separated codes, one step a level |
+| `distances` | `distance_layout`: the same with the distances of the tree as its aim |
 | `codes` | separated points around a parent, for the children of a node |
 | `refinement` | `refine`: the largest radius per level that improves measured neighbourhoods |
 

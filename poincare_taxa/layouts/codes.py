@@ -20,15 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-__all__ = ["extent", "sparse_code", "tight_code"]
+__all__ = ["extent", "root_code", "sparse_code", "tight_code", "wide_code"]
 
 Code = NDArray[np.float64]
 
 _OPTIMISED = np.round(16 * 1.5 ** np.arange(9)).astype(int)
 """Sizes for which a code is optimised (16 … 410); others use part of the next larger one."""
 
-_STEPS = 60
-"""Steps of gradient descent."""
+_STEPS, _MANY_STEPS = 60, 300
+"""Steps of gradient descent; of the codes of `wide_code`."""
+
+_WIDE = 64
+"""Largest size of which `wide_code` optimises a code."""
 
 _GRID = 2.0**16
 """Positions are rounded to multiples of 1/_GRID after each step."""
@@ -104,6 +107,36 @@ def sparse_code(k: int, m: int, centred: bool) -> Code:
     else:
         code = _lattice(k + 1, m)[1:]
     return _frozen(code)
+
+
+@cache
+def wide_code(k: int, m: int) -> Code:
+    """Compute a code like `tight_code`, of small families with more steps and their own size.
+
+    Its extent is a few percent less, for which `tight_code` has no time in large taxonomies.
+    """
+    if k <= 2 * m or k > _WIDE or m < 3:
+        return tight_code(k, m)
+    return _frozen(min(_optimised(k, m, _MANY_STEPS), tight_code(k, m), key=extent))
+
+
+@cache
+def root_code(k: int, d: int) -> Code:
+    """Compute `k` unit vectors of R^d, d ≥ 2, far from each other: directions from the origin.
+
+    Up to d + 1 vectors are a simplex, up to 2d are on the axes, more are optimised: give no more
+    than some hundreds, because the time of this is as their square.
+    """
+    if k == 1:
+        return _frozen(np.eye(1, d))
+    if d == 2:
+        angle = 2 * np.pi * np.arange(k) / k
+        return _frozen(np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    if k <= 2 * d:
+        code = _simplex(k, d) if k <= d + 1 else _cross_polytope(k, d)
+    else:
+        code = _optimised(k, d, _MANY_STEPS)
+    return _frozen(code / np.linalg.norm(code, axis=1, keepdims=True))
 
 
 def extent(code: Code) -> float:
@@ -187,7 +220,7 @@ def _integer_vectors(bound: int, m: int) -> NDArray[np.int8]:
 
 
 @cache
-def _optimised(k: int, m: int) -> Code:
+def _optimised(k: int, m: int, steps: int = _STEPS) -> Code:
     """Compute a spherical code by gradient descent on a soft maximum of the cosines [HM25, §4].
 
     The soft maximum approaches the maximum as the steps proceed. Positions are rounded after every
@@ -195,8 +228,8 @@ def _optimised(k: int, m: int) -> Code:
     """
     points = np.random.default_rng([k, m]).standard_normal((k, m))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    for step in range(_STEPS):
-        progress = step / _STEPS
+    for step in range(steps):
+        progress = step / steps
         # 1. Softmax weights of each point's neighbours; the nearest has the largest.
         cosine = points @ points.T
         np.fill_diagonal(cosine, -1)

@@ -52,12 +52,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.layouts.codes import Code, extent, sparse_code, tight_code
+from poincare_taxa.layouts.codes import Code, extent, sparse_code, tight_code, wide_code
 from poincare_taxa.taxonomy.preorder import group_rows
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
 
-__all__ = ["Layout", "largest_tau", "layout", "layout_in_layers"]
+__all__ = [
+    "Layout",
+    "Level",
+    "Shape",
+    "check_request",
+    "families_by_level",
+    "family_offsets",
+    "largest_tau",
+    "layout",
+    "layout_in_layers",
+    "move_directions",
+]
 
 _SPREAD = 0.45
 """Extent of a compact family's offsets, in units of 2e^{-r}. Siblings then have the distance 2τ, as
@@ -83,6 +94,10 @@ _HEAVY = 0.5
 _FINE = 1 / 8
 """A coordinate is fine enough for a family if its spacing is at most this share of the separation
 of siblings."""
+
+_FARTHEST = 0.7
+"""Largest extent of a family of `Shape`, in units of 2e^{-r}: the distance s from a parent makes
+an edge longer by log(1 + s²), which is 0.4 here, and a smaller one siblings nearer."""
 
 _OLD = 8.0
 """A coordinate of more than this multiple of a family's extent was last changed two or more levels
@@ -174,28 +189,9 @@ def layout(
     >>> points.radius.tolist()
     [0.0, 1.0, 2.0, 2.0, 1.0]
     """
-    if dim < 2:
-        raise ValueError(
-            f"dim must be at least 2, got {dim}: one dimension has no room for siblings"
-        )
-    if dtype not in _MAX_RADIUS:
-        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}")
     tree = tree_of(taxonomy)
-    deepest = max(tree.max_depth, 1)
-    largest = largest_tau(tree, dtype)
-    weighted = tree.lengths is not None
-    extent = f"{deepest} levels deep"
-    if weighted:
-        extent = f"of height {tree.height.max():.4g} by branch lengths"
-        if len(tree) > 1 and tree.height.max() == 0:
-            raise ValueError(
-                "all branch lengths are 0, so that all taxa are at one place: are they lengths? "
-                "taxonomy.without_lengths() counts edges"
-            )
-    if tau is not None and not 0 < tau <= largest:
-        raise ValueError(
-            f"tau must be in (0, {largest:.4g}] for a tree {extent} in {dtype}, got {tau}"
-        )
+    largest = check_request(tree, dim, tau, dtype)
+    deepest, weighted = max(tree.max_depth, 1), tree.lengths is not None
     wanted = _preferred(dim) if tau is None else tau
     levels = list(families_by_level(tree))
     if tau is not None:
@@ -207,7 +203,7 @@ def layout(
     if unresolved > _TOLERATED * len(tree):
         warnings.warn(
             f"{unresolved} of {len(tree)} taxa share their siblings' direction: a tree "
-            f"{extent} has more levels than {dim} coordinates of {dtype} resolve. "
+            f"{_extent(tree)} has more levels than {dim} coordinates of {dtype} resolve. "
             "Use more dimensions or float64.",
             stacklevel=2,
         )
@@ -219,6 +215,34 @@ def layout(
             stacklevel=2,
         )
     return _as_layout(tree, tau, direction, unresolved)
+
+
+def check_request(tree: Tree, dim: int, tau: float | None, dtype: torch.dtype) -> float:
+    """Check the arguments of a layout, and return the largest τ."""
+    if dim < 2:
+        raise ValueError(
+            f"dim must be at least 2, got {dim}: one dimension has no room for siblings"
+        )
+    if dtype not in _MAX_RADIUS:
+        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}")
+    if tree.lengths is not None and len(tree) > 1 and tree.height.max() == 0:
+        raise ValueError(
+            "all branch lengths are 0, so that all taxa are at one place: are they lengths? "
+            "taxonomy.without_lengths() counts edges"
+        )
+    largest = largest_tau(tree, dtype)
+    if tau is not None and not 0 < tau <= largest:
+        raise ValueError(
+            f"tau must be in (0, {largest:.4g}] for a tree {_extent(tree)} in {dtype}, got {tau}"
+        )
+    return largest
+
+
+def _extent(tree: Tree) -> str:
+    """How high the tree is, in words."""
+    if tree.lengths is None:
+        return f"{max(tree.max_depth, 1)} levels deep"
+    return f"of height {tree.height.max():.4g} by branch lengths"
 
 
 def layout_in_layers(tree: Tree, dim: int, tau: float, dtype: torch.dtype, seed: int) -> Layout:
@@ -318,15 +342,19 @@ class Level(NamedTuple):
     """[c] distance of each child from its nearest leaf."""
 
 
-def families_by_level(tree: Tree) -> Iterator[Level]:
-    """Group the children of a tree by the depth of their parents, from the root downwards."""
+def families_by_level(tree: Tree, *, edges: bool = False) -> Iterator[Level]:
+    """Group the children of a tree by the depth of their parents, from the root downwards.
+
+    With `edges`, levels have the lengths of edges of a tree without branch lengths too: 1.
+    """
     depth, parent, size = tree.depth, tree.parent, tree.subtree_size
-    height = tree.height if tree.lengths is not None else depth.astype(np.int64)
+    weighted = edges or tree.lengths is not None
+    height = tree.height.astype(np.float64 if weighted else np.int64)
     # Rows of each depth from 1 on, in preorder, so that the children of one parent are adjacent.
     rows = group_rows(depth)[1:]
     # From the leaves upwards: the highest inner node of each subtree, and its lowest leaf.
     bottom = np.where(size > 1, height, 0)
-    leaf = np.where(size > 1, np.inf, height) if tree.lengths is not None else None
+    leaf = np.where(size > 1, np.inf, height) if weighted else None
     for nodes in reversed(rows):
         first = np.flatnonzero(np.diff(parent[nodes], prepend=-2))
         above = parent[nodes[first]]
@@ -387,6 +415,17 @@ def _pole(dim: int) -> NDArray[np.float64]:
     return np.eye(1, dim)[0]
 
 
+class Shape(NamedTuple):
+    """How wide the families of `distances.distance_layout` are."""
+
+    growth: float
+    """Separation of the children of small families, where 1 is that of the tree."""
+    centred: bool
+    """Whether the heaviest child of a tall family keeps the parent's direction, as in `layout`."""
+    shift: float
+    """Radius of all nodes but the root beyond τ times their distance from the root."""
+
+
 class _Axes(NamedTuple):
     """The coordinates on which each family of a level puts its children."""
 
@@ -406,6 +445,7 @@ def family_offsets(
     tau: float,
     rng: np.random.Generator,
     layered: bool,
+    shape: Shape | None = None,
 ) -> tuple[NDArray[np.float64], int]:
     """Offsets of a level's children in the tangent space of the pole, of dimension m = dim - 1.
 
@@ -419,6 +459,8 @@ def family_offsets(
         Source of the orientation of families.
     layered
         As in `_directions`.
+    shape
+        Families whose children are at the tree's distance from each other, instead of compact ones.
 
     Returns
     -------
@@ -431,7 +473,10 @@ def family_offsets(
     m = dim - 1
     spread = _SPREAD_LAYERED if layered else _SPREAD
     unit = 2 * spread * np.exp(-tau * level.height)
-    unit[level.parent == 0] = _ROOT_SPREAD
+    if shape is None:
+        unit[level.parent == 0] = _ROOT_SPREAD
+    else:
+        unit *= np.exp(-shape.shift)
     factor = _shortening(level, tau)
 
     # 1. Coordinates that can hold the family's offsets.
@@ -449,6 +494,8 @@ def family_offsets(
     mantissa = -np.log(np.finfo(above.dtype).eps)
     tall = tau * (level.bottom - level.height) > mantissa - _RESERVE
     centred = tall & level.heavy & (level.children > 1)
+    if shape is not None and not shape.centred:
+        centred[:] = False
 
     # 3. Order and orientation of each family's axes.
     order = _axis_order(changed, unit, rng.random((families, m)), tall, axes.fine)
@@ -474,10 +521,16 @@ def family_offsets(
             if usable == 0:
                 continue
             code = tight_code(-(-k // layers), usable)[nth // layers]
+        elif sparse and (shape is None or centre or k > 3):  # Up to 3, a tight code is as sparse.
+            code = sparse_code(k, usable, bool(centre))
         else:
-            code = sparse_code(k, usable, bool(centre)) if sparse else tight_code(k, usable)
+            code = (tight_code if shape is None else wide_code)(k, usable)
         used = order[family, :usable]
-        turned = _scaled(code, unit[family]) * sign[family[:, None], used][:, None, :]
+        if shape is None:
+            scaled = _scaled(code, unit[family])
+        else:
+            scaled = _at_distance(code, unit[family] / spread, shape.growth)
+        turned = scaled * sign[family[:, None], used][:, None, :]
         turned *= factor[places][:, :, None]
         offset[places[:, :, None], used[:, None, :]] = turned
     alike = level.children - np.where(axes.layers > 1, axes.layers, 0)
@@ -605,6 +658,15 @@ def _scaled(code: Code, unit: NDArray[np.float64]) -> NDArray[np.float64]:
     reach = extent(code) or 1.0
     scale = np.minimum(unit * np.clip(reach / 0.8, 1, _WIDEST), _WIDEST_ANGLE) / reach
     return code * scale[:, None, None]
+
+
+def _at_distance(code: Code, unit: NDArray[np.float64], growth: float) -> NDArray[np.float64]:
+    """Scale a code [k, m] so that siblings are at the tree's distance: [f, k, m].
+
+    Their separation is `unit` (2e^{-r}) times `growth`, or less where the code's extent would
+    exceed `_FARTHEST`.
+    """
+    return code * (unit * min(growth, _FARTHEST / (extent(code) or 1.0)))[:, None, None]
 
 
 def move_directions(

@@ -280,6 +280,7 @@ def _distance(saved: _Saved) -> str:
 
 def _initialisation(saved: _Saved) -> str:
     # Imported here: opening an embedding needs no layout.
+    from poincare_taxa.layouts.distances import distance_layout
     from poincare_taxa.layouts.tree import layout, layout_in_layers
 
     settings = saved.meta.get("settings", {})
@@ -295,7 +296,8 @@ def _initialisation(saved: _Saved) -> str:
         again = layout_in_layers(tree, dim, made["tau"], dtype, seed)
     else:
         chosen = made["tau"] if "aim" in settings else None  # else the default of the layout
-        again = layout(tree, dim, tau=chosen, dtype=dtype, seed=seed)
+        compute = distance_layout if settings.get("aim") == "distances" else layout
+        again = compute(tree, dim, tau=chosen, dtype=dtype, seed=seed)
     # On another processor the same operations may differ by an ulp on each level.
     slack = (4 + saved.taxonomy.tree.max_depth) * torch.finfo(dtype).eps
     off = (again.direction.double() - saved.direction.double()).abs().amax(1)

@@ -40,7 +40,7 @@ __all__ = ["TaxonEmbedding", "embed"]
 
 Queries = Tensor | tuple[Tensor, Tensor]
 """Rows of a table (int64), or radius and direction of points."""
-_DIMS = {"neighbours": 10, "targets": 32}
+_DIMS = {"neighbours": 10, "distances": 10, "targets": 32}
 """Default number of coordinates for each aim."""
 _TARGET_TAU = 0.1
 """Radius per level of targets."""
@@ -53,7 +53,7 @@ def embed(
     dim: int | None = None,
     *,
     tau: float | None = None,
-    aim: Literal["neighbours", "targets"] = "neighbours",
+    aim: Literal["neighbours", "distances", "targets"] = "neighbours",
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
     refine: bool | int = False,
@@ -68,11 +68,14 @@ def embed(
         Number of coordinates of a vector, at least 2; by default 10, for targets 32.
     tau
         Radius per level, > 0; by default that of the aim. For neighbours it is 0.85 + 3 / (dim - 1)
-        or what the dtype resolves (`layouts.layout`); for targets it is 0.1. Where the taxonomy has
-        branch lengths it is per unit of length, and that of targets 0.1 over their mean.
+        or what the dtype resolves (`layouts.layout`); for distances the largest that the dtype
+        resolves; for targets 0.1. Where the taxonomy has branch lengths it is per unit of length,
+        and that of targets 0.1 over their mean.
     aim
         What the vectors are for. "neighbours": to be compared with each other, at radii large
-        enough for the largest families. "targets": to be the fixed targets of a network, at radii
+        enough for the largest families. "distances": all distances are as near to those of the
+        tree, times τ, as the dtype holds (`layouts.distance_layout`); the points are beyond the
+        radius that a view in the ball resolves, unless τ is given. "targets": to be the fixed targets of a network, at radii
         that its outputs reach (``docs/blocks/heads.md`` has figures of both, and of `TaxonHead`,
         which learns its targets and is much better).
     dtype
@@ -96,7 +99,7 @@ def embed(
     ------
     ValueError
         If `dim`, `tau`, `aim` or `dtype` is not one of those above, `refine` is negative, or
-        targets are to be refined.
+        vectors of another aim than neighbours are to be refined.
 
     Examples
     --------
@@ -106,20 +109,23 @@ def embed(
     ['cats']
     """
     # Imported here: a saved embedding is opened, and searched, without them.
+    from poincare_taxa.layouts.distances import distance_layout
     from poincare_taxa.layouts.refinement import refine as refined
     from poincare_taxa.layouts.tree import layout
 
     if aim not in _DIMS:
-        raise ValueError(f"aim is 'neighbours' or 'targets'; got {aim!r}")
-    if aim == "targets" and refine:
+        raise ValueError(f"aim is 'neighbours', 'distances' or 'targets'; got {aim!r}")
+    if aim != "neighbours" and refine:
         raise ValueError(
-            "refinement increases radii, which targets are not to have; leave refine out"
+            f"refinement is for neighbours, and changes radii, which those of {aim} are not to "
+            "have; leave refine out"
         )
     chosen = {} if aim == "neighbours" and tau is None else {"aim": aim, "tau": tau}
     dim = _DIMS[aim] if dim is None else dim
     if aim == "targets" and tau is None:
         tau = _TARGET_TAU / taxonomy.tree.mean_edge
-    points = layout(taxonomy, dim, tau=tau, dtype=dtype, seed=seed)
+    compute = distance_layout if aim == "distances" else layout
+    points = compute(taxonomy, dim, tau=tau, dtype=dtype, seed=seed)
     if refine is True:
         points = refined(taxonomy, points, seed=seed)
     elif refine:

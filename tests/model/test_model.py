@@ -21,8 +21,10 @@ from support.zoo import random_model, random_points, trees, zoo
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.kernels import search
 from poincare_taxa.kernels.torch import search as plain_search
+from poincare_taxa.layouts.distances import distance_layout
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model import storage
+from poincare_taxa.model.checks import check
 from poincare_taxa.model.model import TaxonEmbedding, embed
 from poincare_taxa.search import index
 from poincare_taxa.search.nodes import Nodes
@@ -618,10 +620,20 @@ def test_embed__has_the_radius_per_level_that_is_given_or_that_of_its_aim():
         assert model.meta["settings"]["dim"] == dim
         assert model.meta["settings"]["aim"] == options.get("aim", "neighbours")
     assert not {"aim", "tau"} & set(embed(tax).meta["settings"])  # files are as they were
-    with pytest.raises(ValueError, match="aim is 'neighbours' or 'targets'; got 'features'"):
-        embed(tax, aim="features")
-    with pytest.raises(ValueError, match="leave refine out"):
-        embed(tax, aim="targets", refine=True)
+    with pytest.raises(ValueError, match="aim is 'neighbours', 'distances' or 'targets'; got 'f'"):
+        embed(tax, aim="f")
+    for aim in ("distances", "targets"):
+        with pytest.raises(ValueError, match="leave refine out"):
+            embed(tax, aim=aim, refine=True)
+
+
+@pytest.mark.parametrize("tau", [None, 2.0])
+def test_embed__for_distances_is_checked_as_it_was_saved(tmp_path, tau):
+    tax = zoo()
+    model = embed(tax, aim="distances", tau=tau)
+    assert torch.equal(model.direction, distance_layout(tax, 10, tau=tau).direction)
+    model.save(tmp_path / "saved")
+    assert all(result.status != "failed" for result in check(tmp_path / "saved"))
 
 
 def test_views__count_the_taxa_that_coincide_in_them():
