@@ -1,8 +1,8 @@
 r"""A layout whose aim is distances: each pair as far apart as in the tree, times τ.
 
 `layout` makes families compact, for neighbourhoods; here siblings are at the distance that the tree
-has. Let two children of a node at radius r have directions that differ by :math:`2se^{-r}`, each at
-the length :math:`2te^{-r}` from the parent's. With large τ, by the law of cosines of `layouts.tree`,
+has. Let two children of a node at radius r have directions that differ by :math:`2se^{-r}`, each
+:math:`2te^{-r}` from the parent's. By the law of cosines of `layouts.tree`, with large τ,
 
 .. math:: d(\text{siblings}) = 2τ + 2\log s, \qquad d(\text{parent, child}) = τ + \log(1 + t^2),
 
@@ -17,8 +17,9 @@ The children of the root are on the whole sphere, by a code of R^dim instead of 
 nodes but the root are farther from it by :math:`-\log\sin(φ/2)`, φ the least angle between them:
 then no two nodes whose paths part at the root are nearer than in the tree.
 
-Sources: [HM25] van Spengler & Mettes 2025 (codes around every node; edges exact, and paths shorter
-at each turn). That only siblings need a correction if radii are those of the tree is this library's.
+Sources: [HM25] van Spengler & Mettes 2025 (codes around every node, the parent in one of their
+directions: edges are exact, and a path is shorter at each turn). Radii of the tree, so that a path
+is longer or shorter at one turn only, and the sizes of codes are this library's.
 """
 
 import warnings
@@ -163,6 +164,7 @@ def _points(
         above = direction[level.parent]
         if level.parent[0] == 0:
             direction[level.child], lost = _around_the_root(level, above, tau, rng)
+            assert level.edge is not None
             shape = shape._replace(shift=_shift(direction[level.child], tau * level.edge))
         elif (level.children == 1).all():
             direction[level.child], lost = above, 0

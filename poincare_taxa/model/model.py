@@ -75,9 +75,9 @@ def embed(
         What the vectors are for. "neighbours": to be compared with each other, at radii large
         enough for the largest families. "distances": all distances are as near to those of the
         tree, times τ, as the dtype holds (`layouts.distance_layout`); the points are beyond the
-        radius that a view in the ball resolves, unless τ is given. "targets": to be the fixed targets of a network, at radii
-        that its outputs reach (``docs/blocks/heads.md`` has figures of both, and of `TaxonHead`,
-        which learns its targets and is much better).
+        radius that a view in the ball resolves, unless τ is given. "targets": to be the fixed
+        targets of a network, at radii that its outputs reach (``docs/blocks/heads.md`` has figures
+        of these, and of `TaxonHead`, which learns its targets and is much better).
     dtype
         Dtype of the stored vectors, ``torch.float64`` or ``torch.float32``. Few dimensions, deep
         trees and float32 limit the accuracy; ``docs/numerics.md`` has the limits.

@@ -62,7 +62,7 @@ def test_distance_layout__all_distances_but_those_along_an_edge_are_the_trees(dt
     points = distance_layout(tree, 8, tau=tau, dtype=dtype)
     rows = np.arange(len(tree))
     true, found = tree.distance(rows[:, None], rows), distances(points)
-    # log(1 + 0.7²) / τ is the most by which an edge is longer; terms of the order e^-τ are left out.
+    # An edge is longer by log(1 + 0.7²) / τ at most; terms of the order e^-τ are left out.
     excess = found / np.maximum(tau * true, 1) - 1
     assert excess[true > 0].max() < np.log1p(0.49) / tau + np.exp(-tau)
     assert excess[true > 0].min() > -4 * np.exp(-tau)
