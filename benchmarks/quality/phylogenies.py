@@ -34,12 +34,7 @@ def centred(path: Path) -> pt.Taxonomy:
         for line in lines:
             u, v, weight = line.split()
             graph.add_edge(int(u), int(v), length=float(weight))
-    tax = pt.Taxonomy.from_networkx(graph, root=min(graph))
-    rows = np.arange(len(tax))
-    one = tax.tree.height.argmax()  # The farthest row from any is an end of a diameter.
-    other = tax.tree.distance(one, rows).argmax()
-    farther = np.maximum(tax.tree.distance(one, rows), tax.tree.distance(other, rows))
-    return pt.Taxonomy.from_networkx(graph, root=tax.ids[int(farther.argmin())])
+    return pt.Taxonomy.from_networkx(graph, root=min(graph)).reroot()
 
 
 TREES: dict[str, tuple[str, Callable[[Path], pt.Taxonomy]]] = {

@@ -761,6 +761,61 @@ class Taxonomy:
             source={**self.source, "subtree": self.ids[top]},
         )
 
+    def centre(self) -> Key:
+        """Return the id of the taxon whose farthest taxon is nearest, beside the midpoint.
+
+        That is the end of an edge that the midpoint of the longest path is on, or the midpoint
+        itself. Distances are those of `tree_distance`.
+        """
+        rows = np.arange(len(self))
+        # The farthest row from any is an end of a longest path, and the farthest from that the
+        # other end; no row is farther from another one than from these two.
+        one = int(self.tree.height.argmax())
+        from_one = self.tree.distance(one, rows)
+        from_other = self.tree.distance(int(from_one.argmax()), rows)
+        return self.ids[int(np.maximum(from_one, from_other).argmin())]
+
+    def reroot(self, key: Key | None = None) -> "Taxonomy":
+        """Return the same taxa with another root; distances between taxa stay the same.
+
+        Ancestors, depths and subtrees are others. A root in the middle halves the radius that an
+        embedding needs for the same distances: so less precision is lost.
+
+        Parameters
+        ----------
+        key
+            Id or name of the root; by default the `centre`.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_parents([-1, 0, 1, 2], branch_lengths=[0, 1.0, 2.0, 4.0])
+        >>> other = tax.reroot()
+        >>> other.ids.to_list(), other.branch_lengths.tolist()
+        ([2, 1, 0, 3], [0.0, 2.0, 1.0, 4.0])
+        """
+        top = self.rows(self.centre() if key is None else key)
+        if not isinstance(top, int):
+            raise TypeError(f"a root is one taxon; got {len(top)} keys")
+        # Edges from the new root up to the old one turn round, and keep their lengths.
+        path = self.tree.lineages(np.array([top]))[0]
+        path = path[path >= 0]
+        parent, lengths = self.tree.parent.copy(), self.tree.lengths
+        parent[path[1:]], parent[top] = path[:-1], -1
+        if lengths is not None:
+            lengths = lengths.copy()
+            lengths[path[1:]], lengths[top] = lengths[path[:-1]], 0
+        return Taxonomy.from_parents(
+            parent,
+            ids=self.ids,
+            names=self.names,
+            taxon_ranks=self.taxon_ranks,
+            branch_lengths=lengths,
+            synonyms=self.synonyms,
+            merged=self.merged,
+            deleted=self.deleted,
+            source={**self.source, "root": self.ids[top]},
+        )
+
     def prune(self, keys: Keys) -> "Taxonomy":
         """Return the taxonomy of some taxa and their ancestors, up to the same root.
 

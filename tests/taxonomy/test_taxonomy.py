@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from oracles.tree import preorder
-from support.trees import parents, taxonomies
+from support.trees import parents, phylogenies, taxonomies
 
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
@@ -245,3 +245,45 @@ def test_from_networkx__nodes_may_be_decimals_and_lengths_missing():
     assert tax.to_frame()["id", "parent"].rows() == [(1, None), (2, 1), (3, 1)]
     np.testing.assert_array_equal(tax.branch_lengths, [np.nan, np.nan, 2])
     assert Taxonomy.from_networkx(nx.Graph([(1, 2)]), root=1).branch_lengths is None
+
+
+@given(st.one_of(taxonomies(min_size=1), phylogenies()), st.data())
+def test_reroot__keeps_distances_and_what_is_known_of_each_taxon(tax, data):
+    root = data.draw(st.sampled_from(tax.ids.to_list()))
+    other = tax.reroot(root)
+    assert other.ids[0] == root
+    assert sorted(other.ids.to_list()) == sorted(tax.ids.to_list())
+    there = other.rows(tax.ids)
+    rows = np.arange(len(tax))
+    for found, true in ((other.tree, tax.tree), (other.tree.topology, tax.tree.topology)):
+        after = found.distance(there[:, None], there)
+        np.testing.assert_allclose(after, true.distance(rows[:, None], rows), rtol=1e-12, atol=1e-9)
+    assert other.names.gather(there).equals(tax.names)
+    assert other.taxon_ranks.gather(there).equals(tax.taxon_ranks)
+    back = other.reroot(tax.ids[0])
+    assert set(back.to_frame()["id", "parent"].rows()) == set(tax.to_frame()["id", "parent"].rows())
+
+
+@given(st.one_of(taxonomies(min_size=1), phylogenies()))
+def test_centre__is_the_root_of_least_height(tax):
+    rows = np.arange(len(tax))
+    farthest = tax.tree.distance(rows[:, None], rows).max(1)
+    assert farthest[tax.rows(tax.centre())] == pytest.approx(farthest.min(), rel=1e-12, abs=1e-12)
+    assert tax.reroot().ids[0] == tax.centre()
+
+
+def test_reroot__keeps_synonyms_and_old_ids_and_names_one_taxon():
+    tax = Taxonomy.from_parents(
+        [-1, 0, 1],
+        ids=["root", "cats", "lion"],
+        synonyms=pl.DataFrame({"name": ["Leo"], "node": [2], "name_class": ["synonym"]}),
+        merged=pl.DataFrame({"old_id": ["leo1"], "new_id": ["lion"]}),
+    )
+    other = tax.reroot("lion")
+    assert other.ids.to_list() == ["lion", "cats", "root"]
+    assert other.rows("Leo") == 0
+    assert other.source["root"] == "lion"
+    with pytest.warns(UserWarning, match="leo1"):
+        assert other.rows("leo1") == 0
+    with pytest.raises(TypeError, match="a root is one taxon; got 2 keys"):
+        tax.reroot(["lion", "cats"])
