@@ -19,11 +19,13 @@ from benchmarks.measure import stopwatch
 from benchmarks.tables import Row
 from poincare_taxa.evaluation import metrics
 from poincare_taxa.files.records import dtype_name
+from poincare_taxa.layouts.distances import distance_layout
 from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.taxonomy.tree import Tree
 
 PAIRS = 200_000
 DIM = 10
+AIMS = ("neighbours", "distances")
 
 
 def centred(path: Path) -> pt.Taxonomy:
@@ -70,11 +72,12 @@ def quality(points: Layout, first: NDArray[np.int64], second: NDArray[np.int64],
     }
 
 
-def measure(name: str, tax: pt.Taxonomy, dtype: torch.dtype) -> Row:
-    """One tree, with the defaults."""
+def measure(name: str, tax: pt.Taxonomy, dtype: torch.dtype, aim: str) -> Row:
+    """One tree, with the defaults of an aim."""
+    compute = distance_layout if aim == "distances" else pt.layout
     first, second = pairs_of(name, tax.tree)
     with stopwatch() as elapsed:
-        points = pt.layout(tax, DIM, dtype=dtype)
+        points = compute(tax, DIM, dtype=dtype)
     found = quality(points, first, second, tax.tree)
     # The floor: the same layout, which does not know lengths; its τ is per edge.
     edges = pt.layout(tax.without_lengths(), DIM, dtype=dtype)
@@ -85,6 +88,7 @@ def measure(name: str, tax: pt.Taxonomy, dtype: torch.dtype) -> Row:
         "nodes": len(tax),
         "levels": tax.max_depth,
         "dtype": dtype_name(dtype),
+        "aim": aim,
         "radius": round(float(points.radius.max()), 1),
         "unresolved": points.info["unresolved"],
         "CPU seconds": round(elapsed.cpu, 2),
@@ -103,7 +107,7 @@ def phylogenies(data: Path) -> Iterator[Row]:
         for dtype in (torch.float64, torch.float32):
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
-                yield measure(name, tax, dtype)
+                yield from (measure(name, tax, dtype, aim) for aim in AIMS)
 
 
 def readable(rows: list[Row]) -> list[Row]:

@@ -77,7 +77,8 @@ def test_phylogenies__a_row_has_each_measure_beside_that_of_a_layout_by_edges(tm
     written_tree(tmp_path, "carnivora")
     rows = list(phylogenies.phylogenies(tmp_path))
     assert "WoL, 10,575 genomes: skipped" in capsys.readouterr().out
-    assert [row["dtype"] for row in rows] == ["float64", "float32"]
+    settings = [(row["dtype"], row["aim"]) for row in rows]
+    assert settings == [(d, a) for d in ("float64", "float32") for a in phylogenies.AIMS]
     assert rows[0]["tree"] == "carnivora, leaves"
     for row in rows:
         assert row["mean distortion"] < 0.05 < row["floor mean distortion"]
