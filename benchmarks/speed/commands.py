@@ -17,7 +17,6 @@ from benchmarks.options import (
     Patience,
     Seconds,
     Sizes,
-    Taxid,
     Threads,
     Tiny,
 )
@@ -113,7 +112,7 @@ def search(
 def index(
     sizes: Annotated[
         list[int], typer.Option("--size", help="Taxa, by a synthetic taxonomy; 0: NCBI's, offline.")
-    ] = [10**3, 10**4, 10**5, 10**6, 0],  # noqa: B006
+    ] = [10**3, 10**4, 10**5, 10**6, 10**7, 0],  # noqa: B006
     saved: Annotated[
         Path | None,
         typer.Option("--embedding", help="Measure this saved embedding, not layouts of sizes."),
@@ -143,7 +142,9 @@ def index(
 
 
 def neighbours(
-    taxid: Taxid = 2697495,
+    taxids: Annotated[
+        list[int], typer.Option("--taxid", help="Roots of clades, in the NCBI taxonomy.")
+    ] = [7586, 6447, 2697495],  # noqa: B006
     queries: Annotated[int, typer.Option(help="Taxa that are searched for.", min=2)] = 1000,
     threads: Threads = 1,
     patience: Annotated[float, typer.Option(help="Seconds to build a metric tree.")] = 120.0,
@@ -156,8 +157,10 @@ def neighbours(
     from benchmarks.tables import collected, publish
 
     machine = machine_of("cpu", threads)
-    model = indexes.embedding(clade(taxid))
-    rows = collected(suite.measure(model, queries=queries, machine=machine, patience=patience))
+    rows = []
+    for taxid in taxids:
+        model = indexes.embedding(clade(taxid))
+        rows += collected(suite.measure(model, queries=queries, machine=machine, patience=patience))
     publish(
         out, "neighbours", [{k: indexes.significant(v) for k, v in row.items()} for row in rows]
     )

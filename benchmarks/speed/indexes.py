@@ -8,6 +8,7 @@ hours for every taxon is measured on blocks of consecutive queries by lot, and m
 import math
 import time
 from collections.abc import Callable, Iterator
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -17,8 +18,10 @@ from torch import Tensor
 from benchmarks.speed.scaling import slope
 from benchmarks.tables import Row
 from poincare_taxa import kernels
+from poincare_taxa.kernels.arguments import Points
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.model.model import TaxonEmbedding
+from poincare_taxa.search import nodes
 from poincare_taxa.search.graph import neighbour_graph
 from poincare_taxa.search.index import SearchIndex
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -67,6 +70,13 @@ def measure(model: TaxonEmbedding, *, threads: int, graph: bool) -> Iterator[Row
         "scan s": float(np.median(scans)),
     }  # fmt: skip
 
+    each = in_the_loop(points, rows)
+    cpu = [timed(lambda i=i: scan(i[None]), time.process_time)[0] for i in rows[:20]]
+    yield about | {
+        "what": "one query, CPU of the loop", "s": float(np.median(each)),
+        "p99 s": float(np.quantile(each, 0.99)), "scan s": float(np.median(cpu)),
+    }  # fmt: skip
+
     # Consecutive queries, by blocks.
     starts = generator.permutation(max(1, n // _BLOCK))[:20] * _BLOCK
     blocks = [torch.arange(start, min(start + _BLOCK, n)) for start in starts]
@@ -97,6 +107,23 @@ def measure(model: TaxonEmbedding, *, threads: int, graph: bool) -> Iterator[Row
         mine = confirm(blocks, counts, counts_of_scan)
         theirs = timed(lambda f=counts_of_scan: f(blocks[0]))[0] / len(blocks[0])
         yield about | {"what": f"ranks of ancestors by {by}", "s": mine, "scan s": theirs}
+
+
+def in_the_loop(points: tuple[Tensor, Tensor], rows: Tensor) -> list[float]:
+    """CPU seconds of each search in the compiled loop alone, on one thread."""
+    table = Points.of(points, "polar", 1.0)
+    index = nodes.Nodes.build(table, None)
+    seconds = []
+
+    def one_by_one(part: Callable[[int, int], None], count: int, *_: object) -> None:
+        for i in range(count):
+            start = time.thread_time()
+            part(i, i + 1)
+            seconds.append(time.thread_time() - start)
+
+    with patch.object(nodes, "in_threads", one_by_one):
+        index.nearest(table.at(rows), 10, False, rows, rows)
+    return seconds
 
 
 def ancestors(parent: Tensor, rows: Tensor) -> Tensor:
@@ -133,9 +160,12 @@ def slopes(rows: list[Row], *, least: int = 10**4) -> list[Row]:
     return found
 
 
-def timed(function: Callable[[], object]) -> tuple[float, object]:
+def timed(
+    function: Callable[[], object], clock: Callable[[], float] | None = None
+) -> tuple[float, object]:
     """Seconds of a call; on one thread those of the processor, which leave out waiting."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    if clock is None:
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     result = function()
     return clock() - start, result
