@@ -165,12 +165,10 @@ def head(
 
     one_thread()
     noises = noise or [0.8, 1.0, 1.3]
+    middle = noises[len(noises) // 2]
+    publish(out, "head_settings", collected(suite.settings(middle)))
     publish(out, "heads", collected(suite.compared(suite.METHODS, noises, seeds)))
-    publish(
-        out,
-        "head_targets",
-        collected(suite.compared(suite.TARGETS, noises[len(noises) // 2 :][:1], 1)),
-    )
+    publish(out, "head_targets", collected(suite.compared(suite.TARGETS, [middle], seeds)))
 
 
 def one_thread() -> None:

@@ -7,13 +7,14 @@ the arrays and the folders again, bit for bit.
 import json
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
 
 from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.files.extras import import_extra
@@ -66,7 +67,7 @@ def export(model: "TaxonEmbedding", path: str | Path) -> None:
         if suffix in (".csv", ".tsv"):
             _write_rows(_flat(model), draft, separator="," if suffix == ".csv" else "\t")
         elif suffix == ".parquet":
-            pl.concat(_flat(model)).write_parquet(draft, compression="zstd")
+            _write_parquet(model, draft)
         elif suffix == ".npz":
             _write_arrays(model, draft)
         elif anndata is not None:
@@ -109,31 +110,51 @@ def _write_rows(pieces: Iterator[pl.DataFrame], file: Path, separator: str) -> N
             piece.write_csv(stream, separator=separator, include_header=number == 0)
 
 
+def _write_parquet(model: "TaxonEmbedding", file: Path) -> None:
+    """Write row groups as they come: polars takes the next piece when it has written one."""
+
+    def pieces(columns: Any, *_: Any) -> Iterator[pl.DataFrame]:
+        return (piece if columns is None else piece.select(columns) for piece in _flat(model))
+
+    table = register_io_source(pieces, schema=next(_flat(model)).schema)
+    table.sink_parquet(file, compression="zstd", row_group_size=PIECE, engine="streaming")
+
+
 def _write_arrays(model: "TaxonEmbedding", file: Path) -> None:
     """Write the arrays of a table without objects: names are one UTF-8 text with zeros between."""
-    tax = model.taxonomy
+    tax, tree = model.taxonomy, model.taxonomy.tree
     ranks = tax.taxon_ranks.unique(maintain_order=True).cast(pl.String)
-    code = {rank: i for i, rank in enumerate(ranks)}
-    ids = tax.ids.to_numpy() if tax.ids.dtype.is_integer() else _text(tax.ids)
     arrays: dict[str, Any] = {
-        "ids": ids,
-        "parent": tax.tree.parent,
-        "names": _text(tax.names),
-        "taxon_rank": tax.taxon_ranks.cast(pl.String).replace_strict(code).to_numpy(),
-        "taxon_rank_names": _text(ranks),
-        "depth": tax.tree.depth,
+        "ids": tax.ids,
+        "parent": tree.parent,
+        "names": tax.names,
+        "taxon_rank": tax.taxon_ranks.cast(pl.Enum(ranks)).to_physical(),
+        "taxon_rank_names": ranks,
+        "depth": tree.depth,
         "radius": model.radius.numpy(force=True),
         "direction": model.direction.numpy(force=True),
     }
-    if tax.tree.lengths is not None:
-        arrays["branch_length"] = tax.tree.lengths
-    with file.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
-
-
-def _text(texts: pl.Series) -> NDArray[np.uint8]:
-    joined = texts.fill_null("").str.replace_all("\0", " ", literal=True).str.join("\0")[0] or ""
-    return np.frombuffer(joined.encode(), np.uint8)
+    if tree.lengths is not None:
+        arrays["branch_length"] = tree.lengths
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            # 1. Shape, with the bytes of texts counted: a zero between two.
+            text = isinstance(array, pl.Series) and array.dtype == pl.String
+            size = int(array.str.len_bytes().sum()) + len(array) - 1 if text else len(array)
+            dtype = np.dtype(np.uint8) if text else np.asarray(array[:1]).dtype
+            head = {"descr": dtype.str, "fortran_order": False, "shape": (size, *array.shape[1:])}
+            # 2. Bytes, a piece at a time; a member made so has no time of day.
+            member = zipfile.ZipInfo(f"{name}.npy")
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array_header_1_0(stream, head)
+                for first in range(0, len(array), PIECE):
+                    piece = array[first : first + PIECE]
+                    if text:
+                        stream.write(b"\0" if first else b"")
+                        piece = piece.fill_null("").str.replace_all("\0", " ", literal=True)
+                        stream.write("\0".join(piece).encode())
+                    else:
+                        stream.write(np.ascontiguousarray(piece).data)
 
 
 # -------------------------------------------------------------------- word2vec

@@ -53,7 +53,7 @@ def test_load__reads_what_export_wrote_bit_for_bit(tmp_path, name, make):
         np.testing.assert_array_equal(found.taxonomy.tree.lengths, model.taxonomy.tree.lengths)
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.vec"])
+@pytest.mark.parametrize("name", ["x.csv", "x.npz", "x.vec"])
 def test_export__writes_the_same_in_pieces(tmp_path, monkeypatch, name):
     model = random_model(zoo())
     with pytest.MonkeyPatch.context() as patch:
@@ -63,6 +63,21 @@ def test_export__writes_the_same_in_pieces(tmp_path, monkeypatch, name):
         patch.setattr(exports, "PIECE", 5)
         model.export(tmp_path / name)
     assert (tmp_path / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
+def test_load__reads_what_was_written_in_pieces(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(exports, "PIECE", 3)
+    for make in (lambda: random_model(zoo()), odd_model):
+        make().export(tmp_path / name)
+        assert_same(load(tmp_path / name), make())
+
+
+def test_parquet__of_pieces_has_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(exports, "PIECE", 5)
+    model = random_model(zoo())
+    model.export(tmp_path / "x.parquet")
+    assert pl.read_parquet(tmp_path / "x.parquet").equals(pl.concat(exports._flat(model)))
 
 
 def test_csv__is_read_by_pandas_with_ids_names_and_numbers_intact(tmp_path):
