@@ -28,8 +28,8 @@ EPOCHS, BATCH = 20, 256
 SETTINGS = [(1e-2, 0.01), (1e-2, 1.0), (3e-2, 0.1), (3e-3, 1.0)]
 """Step size and weight decay of the baselines."""
 OURS = (2e-3, 0.01)
-"""Of `TaxonHead`, at its default temperature: those of `settings` with the fewest errors at genus of
-unseen species, the error that the head is for."""
+"""Of `TaxonHead`, at its default temperature: those of `settings` with the fewest errors at genus
+of unseen species, the error that the head is for."""
 STEPS = (1e-3, 2e-3, 5e-3, 1e-2)
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.4)
 VALIDATION = (1000, 1001, 1002, 1003)

@@ -377,6 +377,27 @@ def opening(
         publish(out, "opening", suite.measure(saved, runs))
 
 
+def exports(
+    saved: Annotated[
+        Path | None,
+        typer.Argument(help="A saved embedding; by default NCBI's, offline, saved for this run."),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Exports of an embedding: time, size, and memory beyond that of the embedding."""
+    import tempfile
+
+    from benchmarks.speed import exports as suite
+    from benchmarks.tables import publish
+    from poincare_taxa import embed, read_ncbi
+
+    with tempfile.TemporaryDirectory() as folder:
+        if saved is None:
+            saved = Path(folder) / "ncbi"
+            embed(read_ncbi()).save(saved)
+        publish(out, "exports", suite.measure(saved))
+
+
 def fit(
     other: Other,
     clade: Annotated[Path, typer.Argument(help="Parquet table, as `Taxonomy.to_frame` makes it.")],
@@ -474,6 +495,7 @@ COMMANDS = (
     lookup,
     startup,
     opening,
+    exports,
     fit,
     reading,
     all_,

@@ -21,6 +21,7 @@ from benchmarks.measure import (
 from benchmarks.speed import (
     commands,
     distances,
+    exports,
     indexes,
     jobs,
     neighbours,
@@ -400,3 +401,12 @@ def test_neighbours__what_is_found_counts_once_and_the_query_never():
     assert neighbours.precision(points, rows, right + 1, edge) == 1.0  # one too many, and the last
     assert neighbours.precision(points, rows, torch.arange(10, 20)[None], edge) == 0.1
     assert neighbours.precision(points, rows, torch.full((1, 10), -1), edge) == 0.0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_exports__have_a_row_for_each_format_with_its_size(tmp_path):
+    pt.embed(synthetic_taxonomy(300, seed=0), dim=3).save(tmp_path / "saved")
+    rows = exports.measure(tmp_path / "saved")
+    assert [row["format"] for row in rows] == list(exports.FORMATS)
+    assert all(float(row["file MB"]) > 0 and row["taxa"] == "300" for row in rows)
+    assert [bool(row.get("of 10 nearest, cosine finds")) for row in rows].count(True) == 1
