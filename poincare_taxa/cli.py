@@ -308,6 +308,45 @@ def diff(
 
 
 @app.command()
+def migrate(
+    saved: Saved,
+    new: Annotated[
+        str, typer.Argument(help="Another release of its taxonomy: a SOURCE, as for embed.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder to write; an existing embedding is replaced."),
+    ],
+    changes: Annotated[
+        Path | None,
+        typer.Option(help="File for all taxa whose vectors changed, tab-separated."),
+    ] = None,
+    queries: Annotated[
+        int, typer.Option(help="Taxa by which a fresh embedding is compared; 0: none.", min=0)
+    ] = 200,
+    json: Json = False,
+) -> None:
+    """Follow another release: taxa that did not move keep their vectors, new ones are placed."""
+    from poincare_taxa.files.atomic import replace_file
+    from poincare_taxa.model import storage
+
+    storage.ensure_writable(out)
+    model = _load(saved)
+    taxonomy = _read(new)
+    with _step("migrate"):
+        migration = model.migrate(taxonomy, queries=queries)
+    if changes is not None:
+        with _step(f"write {changes}"), replace_file(changes) as draft:
+            migration.changes.write_csv(draft, separator="\t")
+    with _step(f"save {out}"):
+        migration.model.save(out)
+    if json:
+        _print_json({"path": str(out), "taxa": len(migration.model), **migration.summary})
+    else:
+        typer.echo(migration)
+
+
+@app.command()
 def info(saved: Saved, json: Json = False) -> None:
     """Print what a saved embedding is, from its meta.json; nothing else is read."""
     from poincare_taxa.model import storage

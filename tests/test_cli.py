@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 import requests
 import torch
@@ -470,6 +471,47 @@ def test_diff_counts_and_writes_what_changed(run, edges, tmp_path):
     status, printed, _ = run("diff", edges, later)
     assert status == 0
     assert f"removed   1     {gone}" in printed
+
+
+# -------------------------------------------------------------------- migrate
+
+
+def test_migrate__writes_what_the_library_computes_and_what_changed(run, saved, tmp_path):
+    later = tmp_path / "later.tsv"
+    frame = zoo().to_frame().select("id", "parent")[:-1]
+    frame.extend(frame.clear().extend(pl.DataFrame({"id": [7], "parent": [9605]})))
+    frame.write_csv(later, separator="\t")
+    changes = tmp_path / "changes.tsv"
+    status, printed, _ = run(
+        "migrate", saved, later, "-o", tmp_path / "new", "--changes", changes, "--json"
+    )
+    assert status == 0
+    found = json.loads(printed)
+    assert {key: found[key] for key in ("kept", "placed", "removed")} == {
+        "kept": 11,
+        "placed": 1,
+        "removed": 1,
+    }
+    assert [line.split("\t")[:2] for line in changes.read_text().splitlines()[1:]] == [
+        ["placed", "7"],
+        ["removed", "8782"],
+    ]
+    old, new = (TaxonEmbedding.load(path) for path in (saved, tmp_path / "new"))
+    expected = old.migrate(readers.read(later)).model
+    assert torch.equal(new.direction, expected.direction)
+    status, printed, _ = run("migrate", saved, later, "-o", tmp_path / "new")
+    assert status == 0
+    assert "kept               11" in printed
+
+
+def test_migrate__an_error_is_one_line_and_writes_nothing(run, saved, tmp_path):
+    other = tmp_path / "other.tsv"
+    other.write_text("child\tparent\n5\t4\n")
+    status, printed, errors = run("migrate", saved, other, "-o", tmp_path / "new")
+    assert status == 2
+    assert not printed
+    assert "releases of one taxonomy" in errors.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
 
 
 # -------------------------------------------------------------------- taxa from standard input

@@ -341,6 +341,22 @@ class Level(NamedTuple):
     reach: NDArray[Any] | None
     """[c] distance of each child from its nearest leaf."""
 
+    def some(self, chosen: NDArray[np.bool_]) -> "Level":
+        """Return the level of some of its families, bool [f]."""
+        theirs, count = chosen[self.family], self.children[chosen]
+        return Level(
+            parent=self.parent[chosen],
+            child=self.child[theirs],
+            family=np.repeat(np.arange(len(count)), count),
+            first=np.cumsum(count) - count,
+            children=count,
+            heavy=self.heavy[chosen],
+            height=self.height[chosen],
+            bottom=self.bottom[chosen],
+            edge=None if self.edge is None else self.edge[theirs],
+            reach=None if self.reach is None else self.reach[theirs],
+        )
+
 
 def families_by_level(tree: Tree, *, edges: bool = False) -> Iterator[Level]:
     """Group the children of a tree by the depth of their parents, from the root downwards.
@@ -472,11 +488,10 @@ def family_offsets(
     families, dim = above.shape
     m = dim - 1
     spread = _SPREAD_LAYERED if layered else _SPREAD
-    unit = 2 * spread * np.exp(-tau * level.height)
     if shape is None:
-        unit[level.parent == 0] = _ROOT_SPREAD
+        unit = compact_extents(level.parent, tau * level.height, layered)
     else:
-        unit *= np.exp(-shape.shift)
+        unit = 2 * spread * np.exp(-tau * level.height) * np.exp(-shape.shift)
     factor = _shortening(level, tau)
 
     # 1. Coordinates that can hold the family's offsets.
@@ -486,7 +501,7 @@ def family_offsets(
         grains = np.where(above[:, 0] > _NEAR_POLE, 1, 2)
         axes = _layered_axes(level.children, spacing, grains, unit)
     else:
-        axes = _fine_axes(level.children, spacing, unit)
+        axes = fine_axes(level.children, spacing, unit)
     dimensions = axes.fine.sum(1)
 
     # 2. Tall families, whose levels below span more than a mantissa, and those among them whose
@@ -527,7 +542,7 @@ def family_offsets(
             code = (tight_code if shape is None else wide_code)(k, usable)
         used = order[family, :usable]
         if shape is None:
-            scaled = _scaled(code, unit[family])
+            scaled = scaled_codes(code, unit[family])
         else:
             scaled = _at_distance(code, unit[family] / spread, shape.growth)
         turned = scaled * sign[family[:, None], used][:, None, :]
@@ -535,6 +550,15 @@ def family_offsets(
         offset[places[:, :, None], used[:, None, :]] = turned
     alike = level.children - np.where(axes.layers > 1, axes.layers, 0)
     return offset, int(alike[(dimensions == 0) & (level.children > 1)].sum())
+
+
+def compact_extents(
+    parent: NDArray[np.int64], radius: NDArray[Any], layered: bool
+) -> NDArray[np.float64]:
+    """Extent of a compact family around each parent [f] at a radius [f]."""
+    unit = 2 * (_SPREAD_LAYERED if layered else _SPREAD) * np.exp(-radius)
+    unit[parent == 0] = _ROOT_SPREAD
+    return unit
 
 
 def _shortening(level: Level, tau: float) -> NDArray[np.float64]:
@@ -546,7 +570,7 @@ def _shortening(level: Level, tau: float) -> NDArray[np.float64]:
     return np.sqrt(np.maximum(whole**2 - _NESTED * np.exp(-2 * edge) * below**2, 0))
 
 
-def _fine_axes(
+def fine_axes(
     children: NDArray[np.int64], spacing: NDArray[np.float64], unit: NDArray[np.float64]
 ) -> _Axes:
     """Coordinates fine enough for each family, if its code used all of them; no layers."""
@@ -650,7 +674,7 @@ def _axis_order(
     return np.argsort(np.where(fine, preference, np.inf), axis=1, kind="stable")
 
 
-def _scaled(code: Code, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+def scaled_codes(code: Code, unit: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scale a code [k, m] to each family's extent: [f, k, m].
 
     The extent is `unit`, or up to `_WIDEST` times that for large codes.
@@ -679,14 +703,8 @@ def move_directions(
     """
     u = direction.astype(np.float64)
     step = np.concatenate([np.zeros((len(u), 1)), offset], axis=1)
-    # 1. The reflection that maps the pole to u maps the pole's tangent space to that of u, and
-    #    changes no coordinate in which u is zero.
-    mirror = -u
-    mirror[:, 0] += 1
-    length = (mirror**2).sum(1)
-    off_pole = length > 1e-20
-    mirror, length = mirror[off_pole], length[off_pole]
-    step[off_pole] -= (2 * (step[off_pole] * mirror).sum(1) / length)[:, None] * mirror
+    # 1. From the pole's tangent space to that of u.
+    step = reflect(u, step)
     if keep_axes:
         near = u[:, 0] > _NEAR_POLE
         step[near, 1:] = offset[near]
@@ -702,3 +720,16 @@ def move_directions(
         turned = u[long] * np.cos(angle) + step[long] * np.sinc(angle / np.pi)
         moved[long] = turned / np.linalg.norm(turned, axis=1, keepdims=True)
     return moved
+
+
+def reflect(u: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Reflect vectors [..., dim] so that the pole and directions u [..., dim] change places.
+
+    The pole's tangent space so becomes that of u, and back. No coordinate in which u is zero
+    changes.
+    """
+    mirror = -u
+    mirror[..., 0] += 1
+    length = (mirror**2).sum(-1, keepdims=True)
+    length = np.where(length > 1e-20, length, np.inf)  # At the pole nothing is reflected.
+    return vectors - 2 * (vectors * mirror).sum(-1, keepdims=True) / length * mirror

@@ -4,6 +4,7 @@
 |---|---|
 | `model` | `embed` and `TaxonEmbedding`: queries, views, saving and loading |
 | `missing` | what a key that leads to no taxon gives |
+| `migration` | new taxa placed, and other releases followed, without moving old vectors |
 | `points` | points of one's own in other coordinates, as queries |
 | `storage` | the folder format: safetensors, parquet, JSON, written atomically |
 | `exports` | vectors written for other tools: tables, word2vec, AnnData, the Hub |

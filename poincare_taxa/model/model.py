@@ -35,6 +35,8 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from poincare_taxa.model.migration import Migration
+
 __all__ = ["TaxonEmbedding", "embed"]
 
 
@@ -783,6 +785,114 @@ class TaxonEmbedding:
         tax, at = self.taxonomy, pl.Series(rows, dtype=pl.Int64)
         parts = {"id": tax.ids, "name": tax.names, "taxon_rank": tax.taxon_ranks}
         return [column[at].alias(name) for name, column in parts.items()]
+
+    # ---------------------------------------------------------------- new taxa
+
+    def place(
+        self,
+        taxa: Keys | None = None,
+        *,
+        parent: Keys | None = None,
+        neighbours: Any = None,
+        weights: Any = None,
+        names: Any = None,
+        taxon_ranks: Any = None,
+        branch_lengths: Any = None,
+        seed: int = 0,
+    ) -> "TaxonEmbedding":
+        """Return the embedding with new taxa in it; all old vectors are the same bit for bit.
+
+        Parameters
+        ----------
+        taxa
+            Ids of the new taxa, one or many. Where ids are numbers, what is none is a name, and
+            gets an id that is not used. By default all get such ids.
+        parent
+            The parent of each new taxon, or of all of them. It may be one of the new taxa.
+        neighbours
+            Instead of the parent: taxa that the new one is near, such as the best hits of its
+            sequence; a list of such lists for many new taxa. It becomes a child of the lowest taxon
+            below which more than half of their weight is.
+        weights
+            Weights of the neighbours, at least 0, such as their similarities; by default equal.
+        names, taxon_ranks, branch_lengths
+            Of each new taxon, a list for many. A branch length that is not given is missing
+            (`Tree.height`).
+        seed
+            Seed of the orientation of new families.
+
+        Returns
+        -------
+        model
+            A new embedding, in whose taxonomy the new taxa are the last children of their parents.
+            Their vectors keep clear of those of their siblings (`layouts.placement`), at the radius
+            of their level. ``meta["history"]`` records the step.
+
+        Raises
+        ------
+        TaxonomyError
+            If a new taxon is there already, or a parent or neighbour is not.
+        ValueError
+            If not exactly one of `parent` and `neighbours` is given, numbers do not fit together,
+            or a radius exceeds the largest one of the dtype.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_parents([-1, 0, 0, 1], ids=["root", "cats", "dogs", "lion"])
+        >>> model = embed(tax, dim=3)
+        >>> larger = model.place(["foxes", "red fox"], parent=["dogs", "foxes"])
+        >>> larger.taxonomy.lineage("red fox"), bool((larger["lion"] == model["lion"]).all())
+        ('root; dogs; foxes; red fox', True)
+        >>> model.place("lynx", neighbours=["lion"]).taxonomy.lineage("lynx")
+        'root; cats; lynx'
+        """
+        from poincare_taxa.model.migration import with_new_taxa
+
+        about = {"names": names, "taxon_ranks": taxon_ranks, "branch_lengths": branch_lengths}
+        return with_new_taxa(self, taxa, parent, neighbours, weights, about, seed)
+
+    def migrate(self, taxonomy: Taxonomy, *, queries: int = 200, seed: int = 0) -> "Migration":
+        """Return the embedding of another release of the taxonomy, with a report of what moved.
+
+        A taxon stays if its nearest ancestor that is in both releases is the same in both: its
+        vector is then the same bit for bit. Any other taxon moves to its new parent, and all that
+        is below it moves along by an isometry, so that no distance within the subtree changes. New
+        taxa are placed beside their siblings, or between taxa that stay. A taxon whose id was
+        merged into a new one is the same taxon; one that was merged into another is gone.
+
+        Parameters
+        ----------
+        taxonomy
+            The other release, with ids of the same kind and the same root.
+        queries
+            Number of taxa, half of them new or moved, whose 10 nearest are compared with those of a
+            fresh layout at the same radius per level, for the advice. 0 measures nothing.
+        seed
+            Seed of orientations, of the fresh layout and of the choice of taxa.
+
+        Returns
+        -------
+        migration
+            ``model``, the embedding; ``changes``, a table with the distance that each taxon moved;
+            and ``summary``, which `print` shows. ``model.meta["history"]`` records the step.
+
+        Raises
+        ------
+        TaxonomyError
+            If the releases have ids of two kinds, no taxon in common, or different roots.
+        ValueError
+            If a radius exceeds the largest one of the dtype.
+
+        Examples
+        --------
+        >>> old = Taxonomy.from_edges([("cats", "all"), ("dogs", "all"), ("lion", "cats")])
+        >>> new = Taxonomy.from_edges([("cats", "all"), ("dogs", "all"), ("lion", "dogs")])
+        >>> embed(old, dim=3).migrate(new).changes.select("change", "id").rows()
+        [('moved', 'lion')]
+        """
+        from poincare_taxa.model.migration import migrated
+
+        return migrated(self, taxonomy, queries, seed)
 
     # ---------------------------------------------------------------- files
 

@@ -4,7 +4,7 @@
 |---|---|
 | `taxonomy` | `Taxonomy`: a tree with ids, names, ranks, synonyms and old ids |
 | `tree` | `Tree`: the arrays of a rooted tree, and the arithmetic of its rows |
-| `releases` | `diff`: what changed from one release to another |
+| `releases` | `diff`: what changed from one release to another, and which taxa are the same |
 | `lookup` | keys → rows: ids, old ids, names, synonyms, suggestions |
 | `edges` | tables of edges converted to tables of nodes; errors of tables that are no tree |
 | `columns` | columns of ids, names and ranks, and binary search in them |

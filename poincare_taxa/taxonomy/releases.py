@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from poincare_taxa.taxonomy.columns import NO_RANK
+from poincare_taxa.taxonomy.columns import NO_RANK, label
 from poincare_taxa.taxonomy.lookup import Lookup
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
-__all__ = ["CHANGES", "diff", "rows_in"]
+__all__ = ["CHANGES", "diff", "rows_before", "rows_in"]
 
 CHANGES = ("removed", "merged", "added", "moved", "renamed", "reranked")
 
@@ -58,17 +58,7 @@ def diff(old: Taxonomy, new: Taxonomy) -> pl.DataFrame:
     >>> diff(old, new).select("change", "id", "old", "new").rows()[1:]
     [('added', 'dog', None, 'mammals'), ('moved', 'tabby', 'cat', 'mammals')]
     """
-    if old.ids.dtype != new.ids.dtype:
-        raise TaxonomyError(
-            f"ids are {old.ids.dtype} in the old release and {new.ids.dtype} in the new one, so no "
-            "taxon is the same in both: read them with ids of one kind"
-        )
     at, was_merged = rows_in(new, old)
-    if at.max() < 0:
-        raise TaxonomyError(
-            f"no id of the old release ({old.ids[0]}, …) is one of the new ({new.ids[0]}, …): are "
-            "these releases of one taxonomy?"
-        )
     kept = np.flatnonzero((at >= 0) & ~was_merged)
     here = at[kept]
     old_parents, new_parents = (tax.to_frame()["parent"] for tax in (old, new))
@@ -110,10 +100,56 @@ def rows_in(new: Taxonomy, old: Taxonomy) -> tuple[NDArray[np.int64], NDArray[np
     """Row in a release of each taxon of an older one, and whether its id was merged.
 
     The row is -1 where the id is gone.
+
+    Raises
+    ------
+    TaxonomyError
+        As `diff`.
     """
+    if old.ids.dtype != new.ids.dtype:
+        raise TaxonomyError(
+            f"ids are {old.ids.dtype} in the old release and {new.ids.dtype} in the new one, so no "
+            "taxon is the same in both: read them with ids of one kind"
+        )
     lookup = Lookup(new.ids, new.names, None, new.merged, None)
     row, merged, _ = lookup.follow(old.ids)
+    if row.max() < 0:
+        raise TaxonomyError(
+            f"no id of the old release ({old.ids[0]}, …) is one of the new ({new.ids[0]}, …): are "
+            "these releases of one taxonomy?"
+        )
     return row, merged & (row >= 0)
+
+
+def rows_before(new: Taxonomy, old: Taxonomy) -> NDArray[np.int64]:
+    """Row in an older release of each taxon of a new one, int64 [n]; −1 where it is new.
+
+    A taxon with a new id is the largest one of those that were merged into it. No two taxa have the
+    same row. A root whose id is new is the old root, if that is gone.
+
+    Raises
+    ------
+    TaxonomyError
+        As `diff`, and if the roots of the releases are different taxa.
+    """
+    at, merged = rows_in(new, old)
+    before = np.full(len(new), -1)
+    same = np.flatnonzero((at >= 0) & ~merged)
+    before[at[same]] = same
+    renumbered = np.flatnonzero(merged)
+    renumbered = renumbered[before[at[renumbered]] < 0]
+    # Of several, the last that is assigned counts: the one with the largest subtree.
+    renumbered = renumbered[np.argsort(old.tree.subtree_size[renumbered], kind="stable")]
+    before[at[renumbered]] = renumbered
+    if before[0] < 0 and at[0] < 0:
+        before[0] = 0
+    if before[0] != 0:
+        theirs, ours = (label(tax.ids[0], tax.names[0]) for tax in (old, new))
+        raise TaxonomyError(
+            f"the root of the old release, {theirs}, is not that of the new one, {ours}: take the "
+            "same part of both (tax.subtree(key))"
+        )
+    return before
 
 
 def _part(

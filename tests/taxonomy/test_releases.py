@@ -8,7 +8,7 @@ from support.realdata import real_data
 from support.trees import taxonomies
 
 from poincare_taxa.readers.ncbi import read_ncbi
-from poincare_taxa.taxonomy.releases import diff
+from poincare_taxa.taxonomy.releases import diff, rows_before
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 
@@ -87,6 +87,36 @@ def test_changes_are_those_of_a_comparison_taxon_by_taxon(pair):
     else:
         with pytest.raises(TaxonomyError, match="releases of one taxonomy"):
             diff(old, new)
+
+
+@given(releases())
+def test_rows_before__are_those_of_the_same_ids_and_of_the_largest_one_merged_into_a_new_id(pair):
+    old, new = pair
+    try:
+        found = rows_before(new, old).tolist()
+    except TaxonomyError:
+        return
+    merged = dict(new.merged.iter_rows())
+    ids = old.ids.to_list()
+
+    def goal(key):
+        for _ in range(100):
+            if key in new.ids:
+                return key
+            key = merged.get(key)
+        return None
+
+    assert found[0] == 0
+    for row, key in enumerate(new.ids):
+        if row and key in ids:
+            assert found[row] == ids.index(key)
+        elif row:
+            sizes = [int(old.subtree_size[i]) for i, other in enumerate(ids) if goal(other) == key]
+            assert (found[row] >= 0) == bool(sizes)
+            if sizes:
+                assert goal(ids[found[row]]) == key
+                assert old.subtree_size[found[row]] == max(sizes)
+    assert len(set(found) - {-1}) == sum(row >= 0 for row in found)
 
 
 @given(taxonomies())
