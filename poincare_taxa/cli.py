@@ -25,6 +25,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     import polars as pl
 
+    from poincare_taxa.closure.model import ClosureEmbedding
     from poincare_taxa.model.model import TaxonEmbedding
     from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
@@ -270,6 +271,11 @@ def nearest(
     """List the taxa nearest to a taxon, or to each of many."""
     keys, piped = (taxa, False) if taxa else (_lines(), True)
     one = keys[0] if taxa and len(taxa) == 1 else keys
+    if (dag := _load_dag(saved)) is not None:
+        if taxon_rank is not None or within is not None:
+            raise ValueError("nodes of a DAG have no ranks and no clades: leave the options out")
+        _print_found(dag.nearest(one, k=k), piped, json)
+        return
     found = _load(saved).nearest(one, k=k, taxon_rank=taxon_rank, within=within)
     _print_found(found, piped, json)
 
@@ -360,7 +366,8 @@ def info(saved: Saved, json: Json = False) -> None:
     }
     parts = {
         "": {
-            key: meta.get(key) for key in ("num_taxa", "dim", "dtype", "created", "library_version")
+            key: meta.get(key)
+            for key in ("num_taxa", "num_nodes", "dim", "dtype", "created", "library_version")
         },
         "source: ": meta.get("source", {}),
         "settings: ": settings,
@@ -422,6 +429,11 @@ def ancestors(
     import polars as pl
 
     keys, piped = (taxa, False) if taxa else (_lines(), True)
+    if (dag := _load_dag(saved)) is not None:  # a DAG has no lineage: always by the points
+        names = [dag.names[int(row)] for row in dag.rows(keys)]
+        found = [dag.ancestors(name).select(pl.lit(name).alias("query"), "*") for name in names]
+        _print_found(pl.concat(found), piped, json)
+        return
     model = _load(saved)
     tax = model.taxonomy
     queries = tax.to_frame(keys)["id"]
@@ -480,8 +492,13 @@ def plot(
     """Draw an embedding in the Poincaré disk; more than two dimensions are projected."""
     from poincare_taxa.pictures.disk import disk_layout
 
-    model = _load(saved)
     picture = picture or saved.with_name(f"{saved.name}.png")
+    if (dag := _load_dag(saved)) is not None:
+        if tree or color_by is not None:
+            raise ValueError("a DAG has no tree to draw and no ranks: leave the options out")
+        _draw(dag, None, picture)
+        return
+    model = _load(saved)
     _draw(disk_layout(model.taxonomy) if tree else model, color_by, picture)
 
 
@@ -575,7 +592,7 @@ def _embed(
         return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine)
 
 
-def _draw(model: "TaxonEmbedding", color_by: str | None, picture: Path) -> None:
+def _draw(model: "TaxonEmbedding | ClosureEmbedding", color_by: str | None, picture: Path) -> None:
     from poincare_taxa.pictures.disk import plot_disk, save_figure
 
     with _step(f"draw {picture}"):
@@ -587,6 +604,18 @@ def _load(saved: Path) -> "TaxonEmbedding":
         from poincare_taxa.model.model import TaxonEmbedding
 
         return TaxonEmbedding.load(saved)
+
+
+def _load_dag(saved: Path) -> "ClosureEmbedding | None":
+    """Load the points of a DAG; None for the folder of anything else."""
+    from poincare_taxa.model import storage
+
+    if "nodes.parquet" not in storage.read_meta(saved).get("files", {}):
+        return None
+    with _step(f"load {saved}"):
+        from poincare_taxa.closure.model import ClosureEmbedding
+
+        return ClosureEmbedding.load(saved)
 
 
 @contextmanager

@@ -2,15 +2,15 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -18,10 +18,16 @@ from torch.utils.data import Dataset
 
 from poincare_taxa.blocks._random import Order, below, index_tensor, integer_weights, tensor_of
 from poincare_taxa.blocks.tree_index import moved
+from poincare_taxa.readers.dags import read_obo, read_wordnet
 from poincare_taxa.readers.headings import headed_table
 from poincare_taxa.readers.text import Text
 from poincare_taxa.taxonomy import columns
+from poincare_taxa.taxonomy.edges import edge_table
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
 
 __all__ = ["ClosurePairs"]
 
@@ -43,6 +49,8 @@ class ClosurePairs(Dataset[Tensor]):
         Names of the nodes [num_nodes].
     weights
         Relative frequency of each pair in a sample [k], at least 0; equal by default.
+    labels
+        Texts for readers [num_nodes], where names are identifiers such as those of an ontology.
 
     Attributes
     ----------
@@ -50,8 +58,8 @@ class ClosurePairs(Dataset[Tensor]):
         The pairs.
     num_nodes : int
         Number of nodes.
-    names : pl.Series or None
-        Names of the nodes.
+    names, labels : pl.Series or None
+        Names and labels of the nodes.
 
     Raises
     ------
@@ -70,6 +78,7 @@ class ClosurePairs(Dataset[Tensor]):
 
     pairs: Tensor
     names: pl.Series | None
+    labels: pl.Series | None
     weights: Tensor | None
 
     def __init__(
@@ -79,9 +88,11 @@ class ClosurePairs(Dataset[Tensor]):
         num_nodes: int | None = None,
         names: Sequence[Any] | pl.Series | None = None,
         weights: ArrayLike | Tensor | None = None,
+        labels: Sequence[str | None] | pl.Series | None = None,
     ) -> None:
         self.pairs = _rows(pairs)
         self.names = None if names is None else pl.Series("name", names)
+        self.labels = None if labels is None else pl.Series("label", labels, dtype=pl.String)
         if num_nodes is None:
             num_nodes = int(self.pairs.max()) + 1 if self.names is None else len(self.names)
         self.num_nodes = num_nodes
@@ -90,6 +101,8 @@ class ClosurePairs(Dataset[Tensor]):
                 f"{len(self.names)} names for {num_nodes} nodes; give one for each, or leave "
                 "num_nodes out"
             )
+        if self.labels is not None and len(self.labels) != num_nodes:
+            raise ValueError(f"{len(self.labels)} labels for {num_nodes} nodes; give one for each")
         self._refuse_faults()
         units = None
         if weights is not None:
@@ -141,6 +154,143 @@ class ClosurePairs(Dataset[Tensor]):
         except TaxonomyError as error:
             raise text.error_in_row(error, above=above) from error
 
+    @classmethod
+    def from_edges(
+        cls,
+        edges: "pl.DataFrame | pd.DataFrame | NDArray[Any] | Iterable[tuple[Any, Any]]",
+        *,
+        closed: bool = True,
+    ) -> "ClosurePairs":
+        """Build the closure of a DAG from (child, parent) pairs; a child may have several parents.
+
+        Parameters
+        ----------
+        edges
+            Pairs, an array [k, 2], or a table with columns ``child``, ``parent`` and perhaps
+            ``label``, a text for readers about the child. A node without parents may be listed
+            with the parent None. An edge that is listed twice counts once.
+        closed
+            Whether to add the pairs that follow by transitivity.
+
+        Raises
+        ------
+        TaxonomyError
+            If there are no edges, one is no pair, or they have a cycle.
+
+        Examples
+        --------
+        >>> pairs = ClosurePairs.from_edges([("pug", "dog"), ("pug", "pet"), ("dog", "animal")])
+        >>> pairs.names.to_list()
+        ['animal', 'dog', 'pet', 'pug']
+        >>> pairs.pairs.tolist()
+        [[1, 3], [2, 3], [0, 1], [0, 3]]
+        """
+        table = edge_table(edges)
+        names = pl.concat([table["child"], table["parent"]]).drop_nulls().unique().sort()
+        labels = None
+        if "label" in table.columns:
+            about = table.drop_nulls("label").unique("child", keep="first", maintain_order=True)
+            labels = names.alias("child").to_frame().join(about, "child", "left")["label"]
+        index, listed = columns.sort(names), table.drop_nulls("parent")
+        listed = listed.unique(["child", "parent"], maintain_order=True)
+        rows = [columns.find(index, listed[column]) for column in ("parent", "child")]
+        found = ClosurePairs(np.stack(rows, axis=1), names=names, labels=labels)
+        return found.closed() if closed else found
+
+    @classmethod
+    def from_networkx(cls, graph: "nx.DiGraph[Any]", *, closed: bool = True) -> "ClosurePairs":
+        """Build the closure of a directed graph with an edge from each parent to its children.
+
+        The direction is that of `Taxonomy.from_networkx`; ``graph.reverse()`` turns around the
+        edges of obonet and others, which lead to the parent. Node attribute ``name`` is the label.
+
+        Parameters
+        ----------
+        graph
+            A directed acyclic graph.
+        closed
+            Whether to add the pairs that follow by transitivity.
+
+        Raises
+        ------
+        TaxonomyError
+            If the graph is undirected or has a cycle or no edges.
+
+        Examples
+        --------
+        >>> import networkx as nx
+        >>> graph = nx.DiGraph([("animal", "dog"), ("dog", "pug"), ("pet", "pug")])
+        >>> len(ClosurePairs.from_networkx(graph))
+        4
+        """
+        if not graph.is_directed():
+            raise TaxonomyError("the graph is undirected: a DAG needs edges from parent to child")
+        above = {node: list(graph.predecessors(node)) for node in graph}
+        rows = [(node, up) for node, parents in above.items() for up in parents or [None]]
+        if not rows:
+            raise TaxonomyError("the graph has no nodes")
+        table = edge_table(rows)
+        names = {str(node): about.get("name") for node, about in graph.nodes(data=True)}
+        if any(name is not None for name in names.values()):
+            keys = table["child"].cast(pl.String)
+            table = table.with_columns(pl.Series("label", [names[key] for key in keys], pl.String))
+        return cls.from_edges(table, closed=closed)
+
+    @classmethod
+    def from_obo(
+        cls, path: str | Path, *, relations: Sequence[str] = ("is_a",), closed: bool = True
+    ) -> "ClosurePairs":
+        """Read an ontology in the OBO format, such as the Gene Ontology; needs obonet.
+
+        Names are identifiers (``GO:0006915``), labels the names of the terms; obsolete terms are
+        left out.
+
+        Parameters
+        ----------
+        path
+            The file, perhaps compressed with gzip.
+        relations
+            Relations that lead from a term to what is above it, such as "is_a" and "part_of".
+        closed
+            Whether to add the pairs that follow by transitivity.
+
+        Raises
+        ------
+        ImportError
+            If obonet is not installed (``pip install 'poincare-taxa[dag]'``).
+        TaxonomyError
+            If the file is no OBO, a relation does not occur, or the terms have a cycle.
+        """
+        return cls.from_edges(read_obo(path, relations), closed=closed)
+
+    @classmethod
+    def from_wordnet(
+        cls, root: str | None = None, *, pos: str = "n", closed: bool = True
+    ) -> "ClosurePairs":
+        """Take the hypernyms and instance hypernyms of WordNet from nltk, where it is installed.
+
+        Names are those of synsets, such as ``dog.n.01``.
+
+        Parameters
+        ----------
+        root
+            A synset, such as "mammal.n.01": only it and what is below it; by default all.
+        pos
+            Part of speech, "n" or "v".
+        closed
+            Whether to add the pairs that follow by transitivity.
+
+        Raises
+        ------
+        ImportError
+            If nltk is not installed.
+        FileNotFoundError
+            If its WordNet is not on this machine, with the call that downloads it.
+        TaxonomyError
+            If there is no such synset, or none below it.
+        """
+        return cls.from_edges(read_wordnet(root, pos), closed=closed)
+
     @cached_property
     def num_missing(self) -> int:
         """Number of pairs that follow from others by transitivity and are not listed."""
@@ -175,8 +325,38 @@ class ClosurePairs(Dataset[Tensor]):
         self.require_acyclic()
         descendant, ancestor = (_closure(self.matrix) - self.matrix).nonzero()
         more = torch.from_numpy(np.stack([ancestor, descendant], axis=1)).to(self.pairs)
-        pairs = torch.cat([self.pairs, more])
-        return ClosurePairs(pairs, num_nodes=self.num_nodes, names=self.names)
+        return self._of_same_nodes(torch.cat([self.pairs, more]))
+
+    def reduced(self) -> "ClosurePairs":
+        """Return the transitive reduction: the pairs that do not follow from others, in order.
+
+        Raises
+        ------
+        TaxonomyError
+            If the pairs have a cycle.
+
+        Examples
+        --------
+        >>> ClosurePairs([[0, 1], [1, 2], [0, 2]]).reduced().pairs.tolist()
+        [[0, 1], [1, 2]]
+        """
+        self.require_acyclic()
+        ancestor, descendant = self.pairs.cpu().numpy().T
+        closure = _closure(self.matrix)
+        follows = _keys((closure @ closure).tocoo(), self.num_nodes)
+        basic = torch.from_numpy(~np.isin(descendant * self.num_nodes + ancestor, follows))
+        basic = basic.to(self.pairs.device)
+        weights = None if self.weights is None else self.weights[basic]
+        return self._of_same_nodes(self.pairs[basic], weights)
+
+    def _of_same_nodes(self, pairs: Tensor, weights: Tensor | None = None) -> "ClosurePairs":
+        return ClosurePairs(
+            pairs,
+            num_nodes=self.num_nodes,
+            names=self.names,
+            weights=weights,
+            labels=self.labels,
+        )
 
     def warn_unless_closed(self) -> None:
         """Warn, once, where pairs are missing that follow from others."""
@@ -184,10 +364,23 @@ class ClosurePairs(Dataset[Tensor]):
             self._warned = True
             warnings.warn(
                 f"{self.num_missing:,} pairs follow from these {len(self):,} by transitivity and "
-                "are not listed, so that they count as unrelated; pairs.closed() adds them",
+                f"are not listed, such as {self._missing_example()}, so that they count as "
+                "unrelated; pairs.closed() adds them",
                 UserWarning,
                 stacklevel=3,
             )
+
+    def _missing_example(self) -> str:
+        """Describe a pair that follows from others and is not listed."""
+        matrix = self.matrix
+        reached = (matrix @ matrix).tocoo()
+        listed = np.isin(_keys(reached, self.num_nodes), _keys(matrix.tocoo(), self.num_nodes))
+        at = int(np.flatnonzero(~listed & (reached.row != reached.col))[0])
+        shown = [
+            str(row) if self.names is None else repr(self.names[int(row)])
+            for row in (reached.col[at], reached.row[at])
+        ]
+        return f"(ancestor {shown[0]}, descendant {shown[1]})"
 
     def require_acyclic(self) -> None:
         """Raise TaxonomyError if a node is an ancestor of one of its ancestors."""
@@ -289,6 +482,11 @@ def _closure(matrix: csr_array) -> Any:
         matrix = longer
 
 
+def _keys(matrix: Any, n: int) -> NDArray[np.int64]:
+    """Entries of a sparse matrix in coordinates, each as one number."""
+    return matrix.row.astype(np.int64) * n + matrix.col
+
+
 def _rows(pairs: ArrayLike | Tensor) -> Tensor:
     """Pairs as int64 [k, 2]."""
     try:
@@ -299,8 +497,8 @@ def _rows(pairs: ArrayLike | Tensor) -> Tensor:
         raise TaxonomyError("there are no pairs; a closure has at least one (ancestor, descendant)")
     if rows.ndim != 2 or rows.shape[1] != 2 or rows.is_floating_point():
         raise TaxonomyError(
-            "pairs are rows [k, 2] of whole numbers, (ancestor, descendant); for names write a CSV "
-            "and use ClosurePairs.read_csv"
+            "pairs are rows [k, 2] of whole numbers, (ancestor, descendant); for names use "
+            "ClosurePairs.from_edges, whose pairs are (child, parent)"
         )
     return rows.to(torch.int64)
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from poincare_taxa.files.parquet import faults_of_polars
@@ -69,6 +71,12 @@ def check(path: str | Path) -> list[CheckResult]:
     configuration   recorded dim, dtype, number of taxa, seed and source agree with the files
     ==============  ==============================================================================
 
+    Of the points of a DAG (`ClosureEmbedding`) files, mapping and projection are verified, and
+
+    ==============  ==============================================================================
+    pairs           both ends of every pair are nodes; no pair is listed twice; there is no cycle
+    ==============  ==============================================================================
+
     Parameters
     ----------
     path
@@ -82,12 +90,13 @@ def check(path: str | Path) -> list[CheckResult]:
     Raises
     ------
     FileNotFoundError, ValueError
-        If `path` has no ``meta.json`` of an embedding, or that of a DAG.
+        If `path` has no ``meta.json`` of an embedding.
     """
-    saved = _Saved(Path(path), storage.read_meta(path))
-    storage.refuse_dag(path, saved.meta)
+    meta = storage.read_meta(path)
+    is_dag = "nodes.parquet" in meta.get("files", {})
+    saved = (_SavedDag if is_dag else _Saved)(Path(path), meta)
     results: dict[str, CheckResult] = {}
-    for name, (needs, verify) in _CHECKS.items():
+    for name, (needs, verify) in (_DAG_CHECKS if is_dag else _CHECKS).items():
         failed = [need for need in needs if results[need].status != "passed"]
         if failed:
             results[name] = CheckResult(name, "skipped", f"needs {', '.join(failed)}")
@@ -155,6 +164,42 @@ class _Saved:
     def name(self, row: int) -> str:
         """Name of a row in messages."""
         return f"row {row} (id {self.frame['id'][row]}, {self.frame['name'][row]})"
+
+
+class _SavedDag(_Saved):
+    """Contents of the folder of a `ClosureEmbedding`."""
+
+    @cached_property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        names = ("nodes", "pairs") if "pairs.parquet" in self.meta["files"] else ("nodes",)
+        return {name: storage.read_table(self.path, name) for name in names}
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        return self.tables["nodes"].rename({"name": "id"})
+
+    def name(self, row: int) -> str:
+        return f"row {row} (name {self.frame['id'][row]})"
+
+
+def _pairs(saved: _Saved) -> str:
+    if "pairs" not in saved.tables:
+        raise _NothingToCompareError("no pairs recorded")
+    n = len(saved.frame)
+    ends = saved.tables["pairs"].select("ancestor", "descendant").cast(pl.Int64).to_numpy()
+    outside = ((ends < 0) | (ends >= n)).any(axis=1)
+    if outside.any():
+        row = int(outside.argmax())
+        raise _FailedError(f"pair {row} is {ends[row].tolist()}, and nodes run from 0 to {n - 1}")
+    if doubles := len(ends) - len(np.unique(ends, axis=0)):
+        raise _FailedError(f"{doubles} pairs are listed more than once")
+    graph = csr_array((np.ones(len(ends), np.int8), (ends[:, 1], ends[:, 0])), shape=(n, n))
+    pieces, piece = connected_components(graph, directed=True, connection="strong")
+    if pieces < n or (ends[:, 0] == ends[:, 1]).any():
+        loops = np.bincount(piece)[piece] > 1
+        row = int(loops.argmax()) if loops.any() else int(ends[ends[:, 0] == ends[:, 1]][0, 0])
+        raise _FailedError(f"{saved.name(row)} is an ancestor of itself")
+    return f"{len(ends):,} pairs of nodes, without a cycle"
 
 
 def _files(saved: _Saved) -> str:
@@ -401,4 +446,10 @@ _CHECKS: dict[str, _Check] = {
     "siblings": (("indices", "projection"), _siblings),
     "targets": (("depth", "projection"), _targets),
     "configuration": (("mapping",), _configuration),
+}
+_DAG_CHECKS: dict[str, _Check] = {
+    "files": ((), _files),
+    "mapping": (("files",), _mapping),
+    "projection": (("mapping",), _projection),
+    "pairs": (("mapping",), _pairs),
 }

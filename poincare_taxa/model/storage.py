@@ -264,8 +264,8 @@ def refuse_dag(path: str | Path, meta: Mapping[str, Any]) -> None:
     """
     if "nodes.parquet" in (meta.get("files") or {}):
         raise ValueError(
-            f"{path} holds the points of a DAG, which have no taxonomy: in Python, load it with "
-            "ClosureEmbedding.load"
+            f"{path} holds the points of a DAG, which have no taxonomy: load it with "
+            "ClosureEmbedding.load (in Python, or pt.load)"
         )
 
 
@@ -467,6 +467,7 @@ _COLUMNS: dict[str, dict[str, Callable[[pl.DataType], bool]]] = {
     "merged": {"old_id": _is_key, "new_id": _is_key},
     "deleted": {"id": _is_key},
     "nodes": {"name": lambda dtype: _is_key(dtype) or _is_text(dtype)},
+    "pairs": {end: lambda dtype: dtype.is_integer() for end in ("ancestor", "descendant")},
 }
 
 

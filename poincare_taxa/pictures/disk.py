@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from poincare_taxa.closure.model import ClosureEmbedding
 from poincare_taxa.evaluation.groups import taxon_groups
 from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.geometry import ball, convert
@@ -46,14 +47,19 @@ _LABEL_HEIGHT = 0.085  # Smallest vertical distance of two labels.
 
 
 def plot_disk(
-    model: TaxonEmbedding, *, color_by: str | None = None, ax: "Axes | None" = None
+    model: TaxonEmbedding | ClosureEmbedding,
+    *,
+    color_by: str | None = None,
+    ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw an embedding in the Poincaré disk: taxa, edges, and the names of the largest clades.
 
     Parameters
     ----------
     model
-        The embedding. More than two dimensions are projected (see the module).
+        The embedding. More than two dimensions are projected (see the module). Of the nodes of a
+        DAG, those without descendants are drawn at the rim, and the twelve nodes with most
+        descendants are named.
     color_by
         Taxon rank whose clades are coloured, such as "order", or "depth 2"; by default the rank
         nearest to the root that has five clades or more. The twelve largest clades get a label.
@@ -70,7 +76,8 @@ def plot_disk(
     ImportError
         If matplotlib is not installed.
     ValueError
-        If the taxonomy has no such rank, or the model has one dimension.
+        If the taxonomy has no such rank, the model has one dimension, or it is that of a DAG
+        and `color_by` is given or its pairs are not kept.
 
     Notes
     -----
@@ -78,9 +85,11 @@ def plot_disk(
     drawn.
     """
     _require_matplotlib()
-    import matplotlib.pyplot as plt
+    if isinstance(model, ClosureEmbedding):
+        if color_by is not None:
+            raise ValueError("nodes of a DAG have no ranks: leave color_by out")
+        return _plot_dag(model, ax)
     from matplotlib.collections import LineCollection
-    from matplotlib.patches import Circle
 
     # 1. Colours and coordinates.
     color_by, clades, largest = _clades(model, color_by)
@@ -88,14 +97,10 @@ def plot_disk(
     for place, clade in enumerate(largest):
         color[clades == clade] = place
     palette = np.array([*_COLORS[: len(largest)], _OTHERS])
-    xy = _positions(model)
+    xy = _positions(model.radius, model.direction)
 
     # 2. The disk and the edges.
-    if ax is None:
-        ax = plt.subplots(figsize=(12, 8.5), layout="constrained")[1]
-    ax.set_aspect("equal")
-    ax.set_axis_off()
-    ax.add_patch(Circle((0, 0), 1, facecolor="#fbfbfb", edgecolor="#505050", linewidth=0.8))
+    ax = _disk(ax)
     if len(model) <= _MOST_EDGES:
         parent = torch.from_numpy(model.taxonomy.tree.parent[1:].astype(np.int64))
         edges = _geodesics(xy[parent], xy[1:]).numpy()
@@ -110,9 +115,83 @@ def plot_disk(
     ax.scatter(*xy[shown].numpy().T, s=size, c=palette[color[shown]], linewidths=0, zorder=2)
     ax.text(-1.64, 1.17, _title(model, color_by), fontsize=12, va="top")
     _label(ax, model, xy, clades, largest)
+    return ax
+
+
+def _disk(ax: "Axes | None") -> "Axes":
+    """Draw the disk itself, with room for labels on both sides."""
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Circle
+
+    if ax is None:
+        ax = plt.subplots(figsize=(12, 8.5), layout="constrained")[1]
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    ax.add_patch(Circle((0, 0), 1, facecolor="#fbfbfb", edgecolor="#505050", linewidth=0.8))
     ax.set_xlim(-1.66, 1.66)
     ax.set_ylim(-1.17, 1.17)
     return ax
+
+
+def _plot_dag(model: ClosureEmbedding, ax: "Axes | None") -> "Axes":
+    """Draw the nodes of a DAG, its direct edges and the names of its largest nodes."""
+    from matplotlib.collections import LineCollection
+
+    if model.pairs is None:
+        raise ValueError("the model has no pairs to draw: ClosureEmbedding(…, pairs=pairs)")
+    # 1. Leaves have radius 160, hundreds of times that of others: they go to the rim.
+    n = len(model)
+    below = np.bincount(model.pairs.pairs[:, 0].numpy(force=True), minlength=n)
+    leaf = torch.from_numpy(below == 0)
+    radius = model.radius.double().clone()
+    outermost = radius[~leaf].max().clamp(min=1e-9)
+    radius = torch.where(leaf, _OUTERMOST, (radius * (0.8 * _OUTERMOST / outermost)))
+    xy = _positions(radius.clamp(max=_OUTERMOST), model.direction)
+    # 2. Direct edges, nodes, and labels of the nodes with most descendants.
+    ax = _disk(ax)
+    if n <= _MOST_EDGES:
+        ends = model.pairs.reduced().pairs.cpu()
+        edges = _geodesics(xy[ends[:, 0]], xy[ends[:, 1]]).numpy()
+        lines = LineCollection(list(edges), colors=_OTHERS, linewidths=0.5, zorder=1)
+        ax.add_collection(lines)
+    shown = np.argsort(-below, kind="stable")[:: -(-n // _MOST_POINTS)]
+    largest = shown[: len(_COLORS)]
+    color = np.full(n, _OTHERS, object)
+    color[largest] = _COLORS[: len(largest)]
+    size = np.clip(2e4 / n, 0.5, 60)
+    ax.scatter(*xy[shown].numpy().T, s=size, c=list(color[shown]), linewidths=0, zorder=2)
+    texts = model.names if model.labels is None else model.labels
+    named = [f"{texts[int(i)] or model.names[int(i)]}  {below[i]:,}" for i in largest]
+    _label_beside(ax, xy[torch.from_numpy(largest)].numpy(), named)
+    view = "" if model.dim == 2 else f",\n{model.dim}-D seen in the plane of most variance"
+    title = f"{n:,} nodes of a DAG in the Poincaré disk{view},\nwith numbers of descendants"
+    ax.text(-1.64, 1.17, title, fontsize=12, va="top")
+    return ax
+
+
+def _label_beside(ax: "Axes", at: Floats, texts: list[str]) -> None:
+    """Write texts beside the disk with lines to their points, without overlap."""
+    for side in (-1, 1):
+        here = [i for i in range(len(texts)) if (at[i, 0] < 0) == (side < 0)]
+        here.sort(key=lambda i: at[i, 1])
+        heights = _apart(np.array([1.08 * at[i, 1] for i in here]), _LABEL_HEIGHT)
+        for i, height in zip(here, heights, strict=True):
+            ax.annotate(
+                texts[i],
+                xy=tuple(at[i]),
+                xytext=(side * 1.14, height),
+                ha="left" if side > 0 else "right",
+                va="center",
+                color=_COLORS[i],
+                fontsize=10.5,
+                fontweight="bold",
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": _COLORS[i],
+                    "linewidth": 0.7,
+                    "relpos": (0.0 if side > 0 else 1.0, 0.5),
+                },
+            )
 
 
 def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
@@ -175,16 +254,16 @@ def _require_matplotlib() -> None:
         raise ImportError("pictures need matplotlib: pip install 'poincare-taxa[viz]'") from None
 
 
-def _positions(model: TaxonEmbedding) -> Tensor:
-    """Disk coordinates [n, 2] as drawn."""
-    u = model.direction.double()
-    if model.dim < 2:
+def _positions(radius: Tensor, direction: Tensor) -> Tensor:
+    """Disk coordinates [n, 2] as drawn, of radii [n] and directions [n, dim]."""
+    u, dim = direction.double(), direction.shape[1]
+    if dim < 2:
         raise ValueError("a disk needs two dimensions; the model has one: embed with dim=2 or more")
-    if model.dim > 2:  # Principal components; eigenvalues are in ascending order.
+    if dim > 2:  # Principal components; eigenvalues are in ascending order.
         u = u - u.mean(0)
         u = u @ torch.linalg.eigh(u.T @ u).eigenvectors[:, [-1, -2]]
         u = u / torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp(min=1e-300)
-    r = model.radius.double()
+    r = radius.double()
     return convert.polar_to_ball(r * (_OUTERMOST / r.max().clamp(min=_OUTERMOST)), u)
 
 
@@ -236,30 +315,13 @@ def _label(
     for clade in largest:
         middle = xy[torch.from_numpy(clades == clade)].mean(0)
         rim.append((middle / torch.linalg.vector_norm(middle).clamp(min=1e-300)).numpy())
-    # 2. On each side, labels from bottom to top, with lines to those points.
-    for side in (-1, 1):
-        here = [i for i in range(len(largest)) if (rim[i][0] < 0) == (side < 0)]
-        here.sort(key=lambda i: rim[i][1])
-        heights = _apart(np.array([1.08 * rim[i][1] for i in here]), _LABEL_HEIGHT)
-        for i, height in zip(here, heights, strict=True):
-            taxon = int(largest[i])
-            name = model.taxonomy.names[taxon] or model.taxonomy.ids[taxon]
-            ax.annotate(
-                f"{name}  {np.count_nonzero(clades == taxon):,}",
-                xy=rim[i],
-                xytext=(side * 1.14, height),
-                ha="left" if side > 0 else "right",
-                va="center",
-                color=_COLORS[i],
-                fontsize=10.5,
-                fontweight="bold",
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": _COLORS[i],
-                    "linewidth": 0.7,
-                    "relpos": (0.0 if side > 0 else 1.0, 0.5),
-                },
-            )
+    # 2. Its name and number of taxa.
+    tax = model.taxonomy
+    texts = [
+        f"{tax.names[int(clade)] or tax.ids[int(clade)]}  {np.count_nonzero(clades == clade):,}"
+        for clade in largest
+    ]
+    _label_beside(ax, np.array(rim).reshape(-1, 2), texts)
 
 
 def _apart(wanted: Floats, gap: float) -> Floats:

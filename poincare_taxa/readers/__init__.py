@@ -5,6 +5,7 @@
 | `recognise` | `read`: files of all these formats, recognised by their content |
 | `ncbi`, `package` | NCBI taxonomy dumps; the same taxonomy as an offline Python package |
 | `edges`, `lineages`, `newick` | edge lists and parent arrays; tables of lineages; Newick trees |
+| `dags` | tables of edges for `ClosurePairs`: OBO through obonet, WordNet through nltk |
 | `sample` | the sample that the library ships |
 | `download` | fetches the current NCBI dump, only when a user calls it |
 | `headings` | whether a table has headings, and the kind of column that each stands for |

@@ -396,7 +396,7 @@ def _model(
     """Copy the points into what a user keeps, with the provenance of the run."""
     points = embedding.radius.detach().cpu().clone(), embedding.direction.detach().cpu().clone()
     if isinstance(source, ClosurePairs):
-        return ClosureEmbedding(names, *points, {"settings": loop.settings})
+        return ClosureEmbedding(names, *points, {"settings": loop.settings}, source.to("cpu"))
     training = {
         "floor": _measured(loop.history[0], monitor),
         "end": _measured(loop.history[loop.best_epoch], monitor),

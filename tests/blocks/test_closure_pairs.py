@@ -1,7 +1,11 @@
 """Explicit pairs: as given, drawn as weighted, and every fault named with its place."""
 
 import gzip
+import sys
+import types
+from pathlib import Path
 
+import networkx as nx
 import polars as pl
 import pytest
 import torch
@@ -50,7 +54,7 @@ def test_sample__is_uniform_or_as_weighted():
         ([(0.0, 1.5)], {}, None, "whole numbers, .ancestor, descendant."),
         ([0, 1, 2], {}, None, r"rows \[k, 2\]"),
         ([(0, 1), (2,)], {}, None, r"rows \[k, 2\]"),
-        ([("dog", "cat")], {}, None, "for names write a CSV"),
+        ([("dog", "cat")], {}, None, "for names use ClosurePairs.from_edges"),
         ([(0, 1), (1, 1)], {"names": ["a", "b"]}, 1, "ancestor b, descendant b"),
     ],
 )
@@ -143,7 +147,170 @@ def test_closed__keeps_names_and_refuses_cycles_and_weights():
 
 def test_warn_unless_closed__once_with_the_count():
     pairs = ClosurePairs([[0, 1], [1, 2], [2, 3]])
-    with pytest.warns(UserWarning, match=r"3 pairs follow from these 3 .*pairs\.closed\(\)"):
+    with pytest.warns(
+        UserWarning,
+        match=r"3 pairs follow .*such as \(ancestor 0, descendant 2\), .*pairs\.closed\(\)",
+    ):
         pairs.warn_unless_closed()
     pairs.warn_unless_closed()  # pytest makes a second warning an error
     pairs.closed().warn_unless_closed()
+
+
+@given(taxonomies(min_size=2), st.data())
+def test_reduced__is_the_smallest_set_with_this_closure(tax, data):
+    n = len(tax)
+    more = st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] < e[1])
+    edges = {(int(tax.parent[v]), v) for v in range(1, n)} | data.draw(st.sets(more, max_size=6))
+    pairs = ClosurePairs(sorted(edges), num_nodes=n)
+    reduced = pairs.reduced()
+    kept = reduced.pairs.tolist()
+    assert [pair for pair in pairs.pairs.tolist() if pair in kept] == kept
+    graph = nx.transitive_reduction(nx.DiGraph(sorted(edges)))
+    assert sorted(map(tuple, kept)) == sorted(graph.edges())
+    assert sorted(pairs.closed().reduced().pairs.tolist()) == sorted(kept)
+
+
+def test_reduced__keeps_weights_names_and_labels():
+    pairs = ClosurePairs([[0, 1], [0, 2], [1, 2]], weights=[1, 5, 3], names="abc", labels="ABC")
+    reduced = pairs.reduced()
+    assert_distribution(drawn(reduced), {(0, 1): 1, (1, 2): 3})
+    assert (reduced.names.to_list(), reduced.labels.to_list()) == (list("abc"), list("ABC"))
+    with pytest.raises(TaxonomyError, match="a cycle"):
+        ClosurePairs([[0, 1], [1, 0]]).reduced()
+
+
+def named(pairs):
+    return {tuple(pairs.names[row] for row in pair) for pair in pairs.pairs.tolist()}
+
+
+EDGES = [("pug", "dog"), ("pug", "pet"), ("dog", "animal"), ("pug", "dog"), ("rock", None)]
+
+
+def test_from_edges__is_the_closure():
+    pairs = ClosurePairs.from_edges(EDGES)
+    assert pairs.names.to_list() == ["animal", "dog", "pet", "pug", "rock"]
+    direct = {("dog", "pug"), ("pet", "pug"), ("animal", "dog")}
+    assert named(pairs) == direct | {("animal", "pug")}
+    assert named(ClosurePairs.from_edges(EDGES, closed=False)) == direct
+    table = pl.DataFrame({"child": [3, 2], "parent": [2, 1], "label": ["three", None]})
+    pairs = ClosurePairs.from_edges(table)
+    assert (pairs.names.to_list(), pairs.labels.to_list()) == ([1, 2, 3], [None, None, "three"])
+    with pytest.raises(TaxonomyError, match="a cycle"):
+        ClosurePairs.from_edges([("a", "b"), ("b", "a")])
+    with pytest.raises(TaxonomyError, match="edge 1 is 'ab'"):
+        ClosurePairs.from_edges([("a", "b"), "ab"])
+
+
+def test_from_networkx__takes_edges_from_parent_to_child():
+    graph = nx.MultiDiGraph()
+    graph.add_edges_from((up, down) for down, up in EDGES if up)
+    graph.add_node("rock", name="a stone")
+    pairs = ClosurePairs.from_networkx(graph)
+    assert named(pairs) == named(ClosurePairs.from_edges(EDGES))
+    assert pairs.labels.to_list() == [None, None, None, None, "a stone"]
+    with pytest.raises(TaxonomyError, match="undirected"):
+        ClosurePairs.from_networkx(nx.Graph([(0, 1)]))
+    with pytest.raises(TaxonomyError, match="no nodes"):
+        ClosurePairs.from_networkx(nx.DiGraph())
+    with pytest.raises(TaxonomyError, match="there are no pairs"):
+        ClosurePairs.from_networkx(nx.empty_graph(3, nx.DiGraph))
+
+
+CELLS = Path(__file__).parents[2] / "examples" / "cells.obo"
+
+
+def test_from_obo__reads_terms_labels_and_relations(tmp_path):
+    pytest.importorskip("obonet")
+    pairs = ClosurePairs.from_obo(CELLS)
+    label = dict(zip(pairs.names, pairs.labels, strict=True))
+    assert label["CELL:0007"] == "repair of a mitochondrion"
+    assert "CELL:0099" not in label  # obsolete
+    found = named(pairs)
+    assert ("CELL:0001", "CELL:0011") in found  # by a way of three edges
+    assert ("CELL:0006", "CELL:0010") not in found
+    both = ClosurePairs.from_obo(CELLS, relations=["is_a", "part_of"])
+    assert found < named(both)
+    assert ("CELL:0006", "CELL:0010") in named(both)
+    packed = tmp_path / "cells.obo.gz"
+    packed.write_bytes(gzip.compress(CELLS.read_bytes()))
+    assert named(ClosurePairs.from_obo(packed)) == found
+    with pytest.raises(TaxonomyError, match=r"no relation 'has_part'; it has \['is_a', 'part"):
+        ClosurePairs.from_obo(CELLS, relations=["has_part"])
+    with pytest.raises(TypeError, match="a list of names"):
+        ClosurePairs.from_obo(CELLS, relations="is_a")
+    with pytest.raises(FileNotFoundError, match="is the path right"):
+        ClosurePairs.from_obo(tmp_path / "none.obo")
+    text = tmp_path / "text.obo"
+    text.write_text("id1,id2\n")
+    with pytest.raises(TaxonomyError, match=r"text\.obo"):
+        ClosurePairs.from_obo(text)
+
+
+class Synset:
+    """As nltk's."""
+
+    def __init__(self, name, below=(), instances=()):
+        self._name, self._below, self._instances = name, below, instances
+        self.up, self.up_instances = [], []
+        for other in below:
+            other.up.append(self)
+        for other in instances:
+            other.up_instances.append(self)
+
+    def name(self):
+        return self._name
+
+    def hyponyms(self):
+        return self._below
+
+    def instance_hyponyms(self):
+        return self._instances
+
+    def hypernyms(self):
+        return self.up
+
+    def instance_hypernyms(self):
+        return self.up_instances
+
+
+def test_from_wordnet__takes_hypernyms_and_instances(monkeypatch):
+    rex = Synset("rex.n.01")
+    dog = Synset("dog.n.01", [pug := Synset("pug.n.01")], [rex])
+    pet, animal = Synset("pet.n.01", [dog]), Synset("animal.n.01", [dog])
+    of = {s.name(): s for s in (rex, dog, pug, pet, animal)}
+
+    def synset(name):
+        if name not in of:
+            raise RuntimeError(name)
+        return of[name]
+
+    def all_synsets(pos):
+        return iter(of.values()) if pos == "n" else iter(())
+
+    corpus = types.SimpleNamespace(
+        wordnet=types.SimpleNamespace(synset=synset, all_synsets=all_synsets)
+    )
+    monkeypatch.setitem(sys.modules, "nltk", types.ModuleType("nltk"))
+    monkeypatch.setitem(sys.modules, "nltk.corpus", corpus)
+    pairs = ClosurePairs.from_wordnet()
+    assert named(pairs) == {
+        (up, down)
+        for up in ("animal.n.01", "pet.n.01")
+        for down in ("dog.n.01", "pug.n.01", "rex.n.01")
+    } | {("dog.n.01", "pug.n.01"), ("dog.n.01", "rex.n.01")}
+    assert named(ClosurePairs.from_wordnet("dog.n.01", closed=False)) == {
+        ("dog.n.01", "pug.n.01"),
+        ("dog.n.01", "rex.n.01"),
+    }
+    with pytest.raises(TaxonomyError, match="no synset 'cat'"):
+        ClosurePairs.from_wordnet("cat")
+
+    def absent(name):
+        raise LookupError(name)
+
+    corpus.wordnet.synset = absent
+    with pytest.raises(FileNotFoundError, match=r"nltk\.download\('wordnet'\)"):
+        ClosurePairs.from_wordnet("dog.n.01")
+    monkeypatch.setitem(sys.modules, "nltk.corpus", None)
+    with pytest.raises(ImportError, match="pip install nltk"):
+        ClosurePairs.from_wordnet()
