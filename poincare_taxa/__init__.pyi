@@ -43,7 +43,9 @@ from .blocks import project_after_step as project_after_step
 from .blocks import soft_labels as soft_labels
 from .closure import ClosureEmbedding as ClosureEmbedding
 from .closure import closure_layout as closure_layout
+from .closure import evaluate_links as evaluate_links
 from .closure import refine_closure as refine_closure
+from .closure import split_links as split_links
 from .evaluation import evaluate as evaluate
 from .features import TaxonFeatures as TaxonFeatures
 from .features import ancestor_matrix as ancestor_matrix

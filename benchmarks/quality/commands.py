@@ -173,6 +173,21 @@ def wordnet(
     publish(out, "wordnet", rows, suite.readable(rows))
 
 
+def links(
+    data: Annotated[Path, typer.Argument(help="Folder of the split: noun.train_0percent.tsv.gz …")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="nouns, mammals; by default both.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Link prediction in WordNet, with reachability in the training pairs beside it."""
+    from benchmarks.quality import links as suite
+    from benchmarks.tables import collected, publish
+
+    rows = collected(suite.measure(data, names or []))
+    publish(out, "links", rows, suite.readable(rows))
+
+
 COMMANDS = (
     frontier,
     complete,
@@ -185,4 +200,5 @@ COMMANDS = (
     intervals,
     numerics,
     wordnet,
+    links,
 )

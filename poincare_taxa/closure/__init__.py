@@ -7,6 +7,7 @@
 | `softmax` | the full softmax over all nodes, and steps of one angle |
 | `refinement` | an exact search, one node at a time, after layout or training |
 | `ranking` | exact MAP and mean rank of ancestors |
+| `links` | link prediction: splits, thresholds, filtered ranks, reachability beside them |
 | `model` | `ClosureEmbedding`: the points of a DAG with its names |
 
 `training.fit` of `ClosurePairs` uses all of it.

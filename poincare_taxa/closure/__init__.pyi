@@ -1,5 +1,9 @@
 from .layout import closure_layout as closure_layout
 from .layout import nested_start as nested_start
+from .links import LinkReport as LinkReport
+from .links import LinkSplit as LinkSplit
+from .links import evaluate_links as evaluate_links
+from .links import split_links as split_links
 from .model import ClosureEmbedding as ClosureEmbedding
 from .model import link_score as link_score
 from .ranking import ClosureRanking as ClosureRanking
