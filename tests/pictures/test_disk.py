@@ -41,7 +41,7 @@ def test_plot_disk__draws_every_taxon_and_edge_inside_the_disk(dim):
 
 def test_plot_disk__two_dimensions_keep_their_angles_and_order_of_radii():
     model = random_model(zoo(), 2)
-    xy = visualize._positions(model)
+    xy = visualize._positions(model.radius, model.direction)
     radius = torch.linalg.vector_norm(xy, dim=1)
     assert torch.equal(radius.argsort(), model.radius.argsort())
     torch.testing.assert_close(xy / radius[:, None], model.direction, rtol=0, atol=1e-12)
@@ -50,7 +50,7 @@ def test_plot_disk__two_dimensions_keep_their_angles_and_order_of_radii():
 def test_plot_disk__a_small_radius_is_drawn_as_it_is():
     model = random_model(zoo(), 2)
     small = TaxonEmbedding(model.taxonomy, model.radius / 10, model.direction)
-    torch.testing.assert_close(visualize._positions(small), small.ball())
+    torch.testing.assert_close(visualize._positions(small.radius, small.direction), small.ball())
 
 
 def test_geodesics__lie_between_their_ends():
