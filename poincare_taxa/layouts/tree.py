@@ -703,8 +703,14 @@ def move_directions(
     """
     u = direction.astype(np.float64)
     step = np.concatenate([np.zeros((len(u), 1)), offset], axis=1)
-    # 1. From the pole's tangent space to that of u.
-    step = reflect(u, step)
+    # 1. From the pole's tangent space to that of u, as `reflect`, with the sums of the first
+    #    versions to the bit: the order of a sum, and so its last bit, depends on the memory.
+    mirror = -u
+    mirror[:, 0] += 1
+    length = (mirror**2).sum(1)
+    off_pole = length > 1e-20
+    mirror, length = mirror[off_pole], length[off_pole]
+    step[off_pole] -= (2 * (step[off_pole] * mirror).sum(1) / length)[:, None] * mirror
     if keep_axes:
         near = u[:, 0] > _NEAR_POLE
         step[near, 1:] = offset[near]
@@ -730,6 +736,6 @@ def reflect(u: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.
     """
     mirror = -u
     mirror[..., 0] += 1
-    length = (mirror**2).sum(-1, keepdims=True)
-    length = np.where(length > 1e-20, length, np.inf)  # At the pole nothing is reflected.
-    return vectors - 2 * (vectors * mirror).sum(-1, keepdims=True) / length * mirror
+    length = (mirror**2).sum(-1)
+    safe = np.where(length > 1e-20, length, np.inf)  # At the pole nothing is reflected.
+    return vectors - (2 * (vectors * mirror).sum(-1) / safe)[..., None] * mirror
