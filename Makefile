@@ -1,6 +1,7 @@
 # make demo    embed the shipped sample, print its report, draw it: everything lands in demo/
 # make test    the whole test suite, doctests included
 # make check   lint, format, types, layering, documentation, examples
+# make page    the script of the page, from web/ (needs npm), its lint, types and tests
 # make venv    only the virtual environment that the three above use
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 SOURCES := $(shell find poincare_taxa -type f -not -name '*.pyc')
 
-.PHONY: venv demo test check lint types layers docs examples wheel clean
+.PHONY: venv demo test check lint types layers docs examples page wheel clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -48,6 +49,10 @@ docs: $(STAMP)
 # As scripts; the documentation runs them once more, as the notebooks that readers see.
 examples: $(STAMP)
 	set -e; for example in examples/*.py; do $(BIN)/python $$example; done
+
+# What the wheel ships is poincare_taxa/page/page.js; CI compares it with what this builds.
+page:
+	cd web && npm ci --silent --no-audit --no-fund && npm run --silent lint && npm test --silent && npm run --silent build
 
 wheel: $(STAMP)
 	rm -rf dist

@@ -6,6 +6,7 @@ from . import geometry as geometry
 from . import kernels as kernels
 from . import layouts as layouts
 from . import model as model
+from . import page as page
 from . import pictures as pictures
 from . import readers as readers
 from . import taxonomy as taxonomy
@@ -61,6 +62,7 @@ from .loading import load as load
 from .model import TaxonEmbedding as TaxonEmbedding
 from .model import check as check
 from .model import embed as embed
+from .page import explore as explore
 from .pictures import plot_disk as plot_disk
 from .readers import load_sample as load_sample
 from .readers import read as read

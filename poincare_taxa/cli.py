@@ -503,6 +503,38 @@ def plot(
 
 
 @app.command()
+def explore(
+    saved: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT", help="Folder of a saved embedding, or a SOURCE as for embed."
+        ),
+    ],
+    page: Annotated[
+        Path, typer.Option("--out", "-o", help="HTML file to write.", show_default=True)
+    ] = Path("tree.html"),
+    color_by: Annotated[
+        str | None, typer.Option(help="Taxon rank whose largest clades are coloured.")
+    ] = None,
+    highlight: Annotated[
+        Path | None, typer.Option(help="File of ids or names to highlight, one a line.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the tree as one HTML file to fly through; it needs no server and no network."""
+    from poincare_taxa.page.html import explore as build
+
+    keys = None if highlight is None else highlight.read_text(encoding="utf-8").split("\n")
+    is_saved = (Path(saved) / "meta.json").is_file()
+    tax = _load(Path(saved)).taxonomy if is_saved else _read(saved)
+    with _step(f"write {page}"):
+        marked = None if keys is None else [key.strip() for key in keys if key.strip()]
+        build(tax, page, color_by=color_by, highlight=marked)
+    if json:
+        _print_json({"path": str(page), "taxa": len(tax), "bytes": page.stat().st_size})
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("demo"),
 ) -> None:

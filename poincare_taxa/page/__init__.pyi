@@ -1,0 +1,2 @@
+from .html import Page as Page
+from .html import explore as explore

@@ -1,0 +1,296 @@
+"""The page in Chromium, from the disk: what a reader does with it, and that nothing leaves it."""
+
+import io
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poincare_taxa.page.html import explore
+from poincare_taxa.readers.sample import load_sample
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+]
+
+SHOTS = Path(__file__).parent / "screenshots"
+PATIENCE = 120_000  # milliseconds; a loaded machine is slow
+HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE
+        )
+        yield browser
+        browser.close()
+    for thread in threading.enumerate():  # none of Playwright's is left to the next test
+        assert "playwright" not in thread.name.lower()
+
+
+@pytest.fixture(scope="module")
+def mammals(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "mammals.html"
+    tax = load_sample("mammals")
+    explore(tax, path, values={"legs": {"Cetacea": 0, "Homo sapiens": 2, "Mus musculus": 4}})
+    return path
+
+
+class Watched:
+    """A page that was opened, with every request and complaint of its."""
+
+    def __init__(self, browser, path, *, width=1100, height=760, fragment="", **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, reduced_motion="reduce", **options
+        )
+        context.set_default_timeout(PATIENCE)
+        self.tab = context.new_page()
+        self.requests, self.complaints = [], []
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.url = path.as_uri()
+        self.tab.goto(self.url + fragment)
+        self.tab.wait_for_selector("html[data-searchable]", state="attached")
+
+    def name(self):
+        return self.tab.evaluate("page.name(page.selected)")
+
+    def centre(self):
+        """Where the selected taxon is drawn, in the disk."""
+        return self.tab.evaluate(
+            "() => { page.draw(); const d = page.scene.dots.find(d => d.row === page.selected);"
+            " return [d.x, d.y]; }"
+        )
+
+    def on_screen(self, key):
+        """Where a taxon is drawn, in pixels of the window."""
+        return self.tab.evaluate(
+            "key => { page.draw(); const row = page.search.row(key);"
+            " const d = page.scene.dots.find(d => d.row === row);"
+            " const box = page.canvas.getBoundingClientRect();"
+            " return [box.left + page.cx + page.radius * d.x,"
+            "         box.top + page.cy + page.radius * d.y]; }",
+            key,
+        )
+
+    def search(self, text):
+        self.tab.fill("#search", text)
+        self.tab.press("#search", "Enter")
+
+    def close(self):
+        assert self.complaints == []
+        assert [url for url in self.requests if not url.startswith((self.url, "blob:file"))] == []
+        self.tab.context.close()
+
+
+@pytest.fixture
+def opened(browser):
+    pages = []
+
+    def open_page(path, **options):
+        pages.append(Watched(browser, path, **options))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+def test_homo_sapiens__is_found_centred_and_has_its_lineage_in_three_actions(opened, mammals):
+    page = opened(mammals)
+    page.tab.click("#search")
+    page.tab.keyboard.type("homo sap")
+    page.tab.keyboard.press("Enter")
+    assert page.name() == "Homo sapiens"
+    assert np.hypot(*page.centre()) < 1e-6
+    lineage = page.tab.locator("#lineage button").all_inner_texts()
+    assert lineage[0] == "Mammalia"
+    assert lineage[-3:] == ["Homininae", "Homo", "Homo sapiens"]
+    assert "id 9606" in page.tab.inner_text("#details")
+
+
+def test_search__by_id_and_by_part_of_a_name_and_in_vain(opened, mammals):
+    page = opened(mammals)
+    page.search("10090")
+    assert page.name() == "Mus musculus"
+    page.tab.fill("#search", "erontidae")
+    assert page.tab.locator("#suggestions li").count() > 0
+    page.tab.fill("#search", "no such animal")
+    assert "no taxon" in page.tab.inner_text("#suggestions")
+
+
+def test_double_click__brings_a_taxon_to_the_centre(opened, mammals):
+    page = opened(mammals)
+    page.tab.mouse.dblclick(*page.on_screen("Primates"))
+    assert page.name() == "Primates"
+    assert np.hypot(*page.centre()) < 1e-6
+
+
+def test_drag__keeps_the_point_under_the_pointer(opened, mammals):
+    page = opened(mammals)
+    x, y = page.on_screen("Rodentia")
+    page.tab.mouse.move(x, y)
+    page.tab.mouse.down()
+    page.tab.mouse.move(x - 90, y - 40, steps=7)
+    page.tab.mouse.up()
+    assert page.on_screen("Rodentia") == pytest.approx([x - 90, y - 40], abs=0.5)
+    assert page.name() == "Mammalia"  # a drag selects nothing
+
+
+def test_wheel__goes_deeper_and_back_to_the_root(opened, mammals):
+    page = opened(mammals)
+    page.tab.mouse.move(*page.on_screen("Primates"))
+    for _ in range(12):
+        page.tab.mouse.wheel(0, -200)
+    page.tab.wait_for_function("page.view.anchor > 0")
+    for _ in range(40):
+        page.tab.mouse.wheel(0, 300)
+    page.tab.wait_for_function("page.view.anchor === 0")
+    assert np.hypot(*page.centre()) < 1e-3
+
+
+def test_hover__shows_name_rank_and_lineage(opened, mammals):
+    page = opened(mammals)
+    page.tab.mouse.move(*page.on_screen("Primates"))
+    tip = page.tab.locator("#tip")
+    tip.wait_for(state="visible")
+    assert "Primates" in tip.inner_text()
+    assert "order" in tip.inner_text()
+    assert "Mammalia" in tip.inner_text()
+
+
+def test_keys__walk_the_tree_and_collapse(opened, mammals):
+    page = opened(mammals)
+    page.tab.focus("#disk")
+    page.tab.keyboard.press("ArrowRight")
+    first = page.name()
+    page.tab.keyboard.press("ArrowDown")
+    assert page.name() not in (first, "Mammalia")
+    page.tab.keyboard.press("ArrowUp")
+    assert page.name() == first
+    page.tab.keyboard.press("c")
+    assert page.tab.evaluate("page.collapsed.has(page.selected)")
+    page.tab.keyboard.press("ArrowLeft")
+    assert page.name() == "Mammalia"
+    page.tab.keyboard.press("/")
+    assert page.tab.evaluate("document.activeElement.id") == "search"
+
+
+def test_link__restores_the_view(opened, mammals):
+    page = opened(mammals)
+    page.search("Canis lupus")
+    page.tab.select_option("#weight", "0")
+    page.tab.select_option("#color", "rank:order")
+    x, y = page.on_screen("Canis lupus")
+    page.tab.mouse.move(x, y)
+    page.tab.mouse.down()
+    page.tab.mouse.move(x + 60, y + 30, steps=4)
+    page.tab.mouse.up()
+    fragment = "#" + page.tab.evaluate("page.fragment()")
+    again = opened(mammals, fragment=fragment)
+    assert again.name() == "Canis lupus"
+    assert again.centre() == pytest.approx(page.centre(), abs=1e-5)
+    assert again.tab.evaluate("[page.weight, page.colorBy]") == [0, "rank:order"]
+
+
+@pytest.mark.parametrize("fragment", ["#taxon=no&view=1,2,3", "#view=NaN,,,&near=-1", "#%00<img>"])
+def test_link__that_is_damaged_shows_the_root(opened, mammals, fragment):
+    assert opened(mammals, fragment=fragment).name() == "Mammalia"
+
+
+def test_highlight__of_a_pasted_list_counts_what_it_finds(opened, mammals):
+    page = opened(mammals)
+    page.tab.fill("#list", "Homo sapiens\n10090\nno such animal\n")
+    page.tab.click("#mark")
+    said = page.tab.inner_text("#marked")
+    assert "2 taxa highlighted" in said
+    assert "1 not found: no such animal" in said
+    assert page.tab.evaluate("page.highlight.size") == 2
+
+
+def test_own_column__is_a_legend_and_a_value(opened, mammals):
+    page = opened(mammals)
+    assert "legs" in page.tab.inner_text("#legend")
+    page.search("Homo sapiens")
+    assert "legs: 2" in page.tab.inner_text("#details")
+
+
+def test_view__is_saved_as_svg_and_png(opened, mammals):
+    page = opened(mammals)
+    with page.tab.expect_download() as found:
+        page.tab.click("#svg")
+    svg = Path(found.value.path()).read_text(encoding="utf-8")
+    assert svg.startswith("<svg")
+    assert "Mammalia" in svg
+    with page.tab.expect_download() as found:
+        page.tab.click("#png")
+    assert Path(found.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_hostile_name__stays_a_name(opened, tmp_path):
+    tax = Taxonomy.from_parents(
+        [-1, 0, 0], names=[HOSTILE, "b", HOSTILE + "x"], ids=[HOSTILE, 2, 3]
+    )
+    explore(tax, tmp_path / "hostile.html", values={HOSTILE: {"b": HOSTILE}})
+    page = opened(tmp_path / "hostile.html")
+    page.tab.fill("#search", "<script")
+    assert page.tab.locator("#suggestions li").count() == 2
+    page.tab.press("#search", "Enter")
+    page.tab.mouse.move(*page.on_screen("b"))
+    page.tab.locator("#tip").wait_for(state="visible")
+    assert page.tab.title() == HOSTILE
+    assert page.tab.locator("img").count() == 0
+    assert HOSTILE in page.tab.inner_text("h1")
+
+
+def test_deep_tree__is_drawn_far_from_its_root(opened, tmp_path):
+    explore(Taxonomy.from_parents(np.arange(20_000) - 1), tmp_path / "chain.html")
+    page = opened(tmp_path / "chain.html")
+    page.search("19990")
+    assert np.hypot(*page.centre()) < 1e-6
+    assert page.tab.evaluate("page.scene.dots.length") > 10
+
+
+def picture(png):
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB").resize((160, 110)), np.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "taxon", "options"),
+    [
+        ("root", "Mammalia", {}),
+        ("carnivora-dark", "Carnivora", {"color_scheme": "dark"}),
+        ("phone", "Primates", {"width": 390, "height": 800}),
+    ],
+)
+def test_picture__is_the_one_that_was_reviewed(opened, mammals, name, taxon, options):
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    page = opened(mammals, **options)
+    page.tab.evaluate("name => { page.color('clades'); page.fly(page.search.row(name)); }", taxon)
+    page.tab.wait_for_function("page.view.anchor === page.selected")
+    page.tab.evaluate("page.draw()")
+    png = page.tab.locator("#disk").screenshot()
+    file = SHOTS / f"{name}.png"
+    if os.environ.get("RENEW_SCREENSHOTS"):
+        from PIL import Image
+
+        file.parent.mkdir(exist_ok=True)
+        with Image.open(io.BytesIO(png)) as image:
+            image.quantize(64).save(file, optimize=True)
+    # Fonts differ between systems, and so do the places of labels: a mean of the differences.
+    difference = np.abs(picture(png) - picture(file.read_bytes())).mean()
+    assert difference < 6
