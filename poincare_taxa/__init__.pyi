@@ -63,7 +63,12 @@ from .model import TaxonEmbedding as TaxonEmbedding
 from .model import check as check
 from .model import embed as embed
 from .page import explore as explore
+from .pictures import plot_depth_radius as plot_depth_radius
 from .pictures import plot_disk as plot_disk
+from .pictures import plot_distances as plot_distances
+from .pictures import plot_separation as plot_separation
+from .pictures import plot_training as plot_training
+from .pictures import plot_umap as plot_umap
 from .readers import load_sample as load_sample
 from .readers import read as read
 from .readers import read_edges as read_edges

@@ -484,22 +484,52 @@ def plot(
             help="Taxon rank whose clades are coloured; by default the first with five or more."
         ),
     ] = None,
+    focus: Annotated[
+        str | None, typer.Option(help="Id or name of the taxon in the centre of the disk.")
+    ] = None,
+    highlight: Annotated[
+        list[str] | None,
+        typer.Option(help="Id or name of a taxon to mark in the disk; may be given many times."),
+    ] = None,
+    kind: Annotated[
+        Literal["disk", "depth-radius", "distances", "separation", "umap"],
+        typer.Option(help="What to draw."),
+    ] = "disk",
     tree: Annotated[
         bool,
         typer.Option("--tree", help="Draw the taxonomy instead of the vectors."),
     ] = False,
+    json: Json = False,
 ) -> None:
-    """Draw an embedding in the Poincaré disk; more than two dimensions are projected."""
-    from poincare_taxa.pictures.disk import disk_layout
+    """Draw an embedding in the Poincaré disk, or what its vectors keep of the taxonomy."""
+    given = {"color_by": color_by, "focus": focus, "highlight": highlight}
+    given = {name: value for name, value in given.items() if value is not None}
+    takes = {"disk": set(given) | {"tree"}, "umap": {"color_by"}}.get(kind, set())
+    extra = (set(given) | ({"tree"} if tree else set())) - takes
+    if extra:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(extra))
+        raise ValueError(f"{options} is of no use to --kind {kind}; leave it out")
+    from poincare_taxa import pictures
 
     picture = picture or saved.with_name(f"{saved.name}.png")
     if (dag := _load_dag(saved)) is not None:
-        if tree or color_by is not None:
+        if tree or given or kind != "disk":
             raise ValueError("a DAG has no tree to draw and no ranks: leave the options out")
-        _draw(dag, None, picture)
+        with _step(f"draw {picture}"):
+            pictures.save_figure(pictures.plot_disk(dag), picture)
+        if json:
+            _print_json({"path": str(picture), "kind": kind, "nodes": len(dag)})
         return
     model = _load(saved)
-    _draw(disk_layout(model.taxonomy) if tree else model, color_by, picture)
+    plots = {"disk": pictures.plot_disk, "umap": pictures.plot_umap}
+    plots["depth-radius"] = pictures.plot_depth_radius
+    plots["distances"] = pictures.plot_distances
+    plots["separation"] = pictures.plot_separation
+    with _step(f"draw {picture}"):
+        drawn = pictures.disk_layout(model.taxonomy) if tree else model
+        pictures.save_figure(plots[kind](drawn, **given), picture)
+    if json:
+        _print_json({"path": str(picture), "kind": kind, "taxa": len(model)})
 
 
 @app.command()
@@ -537,11 +567,12 @@ def explore(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("demo"),
+    json: Json = False,
 ) -> None:
     """Embed the shipped sample, print its report, draw it."""
     from poincare_taxa.evaluation.measure import evaluate as measure
     from poincare_taxa.files.atomic import replace_file
-    from poincare_taxa.pictures.disk import disk_layout
+    from poincare_taxa.pictures import disk_layout, plot_disk, save_figure
 
     taxonomy = _read("demo")
     model = _embed(taxonomy, 10, "float64", 0)
@@ -550,14 +581,18 @@ def demo(
     with _step(f"save {out / 'embedding'}"):
         model.save(out / "embedding")
     try:
-        _draw(disk_layout(taxonomy), None, out / "mammals.png")
+        with _step(f"draw {out / 'mammals.png'}"):
+            save_figure(plot_disk(disk_layout(taxonomy)), out / "mammals.png")
     except ImportError as error:
         _err.print(f"no picture: {error}", highlight=False)
+    with replace_file(out / "report.txt") as draft:
+        draft.write_text(f"{report}\n", encoding="utf-8")
+    if json:
+        _print_json({"path": str(out), "taxa": len(model), "report": report.to_dict()})
+        return
     typer.echo(report)
     typer.echo("\nThe genera nearest to Homo sapiens:\n")
     _print_frame(model.nearest("Homo sapiens", k=8, taxon_rank="genus"))
-    with replace_file(out / "report.txt") as draft:
-        draft.write_text(f"{report}\n", encoding="utf-8")
 
 
 @app.command()
@@ -622,13 +657,6 @@ def _embed(
         from poincare_taxa.model.model import embed
 
         return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine)
-
-
-def _draw(model: "TaxonEmbedding | ClosureEmbedding", color_by: str | None, picture: Path) -> None:
-    from poincare_taxa.pictures.disk import plot_disk, save_figure
-
-    with _step(f"draw {picture}"):
-        save_figure(plot_disk(model, color_by=color_by), picture)
 
 
 def _load(saved: Path) -> "TaxonEmbedding":

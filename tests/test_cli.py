@@ -244,6 +244,28 @@ def test_plot__writes_a_picture_beside_the_embedding_or_where_asked(run, saved, 
     assert "<svg" in (tmp_path / "pictures" / "zoo.svg").read_text()
 
 
+@pytest.mark.parametrize("kind", ["disk", "depth-radius", "distances", "separation"])
+def test_plot__draws_each_kind(run, saved, tmp_path, kind):
+    picture = tmp_path / "new.png"
+    code, out, err = run("plot", saved, "--kind", kind, "-o", picture, "--json")
+    assert code == 0, err
+    assert json.loads(out) == {"path": str(picture), "kind": kind, "taxa": 12}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot__has_a_focus_and_highlights(run, saved, tmp_path):
+    options = ["--focus", "Pan", "--highlight", "9606", "--highlight", "Mus musculus"]
+    code, _, err = run("plot", saved, "-o", tmp_path / "x.svg", *options)
+    assert code == 0, err
+    assert run("plot", saved, "-o", tmp_path / "y.svg")[0] == 0
+    assert (tmp_path / "x.svg").read_bytes() != (tmp_path / "y.svg").read_bytes()
+    code, _, err = run("plot", saved, "--kind", "distances", *options)
+    assert code == 2
+    assert "--focus, --highlight is of no use to --kind distances" in one_line(err)
+    code, _, err = run("plot", saved, "--focus", "nobody")
+    assert (code, "nobody" in one_line(err)) == (2, True)
+
+
 def test_download__prints_the_path_of_the_dump(run, tmp_path, monkeypatch):
     asked = {}
 

@@ -1,2 +1,9 @@
+from .curves import plot_depth_radius as plot_depth_radius
+from .curves import plot_distances as plot_distances
+from .curves import plot_separation as plot_separation
+from .curves import plot_training as plot_training
 from .disk import disk_layout as disk_layout
 from .disk import plot_disk as plot_disk
+from .figures import save_figure as save_figure
+from .neighbourhoods import plot_umap as plot_umap
+from .neighbourhoods import umap_coordinates as umap_coordinates

@@ -1,55 +1,60 @@
 """Pictures of embeddings in the Poincaré disk, with matplotlib (extra ``[viz]``).
 
-A picture is a projection. In two dimensions the angle of a point is that of its direction. In more
-dimensions it is the angle of the direction's deviation from the mean direction, in the plane of the
-largest variance (principal components): this plane shows the first branches of the tree and hides
-the later ones. All radii are multiplied by one factor, so that the outermost taxa are not drawn on
-the rim. Edges are geodesics between the points as drawn.
+A model of two dimensions is drawn as it is. One of more dimensions is drawn by its own layout in
+the plane: the radius of a taxon is that of its vector, and its angle comes from the taxonomy
+(`view`), because no projection to a plane keeps more than the first few branches apart. With a
+*focus* the radius is the distance from that taxon, as its vector has it. What the picture keeps of
+the distances between vectors stands in its title. All radii are multiplied by one factor, so that
+the outermost taxa are not drawn on the rim. Edges are geodesics between the points as drawn.
 
 `disk_layout` is an embedding made for the disk, to draw a taxonomy rather than its vectors.
-
-Source: [Sar11] Sarkar 2011, *Low distortion Delaunay embedding of trees in hyperbolic plane*.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from poincare_taxa.closure.model import ClosureEmbedding
-from poincare_taxa.evaluation.groups import taxon_groups
-from poincare_taxa.files.atomic import replace_file
-from poincare_taxa.geometry import ball, convert
+from poincare_taxa.evaluation import metrics, samples
+from poincare_taxa.geometry import ball, polar
 from poincare_taxa.model.model import TaxonEmbedding
+from poincare_taxa.pictures.colours import OTHERS, Colours, Values, colours, label_of
+from poincare_taxa.pictures.dags import draw_dag
+from poincare_taxa.pictures.figures import axes_of
+from poincare_taxa.pictures.view import arcs, drawn, geodesics, placed
+from poincare_taxa.taxonomy.columns import Key
+from poincare_taxa.taxonomy.lookup import Keys
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["disk_layout", "plot_disk", "save_figure"]
+__all__ = ["disk_layout", "draw_taxa", "names_of", "plot_disk"]
 
 Floats = NDArray[np.float64]
 
-# Dark and light colours in turn, so that neighbours in the list differ in grey too.
-_COLORS = [
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b"),
-    *("#e377c2", "#17becf", "#bcbd22", "#393b79", "#e6ab02", "#637939"),
-]
-_OTHERS = "#b8b8b8"
-_OUTERMOST = 4.0  # Largest radius of a taxon as drawn: norm 0.964.
-_MOST_EDGES = 50_000  # Taxa beyond which edges are left out.
-_MOST_POINTS = 300_000  # Taxa beyond which only every k-th is drawn.
-_PIECES = 12  # Straight pieces of a geodesic.
-_LABEL_HEIGHT = 0.085  # Smallest vertical distance of two labels.
+_MOST_EDGES = 30_000  # Edges that are drawn: those of the largest clades.
+_MOST_POINTS = 100_000  # Taxa beyond which an image takes the place of a mark for each.
+_PIXELS = 1600  # Of a side of this image.
+_COMPARED = 200  # Taxa whose distances say how true a picture is.
+_MOST_RINGS = 200  # Marked taxa beyond which no ring is drawn around each.
 
 
 def plot_disk(
     model: TaxonEmbedding | ClosureEmbedding,
     *,
     color_by: str | None = None,
+    values: Values | None = None,
+    colors: Mapping[Any, Any] | str | None = None,
+    focus: Key | None = None,
+    highlight: Keys | None = None,
+    labels: int | Keys = 12,
+    size: float | ArrayLike | None = None,
+    title: str | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw an embedding in the Poincaré disk: taxa, edges, and the names of the largest clades.
@@ -57,12 +62,32 @@ def plot_disk(
     Parameters
     ----------
     model
-        The embedding. More than two dimensions are projected (see the module). Of the nodes of a
-        DAG, those without descendants are drawn at the rim, and the twelve nodes with most
-        descendants are named.
+        The embedding. One of more than two dimensions is drawn by its radii and the taxonomy's
+        order (see the module), and the title says so. Of the nodes of a DAG (`dags`), those without
+        descendants are drawn at the rim, and the nodes with most descendants are named.
     color_by
         Taxon rank whose clades are coloured, such as "order", or "depth 2"; by default the rank
-        nearest to the root that has five clades or more. The twelve largest clades get a label.
+        nearest to the root, or of a large clade in the focus, that has five clades or more.
+    values
+        Numbers (explained by a colour bar) or categories (by a legend) to colour taxa by instead:
+        ``{key: value}``, a pandas column with keys as its index, or a value for each taxon in the
+        order of the vectors. Taxa without a value are grey.
+    colors
+        Your own colours: ``{"Primates": "tab:red", …}`` of clades or of categories; of numbers the
+        name of a colour map of matplotlib ("viridis" by default).
+    focus
+        Id or name of the taxon in the centre; by default the root is there. Distances of the
+        others from the centre are those from this taxon.
+    highlight
+        Ids or names of taxa that are drawn on top of all others with a ring, their lineages with a
+        dark line, and named; all else is pale.
+    labels
+        How many of the largest clades are named beside the disk, or which taxa are (keys). Names
+        that the axes have no room for are left out, the smallest clades first.
+    size
+        Area of a point in points of typography squared; one number, or one for each taxon.
+    title
+        Title in place of the one that names the root and the number of taxa; "" for none.
     ax
         Axes to draw into; by default those of a new figure.
 
@@ -76,122 +101,55 @@ def plot_disk(
     ImportError
         If matplotlib is not installed.
     ValueError
-        If the taxonomy has no such rank, the model has one dimension, or it is that of a DAG
-        and `color_by` is given or its pairs are not kept.
+        If the taxonomy has no such rank, there is not a value or size for every taxon, or arguments
+        exclude each other; or the model is that of a DAG, and options are given or its pairs are
+        not kept.
+    TaxonomyError
+        If a key leads to no taxon.
 
     Notes
     -----
-    With more than 50,000 taxa edges are left out; with more than 300,000 only every k-th taxon is
-    drawn.
+    Of large taxonomies only the edges to the 30,000 largest clades are drawn. More than 100,000
+    taxa become an image, in which a pixel has the mean colour of its taxa and is the stronger the
+    more there are. In vector formats the points are pixels from 10,000 taxa on.
     """
-    _require_matplotlib()
     if isinstance(model, ClosureEmbedding):
-        if color_by is not None:
-            raise ValueError("nodes of a DAG have no ranks: leave color_by out")
-        return _plot_dag(model, ax)
-    from matplotlib.collections import LineCollection
-
-    # 1. Colours and coordinates.
-    color_by, clades, largest = _clades(model, color_by)
-    color = np.full(len(model), len(largest))
-    for place, clade in enumerate(largest):
-        color[clades == clade] = place
-    palette = np.array([*_COLORS[: len(largest)], _OTHERS])
-    xy = _positions(model.radius, model.direction)
-
-    # 2. The disk and the edges.
-    ax = _disk(ax)
-    if len(model) <= _MOST_EDGES:
-        parent = torch.from_numpy(model.taxonomy.tree.parent[1:].astype(np.int64))
-        edges = _geodesics(xy[parent], xy[1:]).numpy()
-        ax.add_collection(
-            LineCollection(
-                list(edges), colors=palette[color[1:]], linewidths=0.35, alpha=0.6, zorder=1
-            )
-        )
-    # 3. The taxa, those of the largest clades last and so on top, and the labels.
-    shown = np.argsort(-color, kind="stable")[:: -(-len(model) // _MOST_POINTS)]
-    size = np.clip(6e4 / len(model), 0.3, 30)
-    ax.scatter(*xy[shown].numpy().T, s=size, c=palette[color[shown]], linewidths=0, zorder=2)
-    ax.text(-1.64, 1.17, _title(model, color_by), fontsize=12, va="top")
-    _label(ax, model, xy, clades, largest)
-    return ax
-
-
-def _disk(ax: "Axes | None") -> "Axes":
-    """Draw the disk itself, with room for labels on both sides."""
-    import matplotlib.pyplot as plt
+        options = (color_by, values, colors, focus, highlight, size, title)
+        if labels != 12 or any(option is not None for option in options):
+            raise ValueError("the picture of a DAG has no options: its nodes have no ranks")
+        return draw_dag(model, ax)
+    ax = axes_of(ax, 9, 7)
     from matplotlib.patches import Circle
 
-    if ax is None:
-        ax = plt.subplots(figsize=(12, 8.5), layout="constrained")[1]
-    ax.set_aspect("equal")
+    from poincare_taxa.pictures.labels import Frame
+
+    # 1. Colours and coordinates.
+    tax = model.taxonomy
+    centre = None if focus is None else _one_row(tax, focus)
+    most = labels if isinstance(labels, int) and not isinstance(labels, bool) else 12
+    painted = colours(tax, color_by, values, colors, most=most, focus=centre or 0)
+    xy = _positions(model, centre)
+    marked = np.empty(0, np.int64) if highlight is None else np.atleast_1d(tax.rows(highlight))
+    # 2. The disk, the edges, the taxa.
     ax.set_axis_off()
-    ax.add_patch(Circle((0, 0), 1, facecolor="#fbfbfb", edgecolor="#505050", linewidth=0.8))
-    ax.set_xlim(-1.66, 1.66)
-    ax.set_ylim(-1.17, 1.17)
+    ax.add_patch(Circle((0, 0), 1, facecolor="#fcfcfc", edgecolor="#606060", linewidth=0.7))
+    fade = 0.3 if len(marked) else 1.0
+    _draw_edges(ax, model, xy, painted, fade)
+    draw_taxa(ax, xy, painted, size, fade)
+    _draw_highlight(ax, model, xy, painted, marked)
+    # 3. Title, names, legend.
+    named = names_of(tax, xy, painted, labels, marked, centre)
+    says = _subtitle(model, painted, xy, centre)
+    Frame(
+        ax,
+        _title(tax, centre) if title is None else title,
+        says if title is None else "",
+        named,
+        {f"{name}  {count:,}": color for name, (color, count) in painted.legend.items()},
+        painted.scale,
+        getattr(values, "name", None) or "",
+    )
     return ax
-
-
-def _plot_dag(model: ClosureEmbedding, ax: "Axes | None") -> "Axes":
-    """Draw the nodes of a DAG, its direct edges and the names of its largest nodes."""
-    from matplotlib.collections import LineCollection
-
-    if model.pairs is None:
-        raise ValueError("the model has no pairs to draw: ClosureEmbedding(…, pairs=pairs)")
-    # 1. Leaves have radius 160, hundreds of times that of others: they go to the rim.
-    n = len(model)
-    below = np.bincount(model.pairs.pairs[:, 0].numpy(force=True), minlength=n)
-    leaf = torch.from_numpy(below == 0)
-    radius = model.radius.double().clone()
-    outermost = radius[~leaf].max().clamp(min=1e-9)
-    radius = torch.where(leaf, _OUTERMOST, (radius * (0.8 * _OUTERMOST / outermost)))
-    xy = _positions(radius.clamp(max=_OUTERMOST), model.direction)
-    # 2. Direct edges, nodes, and labels of the nodes with most descendants.
-    ax = _disk(ax)
-    if n <= _MOST_EDGES:
-        ends = model.pairs.reduced().pairs.cpu()
-        edges = _geodesics(xy[ends[:, 0]], xy[ends[:, 1]]).numpy()
-        lines = LineCollection(list(edges), colors=_OTHERS, linewidths=0.5, zorder=1)
-        ax.add_collection(lines)
-    shown = np.argsort(-below, kind="stable")[:: -(-n // _MOST_POINTS)]
-    largest = shown[: len(_COLORS)]
-    color = np.full(n, _OTHERS, object)
-    color[largest] = _COLORS[: len(largest)]
-    size = np.clip(2e4 / n, 0.5, 60)
-    ax.scatter(*xy[shown].numpy().T, s=size, c=list(color[shown]), linewidths=0, zorder=2)
-    texts = model.names if model.labels is None else model.labels
-    named = [f"{texts[int(i)] or model.names[int(i)]}  {below[i]:,}" for i in largest]
-    _label_beside(ax, xy[torch.from_numpy(largest)].numpy(), named)
-    view = "" if model.dim == 2 else f",\n{model.dim}-D seen in the plane of most variance"
-    title = f"{n:,} nodes of a DAG in the Poincaré disk{view},\nwith numbers of descendants"
-    ax.text(-1.64, 1.17, title, fontsize=12, va="top")
-    return ax
-
-
-def _label_beside(ax: "Axes", at: Floats, texts: list[str]) -> None:
-    """Write texts beside the disk with lines to their points, without overlap."""
-    for side in (-1, 1):
-        here = [i for i in range(len(texts)) if (at[i, 0] < 0) == (side < 0)]
-        here.sort(key=lambda i: at[i, 1])
-        heights = _apart(np.array([1.08 * at[i, 1] for i in here]), _LABEL_HEIGHT)
-        for i, height in zip(here, heights, strict=True):
-            ax.annotate(
-                texts[i],
-                xy=tuple(at[i]),
-                xytext=(side * 1.14, height),
-                ha="left" if side > 0 else "right",
-                va="center",
-                color=_COLORS[i],
-                fontsize=10.5,
-                fontweight="bold",
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": _COLORS[i],
-                    "linewidth": 0.7,
-                    "relpos": (0.0 if side > 0 else 1.0, 0.5),
-                },
-            )
 
 
 def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
@@ -217,130 +175,229 @@ def disk_layout(taxonomy: Taxonomy) -> TaxonEmbedding:
     >>> disk_layout(tax).direction[1:].round(decimals=3).tolist()
     [[0.707, 0.707], [-0.707, 0.707], [-0.707, -0.707], [0.707, -0.707]]
     """
-    # Leaves before each row; in preorder the leaves of a clade are adjacent.
-    tree = taxonomy.tree
-    before = np.cumsum(np.append(0, tree.num_children == 0))
-    # Middle of each clade's leaves, as a share of the circle.
-    middle = (before[:-1] + before[tree.end]) / (2 * before[-1])
-    angle = torch.from_numpy(2 * np.pi * middle)
+    angle = torch.from_numpy(2 * np.pi * arcs(taxonomy.tree))
     direction = torch.stack([angle.cos(), angle.sin()], dim=1)
-    radius = torch.from_numpy(tree.depth.astype(np.float64))
-    return TaxonEmbedding(taxonomy, radius, direction)
+    radius = torch.from_numpy(taxonomy.tree.depth.astype(np.float64))
+    return TaxonEmbedding(taxonomy, radius, direction, {"settings": {"method": "disk_layout"}})
 
 
-def save_figure(ax: "Axes", path: str | Path) -> None:
-    """Write the figure of `ax` as a picture in the format of the ending of `path`.
-
-    Parameters
-    ----------
-    ax
-        Axes of the figure, as `plot_disk` returns them.
-    path
-        The file, such as ``disk.png``, ``.svg`` or ``.pdf``; its folder is created if necessary.
-    """
-    from matplotlib.figure import Figure
-
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    with replace_file(path) as draft:
-        figure.savefig(draft, dpi=150)
+def _one_row(tax: Taxonomy, key: Key) -> int:
+    row = tax.rows(key)
+    if not isinstance(row, int):
+        raise TypeError(f"the focus is one taxon; got {len(row)} keys")
+    return row
 
 
-def _require_matplotlib() -> None:
-    """Raise ImportError with the command that installs matplotlib."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError("pictures need matplotlib: pip install 'poincare-taxa[viz]'") from None
+def _scale(ax: "Axes") -> float:
+    """Size of the axes as a share of those of a figure of its own, at most 1."""
+    box = ax.get_window_extent()
+    return float(np.clip(min(box.width, box.height) / ax.figure.dpi / 7, 0.1, 1))
 
 
-def _positions(radius: Tensor, direction: Tensor) -> Tensor:
-    """Disk coordinates [n, 2] as drawn, of radii [n] and directions [n, dim]."""
-    u, dim = direction.double(), direction.shape[1]
-    if dim < 2:
-        raise ValueError("a disk needs two dimensions; the model has one: embed with dim=2 or more")
-    if dim > 2:  # Principal components; eigenvalues are in ascending order.
-        u = u - u.mean(0)
-        u = u @ torch.linalg.eigh(u.T @ u).eigenvectors[:, [-1, -2]]
-        u = u / torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp(min=1e-300)
-    r = radius.double()
-    return convert.polar_to_ball(r * (_OUTERMOST / r.max().clamp(min=_OUTERMOST)), u)
+def _sizes(size: float | ArrayLike | None, n: int, scale: float) -> Floats | float:
+    if size is None:
+        return float(np.clip(4e4 / n, 0.4, 24)) * scale**2
+    sizes = np.asarray(size, np.float64)
+    if sizes.shape not in ((), (n,)):
+        raise ValueError(f"sizes of {len(sizes):,} points for {n:,} taxa: give one for each")
+    return sizes if sizes.ndim else float(sizes)
 
 
-def _geodesics(x: Tensor, y: Tensor) -> Tensor:
-    """Points on the geodesics from x to y [m, 2]: [m, pieces + 1, 2].
-
-    x ⊕ t ⊗ (−x ⊕ y) for t in [0, 1], [GBH18] Ganea, Bécigneul & Hofmann 2018, eq. 11.
-    """
-    step = ball.logmap0(ball.mobius_add(-x, y))
-    t = torch.linspace(0, 1, _PIECES + 1, dtype=x.dtype)[:, None]
-    return ball.mobius_add(x[:, None], ball.expmap0(t * step[:, None]))
+# -------------------------------------------------------------------- where
 
 
-def _clades(
-    model: TaxonEmbedding, color_by: str | None
-) -> tuple[str, NDArray[np.int32], NDArray[np.int64]]:
-    """Choose the clades to colour.
-
-    Returns
-    -------
-    color_by
-        The taxon rank, or "" where the taxonomy has none.
-    clades
-        Row of each taxon's clade, int32 [n]; -1 where it has none.
-    largest
-        Rows of the largest clades, largest first.
-    """
-    groups = taxon_groups(model.taxonomy, None if color_by is None else [color_by])
-    if not groups:
-        return "", np.full(len(model), -1, np.int32), np.empty(0, np.int64)
-    # By default the rank nearest to the root with five clades or more.
-    several = [name for name, of in groups.items() if len(np.unique(of[of >= 0])) >= 5]
-    name = (several or list(groups))[0]
-    count = np.bincount(groups[name][groups[name] >= 0])
-    largest = np.argsort(-count, kind="stable")[: len(_COLORS)]
-    return name, groups[name], largest[count[largest] > 0]
+def _positions(model: TaxonEmbedding, centre: int | None) -> Tensor:
+    """Disk coordinates [n, 2] as drawn."""
+    radius, direction = model.radius.double().cpu(), model.direction.double().cpu()
+    tree = model.taxonomy.tree
+    if centre is not None:
+        apart = polar.dist(radius[centre], direction[centre], radius, direction)
+        apart[centre] = 0
+        return placed(apart, torch.from_numpy(arcs(tree, centre)))
+    if model.dim == 2:
+        return drawn(radius, direction)
+    return placed(radius, torch.from_numpy(arcs(tree)))
 
 
-def _label(
-    ax: "Axes",
-    model: TaxonEmbedding,
-    xy: Tensor,
-    clades: NDArray[np.int32],
-    largest: NDArray[np.int64],
+def _fidelity(model: TaxonEmbedding, xy: Tensor) -> float:
+    """Spearman of distances as drawn and of the vectors, over LCA-balanced pairs of a sample."""
+    rng, tree = np.random.default_rng(0), model.taxonomy.tree
+    rows = rng.permutation(len(tree))[:_COMPARED]
+    others = samples.lca_balanced_others(tree, rows, 10, rng)[0]
+    a, b = torch.from_numpy(np.repeat(rows, 10)), torch.from_numpy(others.ravel())
+    r, u = model.radius.double().cpu(), model.direction.double().cpu()
+    vectors = polar.dist(r[a], u[a], r[b], u[b])
+    return metrics.spearman(ball.dist(xy[a], xy[b]).numpy(), vectors.numpy())
+
+
+# -------------------------------------------------------------------- what is drawn
+
+
+def _draw_edges(
+    ax: "Axes", model: TaxonEmbedding, xy: Tensor, painted: Colours, fade: float
 ) -> None:
-    """Write the names of clades beside the disk, each on the clade's side, without overlap."""
-    # 1. The point of the rim nearest to each clade's mean.
-    rim = []
-    for clade in largest:
-        middle = xy[torch.from_numpy(clades == clade)].mean(0)
-        rim.append((middle / torch.linalg.vector_norm(middle).clamp(min=1e-300)).numpy())
-    # 2. Its name and number of taxa.
-    tax = model.taxonomy
-    texts = [
-        f"{tax.names[int(clade)] or tax.ids[int(clade)]}  {np.count_nonzero(clades == clade):,}"
-        for clade in largest
-    ]
-    _label_beside(ax, np.array(rim).reshape(-1, 2), texts)
+    """Draw the edges to the largest clades, each in the colour of its lower end."""
+    from matplotlib.collections import LineCollection
+
+    tree = model.taxonomy.tree
+    rows = np.arange(1, len(tree))
+    if len(rows) > _MOST_EDGES:
+        largest = np.argpartition(-tree.subtree_size[1:], _MOST_EDGES)[:_MOST_EDGES]
+        rows = np.sort(largest + 1)
+    ends = torch.from_numpy(rows), torch.from_numpy(tree.parent[rows].astype(np.int64))
+    paths = geodesics(xy[ends[1]], xy[ends[0]]).numpy()
+    width = float(np.clip(60 / np.sqrt(len(tree)) * _scale(ax), 0.2, 0.9))
+    edge_color = painted.of_taxon[rows]
+    if painted.scale is not None or painted.legend:
+        from matplotlib.colors import to_rgba
+
+        edge_color = to_rgba(OTHERS)
+    ax.add_collection(
+        LineCollection(
+            list(paths),
+            colors=edge_color,
+            linewidths=width,
+            alpha=0.55 * fade,
+            zorder=1,
+            rasterized=len(rows) > 10_000,
+        )
+    )
 
 
-def _apart(wanted: Floats, gap: float) -> Floats:
-    """Ascending heights within ±1.1 whose differences are at least `gap`, close to those wanted.
+def draw_taxa(
+    ax: "Axes", xy: Tensor, painted: Colours, size: float | ArrayLike | None, fade: float
+) -> None:
+    """Draw a mark for each taxon at points of the unit disk [n, 2], or of very many an image.
 
-    After subtraction of i·gap from the i-th height the condition is that heights do not descend,
-    which is isotonic regression (least squares).
+    Raises
+    ------
+    ValueError
+        If there is not a size for every taxon.
     """
-    from scipy.optimize import isotonic_regression
+    size = _sizes(size, len(xy), _scale(ax))
+    if len(xy) > _MOST_POINTS and not isinstance(size, np.ndarray):
+        ax.imshow(
+            _density(xy.numpy(), painted.of_taxon, fade),
+            extent=(-1, 1, -1, 1),
+            origin="lower",
+            interpolation="nearest",
+            aspect="auto",
+            zorder=2,
+        )
+        return
+    order = np.argsort(painted.on_top, kind="stable")
+    ax.scatter(
+        *xy[torch.from_numpy(order)].numpy().T,
+        s=size[order] if isinstance(size, np.ndarray) else size,
+        c=painted.of_taxon[order],
+        linewidths=0,
+        alpha=fade,
+        zorder=2,
+        rasterized=len(xy) > 10_000,
+    )
 
-    if len(wanted) == 0:
-        return wanted
-    steps = gap * np.arange(len(wanted))
-    return isotonic_regression(wanted - steps).x.clip(-1.1, 1.1 - steps[-1]) + steps
+
+def _density(xy: Floats, rgba: Floats, fade: float) -> Floats:
+    """Image [pixels, pixels, 4]: the mean colour of the taxa of a pixel, opaque by their number."""
+    column, row = np.clip(((xy + 1) / 2 * _PIXELS).astype(np.int64), 0, _PIXELS - 1).T
+    place = row * _PIXELS + column
+    count = np.bincount(place, minlength=_PIXELS**2)
+    image = np.zeros((_PIXELS**2, 4))
+    for channel in range(3):
+        total = np.bincount(place, rgba[:, channel], minlength=_PIXELS**2)
+        image[:, channel] = total / np.maximum(count, 1)
+    strength = 0.5 + 0.5 * np.log1p(count) / np.log1p(count.max())
+    image[:, 3] = np.where(count > 0, fade * strength, 0)
+    return image.reshape(_PIXELS, _PIXELS, 4)
 
 
-def _title(model: TaxonEmbedding, color_by: str) -> str:
-    """Title with the root, the number of taxa, the projection and the meaning of colours."""
-    root = model.taxonomy.names[0] or model.taxonomy.ids[0]
-    view = "" if model.dim == 2 else f",\n{model.dim}-D seen in the plane of most variance"
-    colors = f",\ncoloured by {color_by} (with number of taxa)" if color_by else ""
-    return f"{root}: {len(model):,} taxa in the Poincaré disk{view}{colors}"
+def _draw_highlight(
+    ax: "Axes", model: TaxonEmbedding, xy: Tensor, painted: Colours, marked: NDArray[np.int64]
+) -> None:
+    """Draw the lineages of marked taxa as dark lines, and the taxa with rings."""
+    from matplotlib.collections import LineCollection
+
+    if not len(marked):
+        return
+    tree = model.taxonomy.tree
+    above = np.unique(tree.lineages(marked))
+    above = torch.from_numpy(above[above > 0])
+    parent = torch.from_numpy(tree.parent[above.numpy()].astype(np.int64))
+    paths = geodesics(xy[parent], xy[above]).numpy()
+    wide = 1.0 if len(marked) <= _MOST_RINGS else 0.4
+    ax.add_collection(
+        LineCollection(list(paths), colors="#404040", linewidths=wide, alpha=0.8, zorder=2.5)
+    )
+    ax.scatter(
+        *xy[torch.from_numpy(marked)].numpy().T,
+        s=28 if len(marked) <= _MOST_RINGS else 7,
+        c=painted.of_taxon[marked],
+        edgecolors="#101010",
+        linewidths=0.8 if len(marked) <= _MOST_RINGS else 0.3,
+        zorder=3,
+    )
+
+
+# -------------------------------------------------------------------- what is written
+
+
+def names_of(
+    tax: Taxonomy,
+    xy: Tensor,
+    painted: Colours,
+    labels: int | Keys,
+    marked: NDArray[np.int64],
+    centre: int | None,
+    *,
+    on_rim: bool = True,
+) -> list[Any]:
+    """Names to write: the focus, marked taxa, taxa that were chosen, then the largest clades.
+
+    Lines lead to the taxa, and of clades to the rim, or to a taxon in their middle.
+    """
+    from poincare_taxa.pictures.labels import Name
+
+    points = xy.numpy()
+    rows = [] if len(marked) > _MOST_RINGS else marked.tolist()
+    if centre is not None:
+        rows.insert(0, centre)
+    if not isinstance(labels, int):
+        rows += np.atleast_1d(tax.rows(labels)).tolist()
+    found = [
+        Name(label_of(tax, row), points[row], "#303030" if row == centre else painted.of_taxon[row])
+        for row in dict.fromkeys(rows)
+    ]
+    if isinstance(labels, int):
+        for row, count in list(painted.clades.items())[:labels]:
+            if row in rows:
+                continue
+            members = points[painted.in_clade == row]
+            at = members.mean(0)
+            if on_rim:
+                at = at / max(float(np.linalg.norm(at)), 1e-300)
+            else:
+                at = members[np.linalg.norm(members - np.median(members, 0), axis=1).argmin()]
+            found.append(Name(label_of(tax, row), at, painted.of_taxon[row], f"{count:,}"))
+    return found
+
+
+def _title(tax: Taxonomy, centre: int | None) -> str:
+    root = f"{label_of(tax, 0)}: {len(tax):,} taxa"
+    return root if centre is None else f"{root}, seen from {label_of(tax, centre)}"
+
+
+def _subtitle(model: TaxonEmbedding, painted: Colours, xy: Tensor, centre: int | None) -> str:
+    """Describe colours, radii and angles, and how true the picture is to the vectors."""
+    made = model.meta.get("settings", {}).get("method") == "disk_layout"
+    parts = [painted.what] if painted.what else []
+    if centre is not None:
+        parts.append("radius: distance from the centre" + ("" if made else f" in {model.dim}-D"))
+    elif model.dim != 2:
+        parts.append(f"radius: that of the {model.dim}-D vectors")
+    if (centre is not None or model.dim != 2) and not made:
+        parts.append("angle: the taxonomy")
+        if len(model) > 2:
+            parts.append(
+                f"distances as drawn and of the vectors: Spearman {_fidelity(model, xy):.2f}"
+            )
+    return "; ".join(parts)
