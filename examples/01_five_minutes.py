@@ -78,7 +78,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %% [markdown]
 # And a picture. Paper has two dimensions, so here the mammals are laid out once more, for the
-# disk. (`pt.plot_disk(model)` shows the ten dimensions, as far as a projection can.)
+# disk. (`pt.plot_disk(model)` has the radii of the ten dimensions.)
 
 # %%
 pt.plot_disk(pt.pictures.disk_layout(tax))

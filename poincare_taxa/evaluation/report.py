@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from poincare_taxa.evaluation.intervals import bootstrap_interval, sums_of_clusters
+from poincare_taxa.files.html import html_table
 from poincare_taxa.files.records import as_json
 
 __all__ = ["Estimate", "Report", "Row"]
 
 _WIDTH = 140  # Of the printed table.
+_HEADINGS = ("value", "95 % interval", "floor", "tree", "÷ tree")
 _RAY = "†"  # Behind a floor of points in one direction.
 
 
@@ -193,31 +196,26 @@ class Report:
         Console(file=text, width=_WIDTH, color_system=None).print(self)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the printed table."""
+        sections = [(heading, list(cells)) for heading, cells in self._sections()]
+        return html_table(_title(self.meta), ["", *_HEADINGS, ""], sections, _footer(self.meta))
+
+    def _sections(self) -> Iterator[tuple[str, Iterator[tuple[str, ...]]]]:
+        """Headings, each with the cells of its rows as they are printed."""
+        shown = [row for row in self.rows if not row.detail]
+        for heading, rows in groupby(shown, key=lambda row: row.group):
+            yield heading, map(_cells, rows)
+
     def __rich__(self) -> Group:
         table = _table()
-        table.add_row("", "value", "95 % interval", "floor", "tree", "÷ tree", style="dim")
+        table.add_row("", *_HEADINGS, style="dim")
         parts: list[RenderableType] = [Text(_title(self.meta), "bold"), Text(), table]
-        heading = None
-        for row in self.rows:
-            if row.detail:
-                continue
-            if row.group != heading:
-                heading = row.group
-                table = _table()
-                parts += [Text(heading, "bold"), table]
-            floor, tree = row.floor, row.ceiling
-            cells = (
-                f"  {row.metric}" + (f" · {row.at}" if row.at else ""),
-                _number(row.value),
-                _interval(row.estimate),
-                _number(floor.value) + (_RAY if row.floor_of == "one direction" else " ")
-                if floor
-                else "",
-                _number(tree.value) if tree else "",
-                f"{row.ratio:.3f}" if tree and tree.value != 1 and np.isfinite(row.ratio) else "",
-                row.note,
-            )
-            table.add_row(*map(Text, cells))  # A text is no markup, whatever a taxon is called.
+        for heading, rows in self._sections():
+            table = _table()
+            parts += [Text(heading, "bold"), table]
+            for cells in rows:
+                table.add_row(*map(Text, cells))  # A text is no markup, whatever a taxon is called.
         return Group(*parts, Text(), Text(_footer(self.meta), "dim"))
 
 
@@ -229,6 +227,20 @@ def _table() -> Table:
         table.add_column(width=width, justify="right", no_wrap=True)
     table.add_column(style="dim")
     return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Cells of a row as they are printed."""
+    floor, tree = row.floor, row.ceiling
+    return (
+        f"  {row.metric}" + (f" · {row.at}" if row.at else ""),
+        _number(row.value),
+        _interval(row.estimate),
+        _number(floor.value) + (_RAY if row.floor_of == "one direction" else " ") if floor else "",
+        _number(tree.value) if tree else "",
+        f"{row.ratio:.3f}" if tree and tree.value != 1 and np.isfinite(row.ratio) else "",
+        row.note,
+    )
 
 
 def _title(meta: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from poincare_taxa import kernels
 from poincare_taxa.files.atomic import read_whole
 from poincare_taxa.files.extras import import_extra
+from poincare_taxa.files.html import html_sheet
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.model import checks, exports, storage
@@ -211,6 +212,17 @@ class TaxonEmbedding:
             f"TaxonEmbedding({len(self):,} taxa below {root!r}, dim={self.dim}, "
             f"{dtype_name(self.dtype)}, radius up to {self.radius.max():.1f})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: size, space, settings."""
+        kept = ("method", "seed", "refine", "epochs", "aim", "tau")
+        settings = self.meta.get("settings", {})
+        entries = {
+            "taxa": f"{len(self):,} below {self.taxonomy.names[0] or self.taxonomy.ids[0]}",
+            "space": f"hyperbolic, {self.dim} dimensions, {dtype_name(self.dtype)}",
+            "radius": f"up to {self.radius.max():.1f}",
+        } | {key: settings[key] for key in kept if settings.get(key) is not None}
+        return html_sheet("TaxonEmbedding", entries)
 
     # ---------------------------------------------------------------- vectors
 

@@ -267,8 +267,8 @@ def plot_training(
     bottom = low - (0.03 + 0.08 * len(columns)) * (high - low)  # Below is room for the legend.
     ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])
     ax.set_ylim(bottom, high)
-    ax.legend(frameon=False, fontsize="x-small", loc="lower right", borderaxespad=0.1,
-              handlelength=1.4, labelspacing=0.3)  # fmt: skip
+    ax.legend(loc="lower right", fontsize="x-small", framealpha=0.85, edgecolor="none",
+              borderaxespad=0.1, handlelength=1.4, labelspacing=0.3)  # fmt: skip
     return ax
 
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.files.extras import import_extra
+from poincare_taxa.files.html import html_sheet
 from poincare_taxa.taxonomy import columns, preorder
 from poincare_taxa.taxonomy.columns import Key, TaxonomyError
 from poincare_taxa.taxonomy.edges import (
@@ -514,6 +515,21 @@ class Taxonomy:
     def __repr__(self) -> str:
         root = columns.label(self.ids[0], self.names[0])
         return f"Taxonomy({len(self):,} nodes, max depth {self.max_depth}, root {root})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: size, root, ranks, origin."""
+        ranks = self.taxon_ranks.value_counts(sort=True).rows()[:8]
+        leaves = int((self.tree.num_children == 0).sum())
+        entries = {
+            "taxa": f"{len(self):,}, {leaves:,} of them leaves",
+            "root": columns.label(self.ids[0], self.names[0]),
+            "largest depth": self.max_depth,
+            "ranks": ", ".join(f"{rank} {count:,}" for rank, count in ranks),
+            "branch lengths": "no" if self.tree.lengths is None else "yes",
+        }
+        known = [key for key in ("format", "path", "date") if key in self.source]
+        entries |= {f"source: {key}": self.source[key] for key in known}
+        return html_sheet("Taxonomy", entries)
 
     def has_rows_of(self, other: "Taxonomy") -> bool:
         """Whether the rows of another taxonomy are the same taxa: equal trees and equal ids."""

@@ -24,6 +24,7 @@ from poincare_taxa.blocks.schedules import Schedule
 from poincare_taxa.closure.layout import nested_start
 from poincare_taxa.closure.model import ClosureEmbedding
 from poincare_taxa.closure.softmax import ClosureSoftmax
+from poincare_taxa.files.html import html_table
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.files.seeds import stream_seed
 from poincare_taxa.geometry import ball
@@ -48,7 +49,7 @@ Model = TypeVar("Model", bound=TaxonEmbedding | ClosureEmbedding)
 _Settings = ParamSpec("_Settings")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run(Generic[Model]):
     """What `fit` returns.
 
@@ -72,6 +73,23 @@ class Run(Generic[Model]):
     model: Model  # TaxonEmbedding of a Taxonomy, ClosureEmbedding of ClosurePairs
     ceiling: dict[str, float]
     best_epoch: int
+
+    def __repr__(self) -> str:
+        return f"Run({len(self.history) - 1} epochs, best {self.best_epoch}, {self.model!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: measures at the start and at the end, and the ceiling."""
+        start, end = self.history.row(0, named=True), self.history.row(self.best_epoch, named=True)
+        names = [name for name in end if name in self.ceiling or name == "loss"]
+        cells = [
+            [name, *(_shown(of.get(name)) for of in (start, end, self.ceiling))] for name in names
+        ]
+        headings = ["", "start", f"epoch {self.best_epoch}", "the tree itself"]
+        return html_table(repr(self), headings, [("", cells)])
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 class _Fit(Protocol[_Settings]):
