@@ -17,7 +17,7 @@ from torch import Tensor
 from poincare_taxa.geometry import ball, convert
 from poincare_taxa.taxonomy.tree import Tree
 
-__all__ = ["OUTERMOST", "arcs", "geodesics", "placed"]
+__all__ = ["OUTERMOST", "arcs", "drawn", "geodesics", "placed"]
 
 OUTERMOST = 4.0  # Largest radius of a taxon as drawn: norm 0.964.
 _OWN = 4.0  # Room of the centre's own clade, in multiples of that of another one of its size.
