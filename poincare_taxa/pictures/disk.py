@@ -115,7 +115,8 @@ def plot_disk(
     """
     if isinstance(model, ClosureEmbedding):
         options = (color_by, values, colors, focus, highlight, size, title)
-        if labels != 12 or any(option is not None for option in options):
+        given = [option for option in options if option is not None]
+        if given or not isinstance(labels, int) or labels != 12:
             raise ValueError("the picture of a DAG has no options: its nodes have no ranks")
         return draw_dag(model, ax)
     ax = axes_of(ax, 9, 7)
