@@ -389,20 +389,32 @@ def distance(saved: Saved, taxa: Taxa = None, json: Json = False) -> None:
 
     Standard input has two taxa a line, separated by a tab; arguments are taken two by two.
     """
-    lines = _lines() if not taxa else None
-    pairs = [line.split("\t") for line in lines] if lines is not None else _two_by_two(taxa or [])
-    for number, pair in enumerate(pairs, start=1):
-        if len(pair) != 2:
-            raise ValueError(f"line {number} has {len(pair)} taxa; give two, with a tab between")
+    a, b, piped = _pairs(taxa)
     model = _load(saved)
-    a, b = ([pair[i].strip() for pair in pairs] for i in (0, 1))
     import polars as pl
     import torch
 
     apart = torch.atleast_1d(torch.as_tensor(model.distance(a, b)))
     frame = pl.DataFrame({"a": a, "b": b, "distance": apart.numpy()})
     edges = model.taxonomy.tree_distance(a, b)
-    _print_found(frame.with_columns(edges.alias("tree_distance")), lines is not None, json)
+    _print_found(frame.with_columns(edges.alias("tree_distance")), piped, json)
+
+
+@app.command("is-a")
+def is_a(saved: Saved, taxa: Taxa = None, json: Json = False) -> None:
+    """Print the probability that the second taxon of a pair is an ancestor of the first.
+
+    By the vectors, beside the truth of the taxonomy. Pairs are given as to `distance`.
+    """
+    a, b, piped = _pairs(taxa)
+    model = _load(saved)
+    import polars as pl
+    import torch
+
+    probability = torch.atleast_1d(torch.as_tensor(model.is_a(a, b))).numpy()
+    truth = model.taxonomy.is_ancestor(b, a)
+    frame = pl.DataFrame({"a": a, "b": b, "probability": probability})
+    _print_found(frame.with_columns(pl.Series("is_ancestor", truth)), piped, json)
 
 
 @app.command()
@@ -703,6 +715,16 @@ def _lines() -> list[str]:
     if not found:
         raise ValueError("no taxa: there are no lines in standard input")
     return found
+
+
+def _pairs(taxa: list[str] | None) -> tuple[list[str], list[str], bool]:
+    """First and second taxa of pairs, and whether they come from standard input."""
+    pairs = _two_by_two(taxa) if taxa else [line.split("\t") for line in _lines()]
+    for number, pair in enumerate(pairs, start=1):
+        if len(pair) != 2:
+            raise ValueError(f"line {number} has {len(pair)} taxa; give two, with a tab between")
+    a, b = ([pair[i].strip() for pair in pairs] for i in (0, 1))
+    return a, b, not taxa
 
 
 def _two_by_two(taxa: list[str]) -> list[list[str]]:

@@ -544,6 +544,7 @@ PIPED = {
     "ancestors": ([], "9606\nMus\n"),
     "ancestors by vector": (["--by-vector"], "9606\nMus\n"),
     "distance": ([], "9606\tMus\nhuman\t9598\n"),
+    "is-a": ([], "9606\tHomo\nhuman\tHomo\n"),
 }
 
 
@@ -575,6 +576,16 @@ def test_distance__is_that_of_the_model(run, saved):
     (found,) = json.loads(out)
     assert found["distance"] == model.distance("Homo sapiens", "Mus")
     assert found["tree_distance"] == model.taxonomy.tree_distance("Homo sapiens", "Mus")
+
+
+def test_is_a__is_that_of_the_model_beside_the_truth(run, saved):
+    code, out, _ = run("is-a", saved, "human", "Homo", "Homo", "human", "--json")
+    model = TaxonEmbedding.load(saved)
+    assert code == 0
+    found = json.loads(out)
+    assert [pair["is_ancestor"] for pair in found] == [True, False]
+    assert found[0]["probability"] == model.is_a("human", "Homo")
+    assert found[1]["probability"] == model.is_a("Homo", "human")
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,22 @@ def links(
     publish(out, "links", rows, suite.readable(rows))
 
 
+def is_a(
+    data: Annotated[Path, typer.Argument(help="Folder with noun_closure.csv.gz.")] = Path(
+        "../shared/data/wordnet30_nouns"
+    ),
+    keep: Annotated[Path, typer.Option(help="Folder for the points of training.")] = KEPT,
+    out: Out = None,
+) -> None:
+    """How far the probabilities of is_a can be trusted: complete NCBI taxonomy, WordNet's nouns."""
+    from benchmarks.quality import is_a as suite
+    from benchmarks.tables import publish
+
+    found = list(suite.measure(data, keep))
+    publish(out, "quality/is_a", [row for row, _ in found])
+    publish(out, "quality/is_a_bins", [one for _, bins in found for one in bins])
+
+
 COMMANDS = (
     frontier,
     complete,
@@ -201,4 +217,5 @@ COMMANDS = (
     numerics,
     wordnet,
     links,
+    is_a,
 )

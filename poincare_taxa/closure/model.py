@@ -18,6 +18,8 @@ from torch import Tensor
 
 from poincare_taxa import kernels
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.evaluation import ancestry
+from poincare_taxa.evaluation.calibration import CALIBRATION_PAIRS, Calibration, calibrate
 from poincare_taxa.files.atomic import read_whole
 from poincare_taxa.files.parquet import faults_of_polars
 from poincare_taxa.files.records import dtype_name
@@ -209,6 +211,50 @@ class ClosureEmbedding:
         r, u = self.radius.double(), self.direction.double()
         found = polar.dist(r[i], u[i], r[j], u[j])
         return found.item() if found.ndim == 0 else found
+
+    def ancestor_score(self, a: Keys, b: Keys) -> float | Tensor:
+        """`link_score` of b as an ancestor of a: below 0 where a is in the cap of b.
+
+        Keys and result are those of `distance`.
+        """
+        i, j = self.rows(a), self.rows(b)
+        check_paired(i, j, "link_score of rows that broadcast")
+        score = self._score(i, j)
+        return score.item() if score.ndim == 0 else score
+
+    def _score(self, i: Any, j: Any) -> Tensor:
+        return link_score((self.radius, self.direction), torch.as_tensor(j), torch.as_tensor(i))
+
+    def is_a(self, a: Keys, b: Keys) -> float | Tensor:
+        """Probability that b is an ancestor of a, or a itself, according to the points.
+
+        As `TaxonEmbedding.is_a`: calibrated by the first call on pairs of the closure of
+        ``model.pairs``, half of them ancestors.
+
+        Raises
+        ------
+        TaxonomyError
+            If there is no such node, or the pairs have a cycle.
+        ValueError
+            If the model has no pairs.
+        """
+        score = self.ancestor_score(a, b)
+        probability = self._calibration(score)
+        return float(probability) if isinstance(score, float) else torch.from_numpy(probability)
+
+    @cached_property
+    def _calibration(self) -> Calibration:
+        if self.pairs is None:
+            raise ValueError(
+                "the model has no pairs to calibrate probabilities by: give them as "
+                "ClosureEmbedding(…, pairs=pairs); model.ancestor_score needs none"
+            )
+        self.pairs.require_acyclic()
+        # Weights have no part in which pairs follow from others.
+        pairs = ClosurePairs(self.pairs.pairs.cpu(), num_nodes=len(self)).closed()
+        kin = ancestry.kinship_of_closure(pairs.matrix)
+        drawn, kind = ancestry.balanced_pairs(kin, CALIBRATION_PAIRS, np.random.default_rng(0))
+        return calibrate(self._score(drawn[:, 0], drawn[:, 1]).numpy(force=True), kind == 0)
 
     def nearest(self, keys: Keys, k: int = 10) -> pl.DataFrame:
         """Nodes nearest to a node, nearest first; these are its ancestors if the ranking is right.

@@ -14,6 +14,8 @@
 | `groups`, `samples` | groups of taxa to judge by; others drawn for each query |
 | `ranks` | what counts of nearer and tied candidates are worth |
 | `metrics` | correlations and distortion, as functions of arrays |
+| `ancestry` | pairs to judge by whether one is an ancestor of the other |
+| `calibration` | scores as probabilities, and how far these can be trusted |
 | `clock` | seconds spent on each part |
 
 `layouts.refine` and `training.monitor` measure with it; `model` and the command line report it.

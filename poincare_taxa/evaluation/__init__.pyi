@@ -1,3 +1,5 @@
+from . import ancestry as ancestry
+from . import calibration as calibration
 from . import groups as groups
 from . import intervals as intervals
 from . import metrics as metrics

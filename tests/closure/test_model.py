@@ -183,3 +183,41 @@ def test_faults__are_named():
         pt.ClosureEmbedding(pl.Series(["a", "a"]), torch.ones(2), torch.ones(2, 2))
     with pytest.raises(ValueError, match="1 names for pairs of 4 nodes"):
         pt.ClosureEmbedding(pl.Series(["a"]), *one, pairs=PAIRS)
+
+
+def test_is_a__of_a_fitted_model_agrees_with_the_pairs_and_survives_saving(model, tmp_path):
+    model.save(tmp_path / "dag")
+    back = pt.ClosureEmbedding.load(tmp_path / "dag")
+    every = [(a, b) for a in model.names for b in model.names if a != b]
+    a, b = map(list, zip(*every, strict=True))
+    probability = model.is_a(a, b)
+    assert torch.equal(back.is_a(a, b), probability)
+    # The order of probabilities is that of scores, the lowest score first.
+    score = model.ancestor_score(a, b)
+    assert (probability[score.argsort()].diff() <= 0).all()
+    assert model.is_a("pug", "dog") == probability[every.index(("pug", "dog"))].item()
+    assert model.is_a("pug", "animal") > 0.5 > model.is_a("animal", "pug")
+    expected = model.distance("pug", "dog") - model.radius[model.rows("pug")].item()
+    assert model.ancestor_score("pug", "dog") == pytest.approx(expected)
+    with pytest.raises(ValueError, match="keys make no pairs"):
+        model.is_a(["pug", "dog"], ["pug", "dog", "pet"])
+
+
+def test_is_a__of_a_layout_is_right_and_needs_the_closure_of_its_pairs():
+    edges = [((v - 1) // 2, v) for v in range(1, 63)]
+    cover = pt.ClosurePairs(edges, names=[f"n{v}" for v in range(63)])
+    pairs = cover.closed()
+    points = pt.closure_layout(pairs, 2)[:2]
+    model = pt.ClosureEmbedding(pairs.names, *points, pairs=pairs)
+    a, d = ([f"n{v}" for v in side.tolist()] for side in pairs.pairs.unbind(1))
+    assert (model.is_a(d, a) > 0.5).all()
+    assert (model.is_a(a, d) < 0.5).all()
+    # Pairs without what follows from them are calibrated as their closure: other pairs, the same
+    # kinds of kin, and here scores that separate them.
+    half = pt.ClosureEmbedding(pairs.names, *points, pairs=cover)
+    assert ((half.is_a(d, a) > 0.5) == (model.is_a(d, a) > 0.5)).all()
+    with pytest.raises(ValueError, match="no pairs to calibrate"):
+        pt.ClosureEmbedding(pairs.names, *points).is_a("n5", "n2")
+    loop = pt.ClosurePairs([(0, 1), (1, 0)], names=["x", "y"])
+    with pytest.raises(pt.TaxonomyError, match="cycle"):
+        pt.ClosureEmbedding(loop.names, torch.ones(2), torch.eye(2), pairs=loop).is_a("x", "y")

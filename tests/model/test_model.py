@@ -682,3 +682,50 @@ def test_model__is_shared_with_other_processes():
     ) as pool:
         found = pool.submit(model.distance, 9606, [9598, 10090]).result()
     assert torch.equal(found, model.distance(9606, [9598, 10090]))
+
+
+# ---------------------------------------------------------------- is a
+
+
+def test_is_a__one_key_many_keys_and_the_score_agree_with_the_taxonomy():
+    tax = synthetic_taxonomy(300, seed=0)
+    model = embed(tax, dim=8)
+    a, b = tax.ids[[7, 250, 250]], tax.ids[[250, 7, 0]]
+    probability = model.is_a(a, b)
+    assert probability.dtype == torch.float64
+    score = model.ancestor_score(a, b)
+    for i in range(3):
+        assert model.is_a(a[i], b[i]) == probability[i].item()
+        points = [x for r in (tax.rows(a[i]), tax.rows(b[i])) for x in model._points(r)]
+        assert model.ancestor_score(a[i], b[i]) == pytest.approx(
+            (polar.dist(*points) + points[2] - points[0]).item()
+        )
+        assert score[i].item() == model.ancestor_score(a[i], b[i])
+    everyone = list(tax.ids)
+    for i in (0, 7, 250):  # many keys against one, both ways; a taxon is itself
+        up = model.is_a(tax.ids[i], everyone)
+        assert ((up > 0.5).numpy() == tax.tree.is_ancestor(np.arange(300), i)).all()
+        down = model.is_a(everyone, tax.ids[i])
+        assert ((down > 0.5).numpy() == tax.tree.is_ancestor(i, np.arange(300))).all()
+    assert torch.equal(embed(tax, dim=8).is_a(a, b), probability)
+
+
+def test_is_a__knows_that_random_vectors_know_nothing():
+    model = random_model(synthetic_taxonomy(300, seed=0))
+    rng = np.random.default_rng(1)
+    pairs = (
+        model.taxonomy.ids[rng.integers(0, 300, 2000)],
+        model.taxonomy.ids[rng.integers(0, 300, 2000)],
+    )
+    different = (pairs[0] != pairs[1]).to_numpy()
+    assert model.is_a(*pairs).numpy()[different].max() < 0.99
+
+
+def test_is_a__refuses_lists_that_do_not_pair_and_unknown_taxa():
+    model = random_model(zoo())
+    with pytest.raises(ValueError, match="keys"):
+        model.is_a(["Homo", 9606], ["Homo", 9606, 9598])
+    with pytest.raises(TaxonomyError, match="Homoo"):
+        model.is_a("Homoo", 9606)
+    with pytest.raises(ValueError, match="a single node has none"):
+        random_model(Taxonomy.from_parents([-1], ids=[5])).is_a(5, 5)
