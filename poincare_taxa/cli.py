@@ -162,12 +162,15 @@ def train(
     """Train an embedding, and save it with the history of the run."""
     from poincare_taxa.model import storage
     from poincare_taxa.training.config import read_config
+    from poincare_taxa.training.processes import Processes
 
     settings = read_config(config)
     storage.ensure_writable(settings.out)
     run = settings.run(_read, resume=resume)
     with _step(f"save {settings.out}"):
         settings.save(run)
+    if Processes.joined().rank > 0:
+        return
     if json:
         _print_json({"path": str(settings.out), "history": run.history.to_dicts()})
         return

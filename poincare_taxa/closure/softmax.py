@@ -124,6 +124,11 @@ class ClosureSoftmax:
         self.temperature, self.epochs, self.rejoin = temperature, epochs, rejoin
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(queries.row) / batch_size)
+        self._rank, self._size = 0, 1
+
+    def split(self, rank: int, size: int) -> None:
+        """Divide the queries of a batch among processes."""
+        self._rank, self._size = rank, size
 
     def step(self, dim: int) -> float:
         """Angle of the first steps: a quarter of a leaf's cap in a `nested_start`."""
@@ -152,7 +157,9 @@ class ClosureSoftmax:
         """Return the loss of the next batch, per pair."""
         batch = self._order[self._done]
         self._done += 1
-        loss: Any = _Softmax.apply(points, self._queries, batch, 1 / self.temperature)
+        q, share = self._queries, batch.tensor_split(self._size)[self._rank]
+        pairs = (q.weight[batch] * q.ancestors.length(batch)).sum() / self._size
+        loss: Any = _Softmax.apply(points, q, share, pairs, 1 / self.temperature)
         return {"softmax": loss}
 
     def _set_radii(self, points: Tensor, generator: torch.Generator) -> None:
@@ -199,8 +206,13 @@ class _Softmax(torch.autograd.Function):
     """Loss per pair of a batch of queries, and its gradient, computed together."""
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, queries: Queries, batch: Tensor, power: float) -> Tensor:
-        """Compute the loss and keep its gradient by all points; ``power`` is 1 / T."""
+    def forward(
+        ctx: Any, points: Tensor, queries: Queries, batch: Tensor, total: Tensor, power: float
+    ) -> Tensor:
+        """Compute the loss and keep its gradient by all points.
+
+        ``total`` is the number of pairs that the loss is divided by; ``power`` is 1 / T.
+        """
         points = points.detach().as_subclass(Tensor)
         gradient = torch.zeros_like(points)
         table = points[queries.inner]
@@ -213,7 +225,6 @@ class _Softmax(torch.autograd.Function):
                 terms, by_query = _block(table, points, queries, block, power, by_table)
                 loss += terms
                 gradient[queries.row[block]] += by_query
-        total = (queries.weight[batch] * queries.ancestors.length(batch)).sum()
         # All leaves of a query move as one.
         gradient[queries.leaf] = gradient[queries.row[queries.leaf_query]]
         gradient[queries.inner] += by_table
@@ -227,7 +238,7 @@ class _Softmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Scale the gradient that `forward` kept."""
-        return ctx.saved_tensors[0] * grad, None, None, None
+        return ctx.saved_tensors[0] * grad, None, None, None, None
 
 
 class _Scores(NamedTuple):

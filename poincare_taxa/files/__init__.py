@@ -5,6 +5,7 @@
 | `atomic` | files and folders that are written whole or not at all |
 | `extras` | packages of extras, imported where they are used |
 | `html` | small tables for notebooks |
+| `locks` | a file that one process at a time holds |
 | `parquet` | tables that may be damaged: one kind of error, bounded memory |
 | `records` | values as JSON has them, names of dtypes, the version of this library |
 | `seeds` | one seed, and a stream of random numbers for each purpose |

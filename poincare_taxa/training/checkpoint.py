@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.files.atomic import DRAFT, mend, replace_file
+from poincare_taxa.files.locks import Lock
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.model.storage import open_tensors, parse_json, save_tensors
 
@@ -72,6 +73,33 @@ class Checkpoints:
             raise ValueError(f"keep_last must be at least 1; got {keep_last}")
         self.path = Path(path)
         self.keep_last = keep_last
+        self._lock: Lock | None = None
+
+    def hold(self) -> None:
+        """Make the folder, and keep other processes from training in it until `release`.
+
+        Raises
+        ------
+        OSError
+            If there can be no such folder, or nothing can be written to it.
+        BlockingIOError
+            If another process holds it.
+        """
+        self.ensure_writable()
+        try:
+            self._lock = Lock(self.path / "run.lock")
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                error.errno,
+                f"another run is in {self.path} (process {error.strerror}): wait for its end, or "
+                "name another folder",
+            ) from None
+
+    def release(self) -> None:
+        """Let other processes train in the folder; nothing happens where it is not held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def ensure_writable(self) -> None:
         """Make the folder and write to it, so that a run fails before it begins, not after.

@@ -67,6 +67,7 @@ from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.files.atomic import replace_folder
 from poincare_taxa.model.storage import ensure_writable, keep_foreign
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.training.processes import Processes
 from poincare_taxa.training.run import Run, fit
 
 __all__ = ["Config", "instantiate", "read_config"]
@@ -148,7 +149,13 @@ class Config(NamedTuple):
         return fit(source, **options, resume=resume, progress=progress)
 
     def save(self, run: Run[Any]) -> None:
-        """Write the folder ``out`` in one atomic step: the model and ``history.csv``."""
+        """Write the folder ``out`` in one atomic step: the model and ``history.csv``.
+
+        Of several processes the first one writes, and the others wait.
+        """
+        Processes.joined().once(lambda: self._save(run))
+
+    def _save(self, run: Run[Any]) -> None:
         ensure_writable(self.out)
         with replace_folder(self.out) as draft:
             run.model.save(draft)

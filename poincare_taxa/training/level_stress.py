@@ -110,7 +110,12 @@ class LevelStress(Objective):
         self.passes, self.batch_size = passes, batch_size
         self.epochs = self.tree.max_depth
         self.open_depth = None
+        self._rank, self._size = 0, 1
         self._open_level(1)
+
+    def split(self, rank: int, size: int) -> None:
+        """Divide the nodes of a batch among processes."""
+        self._rank, self._size = rank, size
 
     @staticmethod
     def deepest(dtype: torch.dtype) -> float:
@@ -132,8 +137,10 @@ class LevelStress(Objective):
 
     def __call__(self, points: Any, generator: torch.Generator) -> Terms:
         """Return the terms of the next batch of the level, per node."""
-        u = self._batches[self._step % len(self._batches)]
+        batch = self._batches[self._step % len(self._batches)]
         self._step += 1
+        # A process without a node of its own takes one that weighs nothing.
+        u = share if len(share := batch.tensor_split(self._size)[self._rank]) else batch[:1]
         partners, edges = self._partners(u, generator)
         settings = edges.double() / self._unit, self.tau * self._unit, self.root_weight, self._least
         if points.device.type == "cpu" and isinstance(points.manifold, Polar):
@@ -141,6 +148,9 @@ class LevelStress(Objective):
         else:
             x = torch.nn.functional.embedding(u, points, sparse=True)
             stress, root = _stress(x, points, points.manifold, partners, *settings)
+        if self._size > 1:  # shares may differ by one
+            factor = self._size * len(share) / len(batch)
+            stress, root = factor * stress, factor * root
         return {"stress": stress, "root": root}
 
     def _partners(self, u: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

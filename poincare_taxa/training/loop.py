@@ -15,6 +15,7 @@ from poincare_taxa.files.records import as_json
 from poincare_taxa.training.checkpoint import Checkpoint, Checkpoints
 from poincare_taxa.training.defaults import Recipe
 from poincare_taxa.training.early_stopping import EarlyStopping
+from poincare_taxa.training.processes import Processes, job
 from poincare_taxa.training.provenance import called, described, translated
 
 __all__ = ["Loop"]
@@ -47,6 +48,8 @@ class Loop:
     settings
         What the run is known by, with those of the loop itself; a checkpoint of other settings is
         refused.
+    processes
+        Those that train together.
     """
 
     points: Any
@@ -59,6 +62,7 @@ class Loop:
     project: bool
     stopping: EarlyStopping | None
     settings: dict[str, Any]
+    processes: Processes
 
     def __post_init__(self) -> None:
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
@@ -71,6 +75,11 @@ class Loop:
             "early_stopping": described(self.stopping),
             "optimizer": [type(self.optimizer).__name__, described(self.optimizer.defaults)],
         }
+        if self.processes.size > 1:
+            self.recipe.objective.split(self.processes.rank, self.processes.size)
+        self.processes.require_equal(
+            self.settings, "the processes have other sources or settings: call fit alike in all"
+        )
         self.history: list[Row] = []
         self.best: tuple[int, Tensor | None] | None = None
         self._base_lr = [group["lr"] for group in self.optimizer.param_groups]
@@ -87,19 +96,17 @@ class Loop:
         show: Callable[[list[Row]], None],
     ) -> None:
         """Train the epochs that are left, then return to the best one."""
+        self.processes.copy_first(self.points)
         if not self.history:
-            row = {"epoch": 0, "steps": 0, **self.measure(), "seconds": 0.0}
-            self._remember(row | self.watch(row))
+            self._measured({"epoch": 0, "steps": 0}, lambda: 0.0)
         show(self.history)
         try:
             while self.history[-1]["epoch"] < self.recipe.epochs and not self._exhausted():
+                began = time.perf_counter()
                 row = self._epoch(self.history[-1]["epoch"])
-                self._remember(row | self.watch(row))
+                self._measured(row, lambda began=began: time.perf_counter() - began)
                 if folder is not None:
-                    keep = [] if self.best is None else [self.best[0]]
-                    folder.save(
-                        self.history[-1]["epoch"], self._tensors(), self._state(), keep=keep
-                    )
+                    self.processes.once(lambda folder=folder: self._save(folder))
                 show(self.history)
         finally:
             if self._projection is not None:
@@ -108,18 +115,32 @@ class Loop:
             with torch.no_grad():
                 self.points.copy_(self._best_points(folder))
 
+    def _measured(self, row: Row, seconds: Callable[[], float]) -> None:
+        """Add measures and what callbacks return to a row, and remember it."""
+
+        def complete() -> Row:
+            measured = row | self.measure()
+            measured |= {"seconds": seconds()}
+            return measured | self.watch(measured)
+
+        self._remember(self.processes.once(complete))
+
+    def _save(self, folder: Checkpoints) -> None:
+        keep = [] if self.best is None else [self.best[0]]
+        folder.save(self.history[-1]["epoch"], self._tensors(), self._state(), keep=keep)
+
     # ---------------------------------------------------------------- an epoch
 
     def _epoch(self, epoch: int) -> Row:
-        began = time.perf_counter()
         objective, watch = self.recipe.objective, self._projection
         objective.begin(epoch, self.points, self.generator)
+        generator = self.processes.generator(self.generator)
         moved, touched = (watch.moved, watch.touched) if watch else (0, 0)
         sums: dict[str, Tensor] = {}
         norms = []
         steps = objective.steps_per_epoch
         for step in range(steps):
-            terms, norm = self._step(epoch, step, epoch + step / steps)
+            terms, norm = self._step(epoch, step, epoch + step / steps, generator)
             norms.append(norm)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.double()
@@ -130,6 +151,8 @@ class Loop:
                 f"after epoch {epoch + 1} points are not finite, in {called(bad, self.names)}; "
                 f"{_ADVICE}"
             )
+        self._require_finite_moments(epoch)
+        self.processes.require_equal_points(self.points, f"after epoch {epoch + 1}")
         row: Row = {"epoch": epoch + 1, "steps": steps}
         row |= _losses({name: float(value) / steps for name, value in sums.items()})
         norm = torch.stack(norms).double()
@@ -137,24 +160,39 @@ class Loop:
         row["gradient_norm"], row["gradient_norm_max"] = norm.mean().item(), norm.max().item()
         if watch is not None:
             row["projected"] = (watch.moved - moved) / max(watch.touched - touched, 1)
-        row |= self.measure()
-        return row | {"seconds": time.perf_counter() - began}
+        return row
 
-    def _step(self, epoch: int, step: int, at: float) -> tuple[dict[str, Tensor], Tensor]:
+    def _step(
+        self, epoch: int, step: int, at: float, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Take a step; returns the terms of the loss and the norm of the gradient."""
         factor = self.recipe.lr_factor(at)
         for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
             group["lr"] = base * factor
         self.points.grad = None
-        terms = self.recipe.objective(self.points, self.generator)
+        terms = self.recipe.objective(self.points, generator)
         total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
-        total.backward()
+        (total / self.processes.size).backward()
+        terms = self.processes.average(
+            self.points, {name: term.detach() for name, term in terms.items()}
+        )
         norm = clip_gradients(self.points, self.max_grad_norm or math.inf)
-        terms = {name: term.detach() for name, term in terms.items()}
+        total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
         if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
             raise self._diagnosis(f"epoch {epoch + 1}, step {step + 1}", terms)
         self.optimizer.step()
         return terms, norm
+
+    def _require_finite_moments(self, epoch: int) -> None:
+        """Refuse moments that would spoil the points later, before a checkpoint has them."""
+        for moments in self.optimizer.state.values():
+            for name, value in moments.items():
+                by_row = isinstance(value, Tensor) and value.shape[:1] == self.points.shape[:1]
+                if by_row and len(bad := _not_finite(value)):
+                    raise FloatingPointError(
+                        f"after epoch {epoch + 1} {name} of the optimizer is not finite in "
+                        f"{called(bad, self.names)}; {_ADVICE}"
+                    )
 
     def _diagnosis(self, when: str, terms: dict[str, Tensor]) -> FloatingPointError:
         """Say what is not finite, and in which rows."""
@@ -198,7 +236,7 @@ class Loop:
         epoch, points = self.best
         if points is None:  # of an epoch before the run was resumed
             assert folder is not None
-            points = folder.load(epoch).tensors["points"]
+            points = self.processes.once(lambda: folder.load(epoch).tensors["points"])
         return points
 
     # ---------------------------------------------------------------- checkpoints
@@ -223,6 +261,7 @@ class Loop:
             "settings": self.settings,
             "history": as_json(self.history),
             "optimizer": {"state": numbers, "param_groups": state["param_groups"]},
+            "job": job(),
         }
 
     def restore(self, folder: Checkpoints, epoch: int) -> None:
@@ -233,7 +272,7 @@ class Loop:
         ValueError
             If the checkpoint cannot be read, or is of a run with another source or other settings.
         """
-        checkpoint = folder.load(epoch)
+        checkpoint = self.processes.once(lambda: folder.load(epoch))
         try:
             self._restore(checkpoint, folder, epoch)
         except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:

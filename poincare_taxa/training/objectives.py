@@ -71,6 +71,13 @@ class Objective(Protocol):
     def begin(self, epoch: int, points: Any, generator: torch.Generator, /) -> None:
         """Prepare an epoch, counted from 0."""
 
+    def split(self, rank: int, size: int, /) -> None:
+        """Become the objective of one of several processes, over whose terms is averaged.
+
+        An objective that does nothing here draws a batch of its own in each process, from the
+        generator that it is given; those of this library divide one batch among the processes.
+        """
+
     def __call__(self, points: Any, generator: torch.Generator, /) -> Terms:
         """Return scalar terms, to be added up."""
         ...
@@ -131,6 +138,7 @@ class _Batches(Objective):
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
         self._regularizer = regularizer
         self._here: Any = pairs
+        self._share, self._factor = batch_size, 1.0
         self.open_depth = None
 
     def begin(self, epoch: int, points: Any, generator: torch.Generator) -> None:
@@ -146,8 +154,18 @@ class _Batches(Objective):
                 join_at_parent(points, self.tree, level, step=JOIN_STEP, generator=generator)
         self._here, self.open_depth = self.pairs.limit(**now._asdict()), now.max_depth
 
+    def split(self, rank: int, size: int) -> None:
+        """Divide the pairs of a batch among processes."""
+        share = self.batch_size // size + (rank < self.batch_size % size)
+        self._factor = size * share / self.batch_size
+        self._share = max(share, 1)  # without one of its own, a pair that weighs nothing
+
+    def _shared(self, terms: Terms) -> Terms:
+        """Weigh the terms of this process, whose share may be larger by one than others'."""
+        return terms if self._factor == 1 else {k: self._factor * x for k, x in terms.items()}
+
     def _sample(self, generator: torch.Generator) -> Tensor:
-        return self._here.sample(self.batch_size, generator=generator)
+        return self._here.sample(self._share, generator=generator)
 
     def _rows(self, points: Tensor, rows: Tensor) -> Tensor:
         return torch.nn.functional.embedding(rows, points, sparse=self.sparse)
@@ -250,7 +268,8 @@ class Ranking(_Batches):
             ranking = self._by_kernel(points, anchor, positive, negatives, settings)
         else:
             ranking = self._distances(points, anchor, positive, negatives)
-        return {"ranking": ranking, **self._penalty(points, torch.cat((anchor, positive)))}
+        penalty = self._penalty(points, torch.cat((anchor, positive)))
+        return self._shared({"ranking": ranking, **penalty})
 
     def _negatives(self, pairs: Tensor, generator: torch.Generator) -> Tile:
         """Rows [k] of a tile, or [batch, k] drawn for each pair, with weight 1."""
@@ -355,7 +374,7 @@ class Stress(_Batches):
         rows = self._sample(generator).T.flatten()
         u, v = rows.chunk(2)
         stress = self.loss(self._distance(points, u, v), self.tree.distance(u, v))
-        return {"stress": stress, **self._penalty(points, rows)}
+        return self._shared({"stress": stress, **self._penalty(points, rows)})
 
 
 class Triplets(_Batches):
@@ -385,7 +404,7 @@ class Triplets(_Batches):
         firsts, seconds = torch.cat((anchor, anchor, near)), torch.cat((near, far, far))
         d = self._distance(points, firsts, seconds).view(3, -1).T
         r = points.manifold.dist0(self._rows(points, rows)).view(3, -1).T
-        return {"triplet": self.loss(d, r), **self._penalty(points, rows)}
+        return self._shared({"triplet": self.loss(d, r), **self._penalty(points, rows)})
 
 
 def table_distance(points: Any, a: Tensor, b: Tensor, *, sparse: bool = False) -> Tensor:

@@ -7,7 +7,8 @@ those of its start has learned nothing, however valid its vectors are.
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -36,6 +37,7 @@ from poincare_taxa.training.early_stopping import EarlyStopping
 from poincare_taxa.training.loop import Loop
 from poincare_taxa.training.monitor import Monitor
 from poincare_taxa.training.objectives import Objective
+from poincare_taxa.training.processes import Processes, job, restarted
 from poincare_taxa.training.progress import progress_bar
 from poincare_taxa.training.provenance import called, described, fingerprint, node_names
 
@@ -256,7 +258,8 @@ def fit(
     >>> bool(run.model.radius[[2, 3]].min() > run.model.radius[[1, 4]].max())
     True
     """
-    names = node_names(source)
+    names, processes = node_names(source), Processes.joined()
+    device = processes.device(device)
     blocks = {"pairs": pairs, "negatives": negatives, "loss": loss}
     blocks |= {"regularizer": regularizer, "curriculum": curriculum}
     sizes = {"steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
@@ -278,11 +281,13 @@ def fit(
         project=project,
         stopping=early_stopping,
         settings=_settings(source, embedding, plan, seed),
+        processes=processes,
     )
-    folder = _entered(checkpoint, keep_last, loop, resume)
-    with progress_bar(progress, plan.epochs) as show:
+    bar = progress_bar(False if processes.rank else progress, plan.epochs)
+    with _entered(checkpoint, keep_last, loop, resume) as folder, bar as show:
         loop.run(folder, show)
-    _warn_of_floors(loop.history, monitor.ceiling)
+    if processes.rank == 0:
+        _warn_of_floors(loop.history, monitor.ceiling)
     model = _model(source, names, embedding, loop, monitor)
     return Run(embedding, _table(loop.history), model, monitor.ceiling, loop.best_epoch)
 
@@ -377,25 +382,35 @@ def _called_back(
     return added
 
 
+@contextmanager
 def _entered(
     path: str | Path | None, keep_last: int, loop: Loop, resume: bool
-) -> Checkpoints | None:
-    """Begin a run in its folder, or go on with the one that is there."""
+) -> Iterator[Checkpoints | None]:
+    """Begin a run in its folder, or go on with the one that is there; the folder is held."""
     if path is None:
         if resume:
             raise ValueError("resume needs the folder of the run: checkpoint=…")
-        return None
-    folder = Checkpoints(path, keep_last=keep_last)
-    epochs = folder.epochs()
-    if epochs and not resume:
-        raise ValueError(
-            f"{folder.path} holds checkpoints of a run (up to epoch {epochs[-1]}): resume=True, or "
-            "--resume, goes on with it; for a new run name another folder"
-        )
-    folder.ensure_writable()
-    if epochs:
-        loop.restore(folder, epochs[-1])
-    return folder
+        yield None
+        return
+    folder, once = Checkpoints(path, keep_last=keep_last), loop.processes.once
+    once(folder.hold)
+    try:
+        epochs = once(folder.epochs)
+        if epochs and not (resume or once(lambda: _is_this_job(folder, epochs[-1]))):
+            raise ValueError(
+                f"{folder.path} holds checkpoints of a run (up to epoch {epochs[-1]}): "
+                "resume=True, or --resume, goes on with it; for a new run name another folder"
+            )
+        if epochs:
+            loop.restore(folder, epochs[-1])
+        yield folder
+    finally:
+        folder.release()
+
+
+def _is_this_job(folder: Checkpoints, epoch: int) -> bool:
+    """Whether a checkpoint is of the torchrun that has started this process anew."""
+    return restarted() and folder.load(epoch).state.get("job") == job()
 
 
 def _table(history: list[Row]) -> pl.DataFrame:

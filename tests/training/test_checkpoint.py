@@ -181,3 +181,17 @@ def test_leftovers__of_a_killed_write_are_cleared(checkpoints):
     assert alive.exists()
     assert all(note.exists() for note in foreign)
     assert checkpoints.epochs() == [1, 2]
+
+
+def test_run__in_the_folder_of_a_run_is_told(tmp_path):
+    tax = synthetic_taxonomy(20, seed=0)
+    others = []
+
+    def second(row, embedding):
+        with pytest.raises(BlockingIOError, match=r"another run is in .*\(process \d+ on .*\)") as e:
+            pt.fit(tax, dim=3, checkpoint=tmp_path / "run", resume=True, progress=False)
+        others.append(e)
+
+    pt.fit(tax, dim=3, epochs=1, checkpoint=tmp_path / "run", callback=second, progress=False)
+    assert len(others) == 2
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["epoch-000001.safetensors"]

@@ -1,0 +1,190 @@
+"""Processes that train together: those of ``torchrun``, or of a group that a program has made.
+
+Each process has the whole table and draws its share of every batch. The rows that it touched travel
+with their gradients to all others, so that every process takes the same step and all tables stay
+equal to the bit. The first process measures, calls callbacks and writes checkpoints, while the
+others wait. `torch.distributed` does the rest: gloo between CPUs, NCCL between GPUs. A process that
+is alone imports and does nothing of this.
+"""
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from poincare_taxa.files.seeds import stream_seed
+
+__all__ = ["Processes", "job", "restarted"]
+
+Result = TypeVar("Result")
+
+_TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+_PATIENCE = timedelta(days=1)
+"""How long a process waits for the first one, which may measure or save; torchrun ends it sooner
+where one has died."""
+
+
+class Processes:
+    """What a process knows of those that it trains with.
+
+    Attributes
+    ----------
+    rank : int
+        Its number, from 0 on.
+    size : int
+        How many there are.
+
+    Examples
+    --------
+    >>> alone = Processes.joined()
+    >>> alone.rank, alone.size, alone.once(lambda: "done")
+    (0, 1, 'done')
+    """
+
+    rank: int
+    size: int
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @classmethod
+    def joined(cls) -> Self:
+        """Join the processes of ``torchrun``, or of the group of the program; else be alone."""
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size())
+        if not os.environ.keys() >= _TORCHRUN or int(os.environ["WORLD_SIZE"]) == 1:
+            return cls()
+        from torch.distributed.rendezvous import rendezvous
+
+        store, rank, size = next(rendezvous("env://"))
+        # After a restart, the store of torchrun still has the addresses of processes that are gone.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"poincare_taxa/{attempt}", store)
+        on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        return cls(rank, size)
+
+    def device(self, device: torch.device | str | None) -> torch.device | str | None:
+        """Return a GPU of this process's own where "cuda" leaves open which."""
+        if self.size > 1 and device is not None and torch.device(device) == torch.device("cuda"):
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
+        return device
+
+    def once(self, action: Callable[[], Result]) -> Result:
+        """Run an action in the first process; its result, or its error, is that of all."""
+        if self.size == 1:
+            return action()
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                outcome[0] = action()
+            except Exception as error:  # which all raise; else they would wait for ever
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    def generator(self, shared: torch.Generator) -> torch.Generator:
+        """Return the generator of this process's batches: another one in each, from one state."""
+        if self.size == 1:
+            return shared
+        seed = int(torch.randint(2**62, (), generator=shared, device=shared.device))
+        own = stream_seed(seed, f"process {self.rank}")
+        return torch.Generator(shared.device).manual_seed(own)
+
+    def copy_first(self, points: Tensor) -> None:
+        """Overwrite the table with that of the first process."""
+        if self.size > 1:
+            dist.broadcast(points.data, src=0)
+
+    def require_equal(self, value: object, message: str) -> None:
+        """Raise RuntimeError unless all processes have the same value."""
+        if self.size == 1:
+            return
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        if any(one != found[0] for one in found):
+            raise RuntimeError(message)
+
+    def require_equal_points(self, points: Tensor, when: str) -> None:
+        """Raise RuntimeError unless all tables are equal to the bit."""
+        if self.size > 1:
+            held = points.detach().cpu().contiguous().numpy()
+            self.require_equal(
+                hashlib.sha256(held.data).hexdigest(),
+                f"the tables of {self.size} processes are not equal {when}: an objective whose "
+                "begin() draws from another generator than the one that it is given, or machines "
+                "that round differently?",
+            )
+
+    def average(self, points: Any, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Average terms over processes, and add up the gradients of the table in place.
+
+        Of sparse gradients, only the touched rows travel.
+        """
+        if self.size == 1:
+            return terms
+        gradient: Any = points.grad
+        rows = points.new_zeros(0, dtype=torch.int64)
+        values = points.new_zeros(0, points.shape[1])
+        dense = gradient is not None and not gradient.is_sparse
+        if gradient is not None and gradient.is_sparse:
+            gradient = gradient.coalesce()
+            rows, values = gradient.indices()[0], gradient.values()
+        # 1. How many rows each process has touched (-1 for a dense gradient), and its terms.
+        listed = [rows.new_tensor(-1 if dense else len(rows)), *terms.values()]
+        heads = self._gathered(torch.stack([x.detach().double().reshape(()) for x in listed]))
+        counts = [int(count) for count in heads[:, 0].tolist()]
+        # 2. The gradients: added up in the order of the processes, the same one in all.
+        if min(counts) < 0:
+            points.grad = torch.zeros_like(points) if gradient is None else gradient.to_dense()
+            dist.all_reduce(points.grad.data)
+        else:
+            points.grad = self._joined_rows(points, rows, values, counts)
+        return dict(zip(terms, heads[:, 1:].mean(0), strict=True))
+
+    def _joined_rows(self, points: Any, rows: Tensor, values: Tensor, counts: list[int]) -> Tensor:
+        """Sparse gradient of the rows of all processes."""
+        width = values.shape[1] * values.element_size()
+        packed = rows.new_zeros(max(counts), 8 + width, dtype=torch.uint8)
+        packed[: len(rows), :8] = rows[:, None].contiguous().view(torch.uint8)
+        packed[: len(rows), 8:] = values.contiguous().view(torch.uint8)
+        sent = self._gathered(packed)
+        every = torch.cat([sent[rank, :count] for rank, count in enumerate(counts)])
+        rows = every[:, :8].contiguous().view(torch.int64)[:, 0]
+        values = every[:, 8:].contiguous().view(values.dtype)
+        joint = torch.sparse_coo_tensor(
+            rows[None],
+            values,
+            points.shape,
+            check_invariants=False,
+            is_coalesced=bool((rows.diff() > 0).all()) or None,
+        )
+        return joint.coalesce()
+
+    def _gathered(self, tensor: Tensor) -> Tensor:
+        """Tensors of one shape of all processes [size, …]."""
+        everything = tensor.new_empty(self.size, *tensor.shape)
+        dist.all_gather(list(everything.unbind()), tensor)
+        return everything
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process anew, after one has died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def job() -> str | None:
+    """Name of the torchrun that this process is of, the same after a restart; None without one."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name in (None, "none"):  # not named: known by its process
+        return None if name is None else f"{socket.gethostname()}-{os.getppid()}"
+    return name

@@ -1,0 +1,338 @@
+"""`fit` in several processes: equal tables, the result of one process, nothing lost when killed."""
+
+import json
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+import torch
+from support.processes import torchrun
+from support.sampling import generator
+from torch import Tensor
+
+import poincare_taxa as pt
+from poincare_taxa.blocks.embedding import PoincareEmbedding
+from poincare_taxa.closure.softmax import ClosureSoftmax
+from poincare_taxa.testing import synthetic_taxonomy
+from poincare_taxa.training.level_stress import LevelStress
+from poincare_taxa.training.objectives import Objective, Ranking
+from poincare_taxa.training.processes import Processes, job, restarted
+
+
+def closure(tax):
+    pairs = pt.AncestorPairs(tax)
+    return pt.ClosurePairs(pairs[range(len(pairs))])
+
+
+# -------------------------------------------------------------------- shares of a batch
+
+
+def averaged(objective, points, size, seeds):
+    """Terms and gradients of all shares of a batch, averaged as `Processes.average` does."""
+    terms, gradient = [], torch.zeros_like(points)
+    for rank in range(size):
+        objective.split(rank, size)
+        points.grad = None
+        objective._step = objective._done = 0
+        found = objective(points, generator(seeds[rank]))
+        (sum(found.values()) / size).backward()
+        terms.append(torch.stack([x.detach() for x in found.values()]))
+        gradient += points.grad.to_dense()
+    return torch.stack(terms).mean(0), gradient
+
+
+@pytest.mark.parametrize("level", [1, 3])
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_level_stress__of_shares_is_that_of_the_batch(level, size, monkeypatch):
+    tax = synthetic_taxonomy(60, seed=1)
+    objective = LevelStress(tax, tau=1.0, batch_size=8)
+    points = PoincareEmbedding(len(tax), 3, initial_radius=1.0, generator=generator(0)).weight
+    tree = objective.tree
+
+    def fixed(u, generator):  # partners that do not depend on the process
+        partners = torch.stack([(u * (k + 3) + k) % len(tax) for k in range(17)], 1)
+        partners = torch.cat((partners, torch.zeros_like(u[:, None])), 1)
+        return partners, tree.distance(u[:, None], partners).double()
+
+    monkeypatch.setattr(objective, "_partners", fixed)
+    objective._open_level(level)
+    whole, gradient = averaged(objective, points, 1, [0])
+    parts, added = averaged(objective, points, size, range(size))
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(added, gradient, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_softmax__of_shares_is_that_of_the_batch(size):
+    pairs = closure(synthetic_taxonomy(60, seed=1))
+    objective = ClosureSoftmax(pairs, batch_size=5)
+    points = PoincareEmbedding(pairs.num_nodes, 3, generator=generator(0)).weight
+    with torch.no_grad():
+        objective.begin(0, points, generator(1))
+    whole, gradient = averaged(objective, points, 1, [0])
+    parts, added = averaged(objective, points, size, range(size))
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(added, gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(10, 2), (7, 2), (7, 3), (2, 3)])
+def test_batches__have_all_pairs_in_the_end_each_process_its_own(batch, size):
+    tax = synthetic_taxonomy(60, seed=1)
+    loss = pt.SoftmaxRankingLoss()
+    negatives = pt.SharedNegatives(tax, 16)
+    objective = Ranking(tax, pt.AncestorPairs(tax), negatives, loss, batch_size=batch)
+    drawn, weights = [], []
+    shared = generator(0).get_state()
+    for rank in range(size):
+        objective.split(rank, size)
+        start = torch.Generator()
+        start.set_state(shared)
+        own = Processes(rank, size).generator(start)
+        pairs = objective._sample(own)
+        drawn.append((pairs.tolist(), negatives.tile(pairs, own).nodes.tolist()))
+        weights.append(float(objective._shared({"x": torch.ones((), dtype=torch.float64)})["x"]))
+        assert len(pairs) == max(1, round(weights[-1] * batch / size))
+    assert sum(weights) == pytest.approx(size, rel=1e-15)
+    tiles = {tuple(tile) for _, tile in drawn}
+    assert len(tiles) == size, "two processes drew the same negatives"
+
+
+def test_objective__of_ones_own_needs_no_split():
+    class Own(Objective):
+        steps_per_epoch = 3
+
+        def __call__(self, points, generator):
+            rows = torch.randint(len(points), (4,), generator=generator)
+            return {"own": points.manifold.dist0(points[rows]).square().mean()}
+
+    objective = Own()
+    points = PoincareEmbedding(30, 3, generator=generator(0)).weight
+    terms, _ = averaged(objective, points, 2, [0, 1])
+    each = [float(objective(points, generator(seed))["own"].detach()) for seed in (0, 1)]
+    assert terms.tolist() == [pytest.approx(sum(each) / 2, rel=1e-12)]
+
+
+# -------------------------------------------------------------------- one process
+
+
+def test_alone__without_torchrun(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    alone = Processes.joined()
+    shared = generator(0)
+    assert (alone.rank, alone.size) == (0, 1)
+    assert alone.generator(shared) is shared
+    assert alone.device("cuda") == "cuda"
+    assert Processes(1, 2).device("cuda") == torch.device("cuda", 1)
+    assert Processes(1, 2).device("cuda:0") == "cuda:0"
+    assert Processes(1, 2).device(None) is None
+    with pytest.raises(ZeroDivisionError):
+        alone.once(lambda: 1 // 0)
+    assert not torch.distributed.is_initialized()
+
+
+def test_job__is_known_by_its_name_or_by_who_started_it(monkeypatch):
+    assert job() is None
+    assert not restarted()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert isinstance(job(), str)
+    assert job() != "none"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    assert job() == "mine"
+    assert restarted()
+
+
+# -------------------------------------------------------------------- torchrun
+
+TREE = "tax = pt.Taxonomy.from_parents([-1, *((i - 1) // 3 for i in range(1, 121))])\n"
+CLOSURE = "pairs = pt.AncestorPairs(tax)\npairs = pt.ClosurePairs(pairs[range(len(pairs))])\n"
+RECIPES = {
+    "levels": "dict(dim=4, seed=3)",
+    "blocks": "dict(dim=4, pairs=pt.AncestorPairs(tax), batch_size=33, epochs=4, seed=3)",
+    "Adam": "dict(dim=4, pairs=pt.AncestorPairs(tax), batch_size=33, epochs=4, seed=3,"
+    " optimizer=lambda params: torch.optim.Adam(params, lr=0.01))",
+    "closure": "dict(dim=4, epochs=4, seed=3)",
+}
+FIT = """
+source = pairs if KIND == "closure" else tax
+seen = []
+run = pt.fit(source, **OPTIONS, checkpoint=out + "-run", progress=False,
+             callback=lambda row, embedding: seen.append(row["epoch"]))
+run.history.drop("seconds").write_parquet(out + f"-{rank}.parquet")
+torch.save([run.embedding.weight.detach().as_subclass(torch.Tensor), seen], out + f"-{rank}.pt")
+"""
+
+
+def program(kind):
+    return TREE + CLOSURE + FIT.replace("OPTIONS", RECIPES[kind]).replace("KIND", repr(kind))
+
+
+def points_of(folder, name, rank=0):
+    return torch.load(folder / f"{name}-{rank}.pt", weights_only=True)[0]
+
+
+def history_of(folder, name, rank=0):
+    return pl.read_parquet(folder / f"{name}-{rank}.parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["blocks", "Adam"])
+def test_torchrun__tables_are_equal_and_one_process_calls_back_and_saves(kind, tmp_path):
+    torchrun(tmp_path, program(kind), 2)
+    first, second = (torch.load(tmp_path / f"out-{r}.pt", weights_only=True) for r in range(2))
+    assert torch.equal(first[0], second[0])
+    assert first[1] == list(range(5))
+    assert second[1] == []
+    histories = [history_of(tmp_path, "out", rank) for rank in range(2)]
+    assert histories[0].equals(histories[1], null_equal=True)
+    files = sorted(file.name for file in (tmp_path / "out-run").iterdir())
+    assert files == ["epoch-000003.safetensors", "epoch-000004.safetensors"]
+    loss = histories[0]["loss"]
+    assert loss[-1] < loss[1]
+
+
+@pytest.mark.slow
+def test_torchrun__of_one_process_gives_the_bits_of_none(tmp_path):
+    torchrun(tmp_path, program("levels"), 1, name="one")
+    torchrun(tmp_path, program("levels"), 0, name="none")
+    assert torch.equal(points_of(tmp_path, "one"), points_of(tmp_path, "none"))
+    one, none = (history_of(tmp_path, name) for name in ("one", "none"))
+    assert one.equals(none, null_equal=True)
+
+
+@pytest.mark.slow
+def test_torchrun__of_all_queries_gives_the_points_of_one_process(tmp_path):
+    """Closure mode draws nothing but the order of queries, and a batch of all has no order."""
+    options = FIT.replace("KIND", "'closure'").replace(
+        "OPTIONS",
+        "dict(dim=4, objective=pt.closure.ClosureSoftmax(pairs, "
+        "epochs=3, batch_size=BATCH, rejoin=1.0))",
+    )
+    # 40 inner nodes but the root, and a query for the leaves of each of the 27 last parents
+    whole = TREE + CLOSURE + options.replace("BATCH", str(39 + 27))
+    torchrun(tmp_path, whole, 3, name="three")
+    torchrun(tmp_path, whole, 0, name="none")
+    three, none = (points_of(tmp_path, name) for name in ("three", "none"))
+    # Sums of a gradient in another order, through three steps of Adam of at most 0.25 radians.
+    torch.testing.assert_close(three, none, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "killed"), [("levels", 1), ("closure", 0)])
+def test_torchrun__that_lost_a_process_ends_as_one_that_did_not(kind, killed, tmp_path):
+    torchrun(tmp_path, program(kind), 2, name="whole")
+    dying = """
+from poincare_taxa.training.loop import Loop
+step, first = Loop._step, os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+def dying(self, epoch, *rest):
+    if first and rank == KILLED and epoch == 2:
+        os.kill(os.getpid(), 9)
+    return step(self, epoch, *rest)
+Loop._step = dying
+""".replace("KILLED", str(killed))
+    told = torchrun(tmp_path, dying + program(kind), 2, restarts=1, name="killed")
+    assert "Signal 9" in told
+    assert torch.equal(points_of(tmp_path, "killed"), points_of(tmp_path, "whole"))
+    assert torch.equal(points_of(tmp_path, "whole"), points_of(tmp_path, "whole", 1))
+    killed, whole = (history_of(tmp_path, name) for name in ("killed", "whole"))
+    assert killed.equals(whole, null_equal=True)
+    seen = torch.load(tmp_path / "killed-0.pt", weights_only=True)[1]
+    assert seen == [3, 4], "it began anew instead of resuming"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(2, 0), (0, 3)])
+def test_resume__in_another_number_of_processes(first, then, tmp_path):
+    part = program("levels").replace("checkpoint=", "epochs=EPOCHS, resume=RESUME, checkpoint=")
+    start = part.replace("EPOCHS", "2").replace("RESUME", "False")
+    torchrun(tmp_path, start, first)
+    half = points_of(tmp_path, "out")
+    torchrun(tmp_path, part.replace("EPOCHS", "4").replace("RESUME", "True"), then)
+    history = history_of(tmp_path, "out")
+    assert history["epoch"].to_list() == [0, 1, 2, 3, 4]
+    assert history["spearman"][-1] > 0.9
+    tax = pt.Taxonomy.from_parents([-1, *((i - 1) // 3 for i in range(1, 121))])
+    upper = tax.depth <= 2  # levels that stay where they are
+    assert torch.equal(points_of(tmp_path, "out")[upper], half[upper])
+
+
+@pytest.mark.slow
+def test_torchrun__trains_a_file_and_writes_once(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(
+        f'source = "demo"\nsubtree = "Felidae"\nout = "{tmp_path}/cats"\ndim = 4\n'
+        f'checkpoint = "{tmp_path}/run"\n'
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, "-m", "poincare_taxa", "train", str(file), "--json"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [row["epoch"] for row in said["history"]] == [0, 1, 2, 3, 4]
+    assert len(pt.TaxonEmbedding.load(tmp_path / "cats")) == len(
+        pt.load_sample("mammals").subtree("Felidae")
+    )
+
+
+@pytest.mark.slow
+def test_errors__of_the_first_process_end_all(tmp_path):
+    (tmp_path / "out-run").write_text("a file where the folder should be")
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        torchrun(tmp_path, program("levels"), 2)
+    assert error.value.stderr.count("OSError: checkpoints cannot be written") == 2
+
+
+@pytest.mark.slow
+def test_fit__in_processes_with_other_settings_is_refused(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        torchrun(tmp_path, program("levels").replace("seed=3", "seed=rank"), 2)
+    assert "the processes have other sources or settings" in error.value.stderr
+
+
+@pytest.mark.slow
+def test_tables__that_are_not_equal_are_noticed(tmp_path):
+    own = """
+class Own(pt.training.Objective):
+    steps_per_epoch = 1
+    def begin(self, epoch, points, generator):
+        with torch.no_grad():
+            points[5, 0] += rank
+    def __call__(self, points, generator):
+        return {"own": points[:, 0].square().sum()}
+pt.fit(pt.Taxonomy.from_parents([-1, 0, 0, 0, 0, 0]), dim=3, objective=Own(), epochs=1)
+"""
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        torchrun(tmp_path, own, 2)
+    assert "the tables of 2 processes are not equal after epoch 1" in error.value.stderr
+
+
+@pytest.mark.slow
+def test_average__adds_up_sparse_and_dense_gradients(tmp_path):
+    """Of three processes: rows that overlap, none, repeated ones; and a dense one among them."""
+    own = """
+processes = Processes.joined()
+results = []
+given = [([1, 4, 4], 1.0), ([], 0.0), ([0, 1], 10.0)]
+for dense in (None, 1):
+    points = torch.nn.Parameter(torch.zeros(6, 2, dtype=torch.float32))
+    rows, value = given[rank]
+    rows = torch.tensor(rows, dtype=torch.int64)
+    gradient = torch.sparse_coo_tensor(rows[None], torch.full((len(rows), 2), value), (6, 2))
+    points.grad = gradient.to_dense() + 100 if rank == dense else gradient
+    if dense is None and rank == 1:
+        points.grad = None
+    terms = processes.average(points, {"a": torch.tensor(float(rank)), "b": torch.tensor(3.0)})
+    results += [points.grad.to_dense(), float(terms["a"]), float(terms["b"])]
+torch.save(results, out + f"-{rank}.pt")
+"""
+    torchrun(tmp_path, own, 3)
+    column = torch.tensor([10.0, 11.0, 0.0, 0.0, 2.0, 0.0])
+    for rank in range(3):
+        found = torch.load(tmp_path / f"out-{rank}.pt", weights_only=True)
+        sparse, dense = found[0], found[3]
+        assert isinstance(sparse, Tensor)
+        assert torch.equal(sparse, column[:, None].expand(6, 2))
+        assert torch.equal(dense, 100 + column[:, None].expand(6, 2))
+        assert found[1:3] == [1.0, 3.0]
