@@ -188,7 +188,9 @@ def test_run__in_the_folder_of_a_run_is_told(tmp_path):
     others = []
 
     def second(row, embedding):
-        with pytest.raises(BlockingIOError, match=r"another run is in .*\(process \d+ on .*\)") as e:
+        with pytest.raises(
+            BlockingIOError, match=r"another run is in .*\(process \d+ on .*\)"
+        ) as e:
             pt.fit(tax, dim=3, checkpoint=tmp_path / "run", resume=True, progress=False)
         others.append(e)
 
