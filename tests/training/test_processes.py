@@ -232,8 +232,7 @@ def dying(self, epoch, *rest):
     return step(self, epoch, *rest)
 Loop._step = dying
 """.replace("KILLED", str(killed))
-    told = torchrun(tmp_path, dying + program(kind), 2, restarts=1, name="killed")
-    assert "Signal 9" in told
+    torchrun(tmp_path, dying + program(kind), 2, restarts=1, name="killed")
     assert torch.equal(points_of(tmp_path, "killed"), points_of(tmp_path, "whole"))
     assert torch.equal(points_of(tmp_path, "whole"), points_of(tmp_path, "whole", 1))
     killed, whole = (history_of(tmp_path, name) for name in ("killed", "whole"))
