@@ -14,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from poincare_taxa.files.parquet import faults_of_polars
@@ -183,6 +181,9 @@ class _SavedDag(_Saved):
 
 
 def _pairs(saved: _Saved) -> str:
+    from scipy.sparse import csr_array  # takes a tenth of a second, and a search needs none
+    from scipy.sparse.csgraph import connected_components
+
     if "pairs" not in saved.tables:
         raise _NothingToCompareError("no pairs recorded")
     n = len(saved.frame)
