@@ -266,6 +266,21 @@ def test_plot__has_a_focus_and_highlights(run, saved, tmp_path):
     assert (code, "nobody" in err) == (2, True)
 
 
+def test_explore__writes_the_page_of_a_saved_embedding_or_of_a_source(run, saved, tmp_path):
+    marked = tmp_path / "marked.txt"
+    marked.write_text("Homo sapiens\n\n10090\n")
+    for source in (saved, "demo"):
+        page = tmp_path / f"{Path(source).name}.html"
+        code, text, err = run("explore", source, "-o", page, "--highlight", marked, "--json")
+        assert code == 0, err
+        assert json.loads(text)["bytes"] == page.stat().st_size
+        assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    code, _, err = run("explore", saved, "-o", tmp_path / "no.html", "--color-by", "colour")
+    assert code == 2
+    assert "taxon rank" in err
+    assert not (tmp_path / "no.html").exists()
+
+
 def test_download__prints_the_path_of_the_dump(run, tmp_path, monkeypatch):
     asked = {}
 

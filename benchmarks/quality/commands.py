@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.clades import SPIRALIA, ncbi
+from benchmarks.clades import ECHINODERMATA, SPIRALIA, ncbi
 from benchmarks.clades import clade as part_of_ncbi
 from benchmarks.options import ALL_THREADS, Out, Queries, Taxid, Threads
 
@@ -204,6 +204,14 @@ def is_a(
     publish(out, "quality/is_a_bins", [one for _, bins in found for one in bins])
 
 
+def page_layout(taxid: Taxid = ECHINODERMATA, out: Out = None) -> None:
+    """What the layout of the page keeps of the tree in two dimensions, beside `embed`."""
+    from benchmarks.quality import page_layout as suite
+    from benchmarks.tables import collected, publish
+
+    publish(out, "page_layout", collected(suite.measure(part_of_ncbi(taxid))))
+
+
 COMMANDS = (
     frontier,
     complete,
@@ -218,4 +226,5 @@ COMMANDS = (
     wordnet,
     links,
     is_a,
+    page_layout,
 )

@@ -377,6 +377,19 @@ def opening(
         publish(out, "opening", suite.measure(saved, runs))
 
 
+def page(
+    sizes: Annotated[
+        list[int], typer.Option("--size", help="Taxa, about; may be given several times.")
+    ] = [10_000, 100_000, 2_600_000],  # noqa: B006
+    out: Out = None,
+) -> None:
+    """The page of the tree in headless Chromium: size, first picture, search, frames."""
+    from benchmarks.speed import page as suite
+    from benchmarks.tables import collected, publish
+
+    publish(out, "page", collected(suite.measure(sizes)))
+
+
 def exports(
     saved: Annotated[
         Path | None,
@@ -495,6 +508,7 @@ COMMANDS = (
     lookup,
     startup,
     opening,
+    page,
     exports,
     fit,
     reading,

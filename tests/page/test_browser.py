@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.quality.page_layout import points
 from poincare_taxa.page.html import explore
 from poincare_taxa.readers.sample import load_sample
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -260,6 +261,18 @@ def test_deep_tree__is_drawn_far_from_its_root(opened, tmp_path):
     page.search("19990")
     assert np.hypot(*page.centre()) < 1e-6
     assert page.tab.evaluate("page.scene.dots.length") > 10
+
+
+def test_layout__that_is_judged_is_the_one_that_is_drawn(opened, mammals):
+    page = opened(mammals)
+    for power in (1, 0):
+        page.tab.select_option("#weight", str(power))
+        page.tab.evaluate("page.view.jump(0); page.draw()")
+        dots = page.tab.evaluate("page.scene.dots.map(d => [d.row, d.x, d.y])")
+        rows, x, y = np.array(dots).T
+        drawn = points(load_sample("mammals"), power).ball().numpy()[rows.astype(int)]
+        assert len(rows) > 50
+        np.testing.assert_allclose(drawn, np.stack([x, y], axis=1), atol=1e-5)
 
 
 def picture(png):

@@ -3,19 +3,19 @@
 
 const decoder = new TextDecoder();
 const encoder = new TextEncoder();
+const bytewise = new TextDecoder("latin1");
 
-/** Text as a string of bytes, ASCII letters in lower case. */
+/**
+ * Text as a string of bytes, in lower case: exact for ASCII. Of other letters one bit is dropped, that
+ * of case in Latin-1 (É, é), so that each byte is one character and a search may find a few too many.
+ */
 export function folded(bytes: Uint8Array): string {
   const lower = bytes.slice();
   for (let i = 0; i < lower.length; i++) {
     const byte = lower[i]!;
-    if (byte >= 65 && byte <= 90) lower[i] = byte + 32;
+    if ((byte >= 65 && byte <= 90) || (byte >= 128 && byte < 160)) lower[i] = byte + 32;
   }
-  let text = "";
-  for (let i = 0; i < lower.length; i += 8192) {
-    text += String.fromCharCode.apply(null, lower.subarray(i, i + 8192) as unknown as number[]);
-  }
-  return text;
+  return bytewise.decode(lower);
 }
 
 export class Names {

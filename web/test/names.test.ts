@@ -36,6 +36,7 @@ test("exact names first, then beginnings, words, and parts of words", () => {
   );
   assert.deepEqual(search.suggest("<script", 9), [{ row: 3, by: "" }]);
   assert.deepEqual(search.suggest("häm", 9), [{ row: 3, by: "" }]);
+  assert.deepEqual(search.suggest("HÄM", 9), [{ row: 3, by: "" }]);
   assert.deepEqual(search.suggest("mensch", 9), [{ row: 1, by: "Mensch" }]);
   assert.deepEqual(search.suggest("9606", 9), [{ row: 1, by: "" }]);
   assert.deepEqual(search.suggest("nothing", 9), []);
