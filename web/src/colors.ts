@@ -28,18 +28,25 @@ export interface Coloring {
   ramp: { low: number; high: number; colors: string[] } | null;
 }
 
-/** Large clades side by side: the largest one is opened until as many as wanted are substantial. */
+/**
+ * Large clades side by side: the largest is opened until as many as wanted have a hundredth of all
+ * leaves, but none that would fall apart into small ones.
+ */
 export function largestClades(tree: Tree, most: number): number[] {
   const least = tree.leaves[0]! / 100;
   const larger = (a: number, b: number) => tree.leaves[b]! - tree.leaves[a]! || a - b;
-  const clades = [0];
-  while (clades.filter((row) => tree.leaves[row]! >= least).length < most) {
-    clades.sort(larger);
-    const row = clades[0]!;
-    if (tree.isLeaf(row) || tree.leaves[row]! < least) break;
-    clades.splice(0, 1, ...tree.child.subarray(tree.first[row]!, tree.first[row + 1]!));
+  const below = (row: number) => tree.child.subarray(tree.first[row]!, tree.first[row + 1]!);
+  const opened = [0];
+  const closed: number[] = [];
+  while (opened.length > 0 && opened.length + closed.length < most) {
+    opened.sort(larger);
+    const row = opened.shift()!;
+    const parts = Array.from(below(row)).filter((child) => tree.leaves[child]! >= least);
+    const sum = parts.reduce((leaves, child) => leaves + tree.leaves[child]!, 0);
+    if (2 * sum < tree.leaves[row]! || tree.isLeaf(row)) closed.push(row);
+    else opened.push(...parts);
   }
-  return clades.sort(larger).slice(0, most);
+  return [...closed, ...opened].sort(larger).slice(0, most);
 }
 
 export function byClades(tree: Tree, clades: number[], label: (row: number) => string): Coloring {

@@ -106,6 +106,8 @@ class Page {
     this.cy = height / 2;
     // Names of the rim stand at its sides: the disk leaves them room where the window is wide.
     this.radius = Math.max(40, Math.min(height / 2 - 22, width / 2 - (width > 700 ? 110 : 16)));
+    // In a high window the disk stands at the top, and the legend below it.
+    if (height > 2 * this.radius + 150) this.cy = this.radius + 26;
     this.scene = build(this.tree, this.view, this.radius, this.collapsed);
     this.context.setTransform(density, 0, 0, density, 0, 0);
     paint(this.context, this.scene, this.look(width, height));
@@ -758,7 +760,7 @@ async function readIds(
   return {
     id: (row) => ids.get(row),
     byId: (key) => {
-      for (const [row, quality] of ids.find(key, 100))
+      for (const [row, quality] of ids.beginning(key, ids.size))
         if (quality === 0 && ids.get(row) === key) return row;
       return -1;
     },

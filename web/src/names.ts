@@ -1,5 +1,6 @@
-// Names as bytes, decoded where they are shown; search in one long string of lower-case bytes, which the
-// engine scans at a gigabyte a second, so that no index has to travel in the file.
+// Names as bytes, decoded where they are shown. Search in one long string of lower-case bytes, with an
+// index of where words begin, by their first three characters: it is built here in a moment, and so it
+// need not travel in the file.
 
 const decoder = new TextDecoder();
 const encoder = new TextEncoder();
@@ -18,9 +19,52 @@ export function folded(bytes: Uint8Array): string {
   return bytewise.decode(lower);
 }
 
+// Classes of bytes: 0 ends a word, 1 … 36 letters and digits, 37 everything else.
+const CLASSES = 38;
+const CLASS = new Uint8Array(256).fill(37);
+CLASS[10] = CLASS[32] = 0;
+for (let i = 0; i < 26; i++) CLASS[97 + i] = 1 + i;
+for (let i = 0; i < 10; i++) CLASS[48 + i] = 27 + i;
+
+interface WordIndex {
+  first: Uint32Array; // where each class of words begins in `at`
+  at: Uint32Array; // places of the haystack
+}
+
+/** Class of the first three bytes at a place; what follows the end of a word does not count. */
+function classAt(text: string, place: number): number {
+  const one = CLASS[text.charCodeAt(place)]!;
+  const two = one > 0 ? CLASS[text.charCodeAt(place + 1)]! : 0;
+  const three = two > 0 ? CLASS[text.charCodeAt(place + 2)]! : 0;
+  return (one * CLASSES + two) * CLASSES + three;
+}
+
+/** Whether a word, or a name, begins at a place. */
+function begins(text: string, place: number): boolean {
+  const here = text.charCodeAt(place);
+  const before = text.charCodeAt(place - 1);
+  if (before === 10) return here !== 10;
+  return CLASS[here]! > 0 && (CLASS[before] === 0 || (CLASS[before] === 37 && before < 128));
+}
+
+function indexOfWords(text: string): WordIndex {
+  const first = new Uint32Array(CLASSES ** 3 + 1);
+  for (let place = 1; place < text.length; place++) {
+    if (begins(text, place)) first[classAt(text, place) + 1]!++;
+  }
+  for (let i = 0; i < CLASSES ** 3; i++) first[i + 1]! += first[i]!;
+  const next = first.slice();
+  const at = new Uint32Array(first[CLASSES ** 3]!);
+  for (let place = 1; place < text.length; place++) {
+    if (begins(text, place)) at[next[classAt(text, place)]!++] = place;
+  }
+  return { first, at };
+}
+
 export class Names {
   readonly start: Uint32Array;
   private text: string | null = null;
+  private words: WordIndex | null = null;
 
   /** Names in UTF-8 with a line feed after each. */
   constructor(
@@ -59,29 +103,45 @@ export class Names {
     return low;
   }
 
-  /** Names with a text in them: how well (0 the name itself … 3 inside a word), and which. */
-  find(query: string, most: number): Map<number, number> {
+  /** Build what searches need before the first one. */
+  prepare(): WordIndex {
+    this.words ??= indexOfWords(this.haystack);
+    return this.words;
+  }
+
+  /** Names of which a word begins with a text: 0 the name itself, 1 its beginning, 2 a later word. */
+  beginning(query: string, most: number): Map<number, number> {
     const found = new Map<number, number>();
     const wanted = folded(encoder.encode(query));
     if (wanted === "") return found;
+    const { first, at } = this.prepare();
     const text = this.haystack;
-    const collect = (needle: string, skip: number, limit: number) => {
-      let place = text.indexOf(needle);
-      while (place >= 0 && limit-- > 0) {
-        const start = place + skip;
-        const before = text.charCodeAt(start - 1);
-        const after = text.charCodeAt(start + wanted.length);
-        const inWord = (before > 96 && before < 123) || before > 127;
-        const quality = before === 10 ? (after === 10 ? 0 : 1) : inWord ? 3 : 2;
-        const i = this.at(start);
-        if (quality < (found.get(i) ?? 4)) found.set(i, quality);
-        place = text.indexOf(needle, place + 1);
-      }
-    };
-    // What is named so, what begins so, and then what has it anywhere.
-    collect(`\n${wanted}\n`, 1, most);
-    collect(`\n${wanted}`, 1, most);
-    if (wanted.length >= 3) collect(wanted, 0, most);
+    const low = classAt(`${wanted}\n`, 0);
+    // A text of one or two bytes is the beginning of a range of classes.
+    const width = wanted.length === 1 ? CLASSES ** 2 : wanted.length === 2 ? CLASSES : 1;
+    const end = first[low + width]!;
+    for (let i = first[low]!; i < end; i++) {
+      const place = at[i]!;
+      if (!text.startsWith(wanted, place)) continue;
+      const whole = text.charCodeAt(place + wanted.length) === 10;
+      const quality = text.charCodeAt(place - 1) === 10 ? (whole ? 0 : 1) : 2;
+      if (found.size >= most && quality > 0) continue;
+      const name = this.at(place);
+      if (quality < (found.get(name) ?? 3)) found.set(name, quality);
+    }
+    return found;
+  }
+
+  /** Names that have a text anywhere. */
+  containing(query: string, most: number): Set<number> {
+    const found = new Set<number>();
+    const wanted = folded(encoder.encode(query));
+    const text = this.haystack;
+    let place = text.indexOf(wanted);
+    while (wanted !== "" && place >= 0 && found.size < most) {
+      found.add(this.at(place));
+      place = text.indexOf(wanted, place + 1);
+    }
     return found;
   }
 }
@@ -91,7 +151,7 @@ export interface Suggestion {
   by: string; // the synonym by which it was found, or ""
 }
 
-const MOST = 20_000;
+const MOST = 30_000; // names that one search ranks; names that are the text itself always count
 
 export class Search {
   constructor(
@@ -106,11 +166,20 @@ export class Search {
     const text = query.trim();
     if (text === "") return [];
     const best = new Map<number, { quality: number; by: string }>();
-    for (const [row, quality] of this.names.find(text, MOST)) best.set(row, { quality, by: "" });
-    for (const [i, quality] of this.synonyms.find(text, MOST)) {
+    for (const [row, quality] of this.names.beginning(text, MOST))
+      best.set(row, { quality, by: "" });
+    for (const [i, quality] of this.synonyms.beginning(text, MOST)) {
       const row = this.synonymRow[i]!;
       const known = best.get(row);
       if (!known || quality < known.quality) best.set(row, { quality, by: this.synonyms.get(i) });
+    }
+    // Parts of words, where no word begins so: this reads all names.
+    if (best.size === 0 && text.length >= 3) {
+      for (const row of this.names.containing(text, MOST)) best.set(row, { quality: 3, by: "" });
+      for (const i of this.synonyms.containing(text, MOST)) {
+        const row = this.synonymRow[i]!;
+        if (!best.has(row)) best.set(row, { quality: 3, by: this.synonyms.get(i) });
+      }
     }
     const id = this.byId(text);
     if (id >= 0) best.set(id, { quality: -1, by: "" });
@@ -134,7 +203,7 @@ export class Search {
 
   /** Build what searches need before the first one. */
   prepare(): void {
-    this.names.find("\u0001", 1);
-    this.synonyms.find("\u0001", 1);
+    this.names.prepare();
+    this.synonyms.prepare();
   }
 }

@@ -4,8 +4,10 @@ import { gzipSync } from "node:zlib";
 import { byCategories, byNumbers, largestClades, rampColor } from "../src/colors";
 import { deltas, gunzip, varints } from "../src/data";
 import { Names, Search } from "../src/names";
-import { bendOf, SvgSurface } from "../src/paint";
+import { bendOf, paint, SvgSurface } from "../src/paint";
+import { build } from "../src/scene";
 import { Tree } from "../src/tree";
+import { View } from "../src/view";
 
 const named = (texts: string[]): Names =>
   new Names(new TextEncoder().encode(texts.map((text) => `${text}\n`).join("")), texts.length);
@@ -25,15 +27,21 @@ test("names come back as they are", () => {
   assert.throws(() => new Names(new Uint8Array([65]), 1), /cut short/);
 });
 
-test("exact names first, then beginnings, words, and parts of words", () => {
+test("exact names first, then beginnings and later words; parts of words where there are none", () => {
   assert.deepEqual(
     search.suggest("HOMO", 9).map(({ row }) => row),
-    [2, 1, 6, 5],
+    [2, 1, 6],
   );
   assert.deepEqual(
     search.suggest("homo", 1).map(({ row }) => row),
     [2],
   );
+  assert.deepEqual(search.suggest("omys", 9), [{ row: 5, by: "" }]);
+  assert.deepEqual(
+    search.suggest("h", 9).map(({ row }) => row),
+    [2, 1, 3, 6],
+  );
+  assert.deepEqual(search.suggest("script", 9), [{ row: 3, by: "" }]);
   assert.deepEqual(search.suggest("<script", 9), [{ row: 3, by: "" }]);
   assert.deepEqual(search.suggest("häm", 9), [{ row: 3, by: "" }]);
   assert.deepEqual(search.suggest("HÄM", 9), [{ row: 3, by: "" }]);
@@ -82,6 +90,9 @@ test("a clade has the mean of its numbers, or the category that all of it has", 
 test("clades to colour are apart, the largest first", () => {
   assert.deepEqual(largestClades(TREE, 2), [1, 4]);
   assert.deepEqual(largestClades(TREE, 3).length, 3);
+  // A clade of a thousand leaves side by side keeps its colour.
+  const star = new Tree([0, ...new Array<number>(1000).fill(1)].map((up, i) => (i < 2 ? 0 : up)));
+  assert.deepEqual(largestClades(star, 12), [0]);
 });
 
 test("a colour of the scale", () => {
@@ -96,6 +107,36 @@ test("an edge is an arc perpendicular to the rim through both ends", () => {
   assert.ok(Math.abs(Math.hypot(-0.1 - x, 0.7 - y) - r) < 1e-12);
   assert.ok(Math.abs(x * x + y * y - 1 - r * r) < 1e-12);
   assert.equal(bendOf({ row: 0, x0: -0.5, y0: 0, x1: 0.5, y1: 0 }, 1e-3), null);
+});
+
+test("wedges side by side of one colour are one area", () => {
+  const star = new Tree(Array.from({ length: 5001 }, (_, i) => (i < 2 ? 0 : 1)));
+  const scene = build(star, new View(star), 300, new Set());
+  assert.ok(scene.wedges.length > 300);
+  const ruler = { font: "", measureText: () => ({ width: 1 }) as TextMetrics };
+  const surface = new SvgSurface(ruler, 800, 800);
+  const color = (name: string): string => `#${name}`;
+  const theme = { page: "", disk: "", rim: "", text: "", faint: "", accent: "" };
+  paint(surface, scene, {
+    width: 800,
+    height: 800,
+    cx: 400,
+    cy: 400,
+    radius: 300,
+    theme,
+    tree: star,
+    color: (row) => color(row > 2500 ? "b" : "a"),
+    label: () => "",
+    italic: () => false,
+    highlighted: () => 0,
+    anyHighlight: false,
+    selected: 0,
+  });
+  const areas = surface.markup
+    .split("\n")
+    .filter((line) => /fill="#[ab]" fill-opacity="0.5"/.test(line));
+  assert.equal(areas.length, 2);
+  for (const area of areas) assert.equal(area.match(/M/g)?.length, 1);
 });
 
 test("text in SVG is text", () => {
