@@ -562,6 +562,10 @@ def explore(
         str | None, typer.Option(help="Taxon rank whose largest clades are coloured.")
     ] = None,
     highlight: Annotated[
+        list[str] | None,
+        typer.Option(help="Id or name of a taxon to highlight; may be given several times."),
+    ] = None,
+    highlight_file: Annotated[
         Path | None, typer.Option(help="File of ids or names to highlight, one a line.")
     ] = None,
     json: Json = False,
@@ -569,12 +573,14 @@ def explore(
     """Write the tree as one HTML file to fly through; it needs no server and no network."""
     from poincare_taxa.page.html import explore as build
 
-    keys = None if highlight is None else highlight.read_text(encoding="utf-8").split("\n")
+    keys = list(highlight or [])
+    if highlight_file is not None:
+        lines = highlight_file.read_text(encoding="utf-8").splitlines()
+        keys += [line.strip() for line in lines if line.strip()]
     is_saved = (Path(saved) / "meta.json").is_file()
     tax = _load(Path(saved)).taxonomy if is_saved else _read(saved)
     with _step(f"write {page}"):
-        marked = None if keys is None else [key.strip() for key in keys if key.strip()]
-        build(tax, page, color_by=color_by, highlight=marked)
+        build(tax, page, color_by=color_by, highlight=keys or None)
     if json:
         _print_json({"path": str(page), "taxa": len(tax), "bytes": page.stat().st_size})
 

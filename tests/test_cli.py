@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -269,12 +270,15 @@ def test_plot__has_a_focus_and_highlights(run, saved, tmp_path):
 def test_explore__writes_the_page_of_a_saved_embedding_or_of_a_source(run, saved, tmp_path):
     marked = tmp_path / "marked.txt"
     marked.write_text("Homo sapiens\n\n10090\n")
+    options = ["--highlight", "9598", "--highlight-file", marked, "--json"]
     for source in (saved, "demo"):
         page = tmp_path / f"{Path(source).name}.html"
-        code, text, err = run("explore", source, "-o", page, "--highlight", marked, "--json")
+        code, text, err = run("explore", source, "-o", page, *options)
         assert code == 0, err
         assert json.loads(text)["bytes"] == page.stat().st_size
-        assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+        found = re.search(r'"highlight": (\[.*?\])', page.read_text(encoding="utf-8"))
+        assert found
+        assert len(json.loads(found[1])) == 3
     code, _, err = run("explore", saved, "-o", tmp_path / "no.html", "--color-by", "colour")
     assert code == 2
     assert "taxon rank" in err
