@@ -6,6 +6,8 @@ poincare-taxa --version
 poincare-taxa embed demo -o sample --dim 10 --seed 0
 poincare-taxa check sample
 poincare-taxa nearest sample "Homo sapiens" --taxon-rank genus -k 3
+poincare-taxa explore sample -o tree.html
+test "$(wc -c < tree.html)" -gt 100000 # the script and the data are in it
 python -m poincare_taxa evaluate sample --json > report.json
 python - <<'PY'
 import json
