@@ -18,6 +18,7 @@
 # is a file with a few invented terms in the same format.
 
 # %%
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -27,8 +28,26 @@ import poincare_taxa as pt
 
 warnings.simplefilter("ignore", DeprecationWarning)  # geoopt 0.5.1 at import
 torch.set_num_threads(1)
-here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
-path = here / "cells.obo"
+terms = {  # identifier: (name, its parents)
+    "CELL:0001": ("process",),
+    "CELL:0002": ("upkeep", "is_a: CELL:0001"),
+    "CELL:0003": ("transport", "is_a: CELL:0001"),
+    "CELL:0004": ("division", "is_a: CELL:0001"),
+    "CELL:0005": ("repair", "is_a: CELL:0002"),
+    "CELL:0006": ("upkeep of a mitochondrion", "is_a: CELL:0002"),
+    "CELL:0007": ("repair of a mitochondrion", "is_a: CELL:0005", "is_a: CELL:0006"),
+    "CELL:0008": ("repair of DNA", "is_a: CELL:0005"),
+    "CELL:0009": ("transport of a protein", "is_a: CELL:0003"),
+    "CELL:0010": ("import", "is_a: CELL:0003", "relationship: part_of CELL:0006"),
+    "CELL:0011": ("import of a protein", "is_a: CELL:0009", "is_a: CELL:0010"),
+    "CELL:0012": ("copying of DNA", "is_a: CELL:0002", "relationship: part_of CELL:0004"),
+    "CELL:0013": ("repair of DNA after copying", "is_a: CELL:0008", "is_a: CELL:0012"),
+}
+lines = ["format-version: 1.2\nontology: cells", "[Typedef]\nid: part_of\nname: part of"]
+for term, (name, *facts) in terms.items():
+    lines.append("\n".join(["[Term]", f"id: {term}", f"name: {name}", *facts]))
+path = Path(tempfile.mkdtemp()) / "cells.obo"
+path.write_text("\n\n".join(lines) + "\n")
 
 # %%
 pairs = pt.ClosurePairs.from_obo(path, relations=["is_a", "part_of"])

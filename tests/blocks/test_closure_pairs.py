@@ -216,7 +216,7 @@ def test_from_networkx__takes_edges_from_parent_to_child():
         ClosurePairs.from_networkx(nx.empty_graph(3, nx.DiGraph))
 
 
-CELLS = Path(__file__).parents[2] / "examples" / "cells.obo"
+CELLS = Path(__file__).parents[2] / "tests" / "support" / "cells.obo"
 
 
 def test_from_obo__reads_terms_labels_and_relations(tmp_path):
