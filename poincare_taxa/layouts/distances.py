@@ -107,7 +107,7 @@ def distance_layout(
     --------
     >>> from poincare_taxa.geometry import polar
     >>> points = distance_layout(Taxonomy.from_parents([-1, 0, 0, 1, 1]), dim=4, tau=5.0)
-    >>> radius, direction = points.radius[3:], points.direction[3:]
+    >>> radius, direction = points.radius[2:4], points.direction[2:4]  # in preorder
     >>> round(float(polar.dist(radius[0], direction[0], radius[1], direction[1])), 3)
     10.0
     """
