@@ -247,26 +247,31 @@ def rank_categories(data: Data, train: np.ndarray) -> np.ndarray:
 
 
 def walks(data: Data, train: np.ndarray) -> np.ndarray:
-    """node2vec with p = q = 1: random walks on the tree, then word2vec in 32 dimensions."""
+    """node2vec with its defaults (p = q = 1, 10 walks of 80 steps, window 10), in 32 dimensions.
+
+    Over the taxa with data and their ancestors: walks through relatives without data teach nothing
+    about those with data, and R² is half as large with them.
+    """
 
     def compute() -> np.ndarray:
         from gensim.models import Word2Vec
 
-        tree, rng = data.tax.tree, np.random.default_rng(0)
+        tax, rng = data.tax.prune(data.keys), np.random.default_rng(0)
+        tree = tax.tree
         # Neighbours of a row: its children, then its parent.
         degree = tree.num_children + (tree.parent >= 0)
-        here = np.tile(np.arange(len(tree)), 5)
+        here = np.tile(np.arange(len(tree)), 10)
         steps = [here]
-        for _ in range(19):
+        for _ in range(79):
             pick = (rng.random(len(here)) * degree[here]).astype(np.int64)
             child = np.minimum(tree.first_child[here] + pick, len(tree) - 1)
             up = pick == tree.num_children[here]
             here = np.where(up, tree.parent[here], tree.by_parent[child])
             steps.append(here)
         sentences = np.stack(steps, axis=1).astype(str)[rng.permutation(len(here))].tolist()
-        settings = {"vector_size": 32, "window": 5, "sg": 1, "negative": 5, "min_count": 1}
-        found = Word2Vec(sentences, workers=1, seed=0, epochs=2, **settings).wv
-        return np.stack([found[str(row)] for row in data.rows])
+        settings = {"vector_size": 32, "window": 10, "sg": 1, "negative": 5, "min_count": 1}
+        found = Word2Vec(sentences, workers=1, seed=0, epochs=1, **settings).wv
+        return np.stack([found[str(row)] for row in tax.rows(data.keys)])
 
     return data.once("walks", compute)
 
