@@ -10,6 +10,12 @@ from benchmarks.clades import ECHINODERMATA, SPIRALIA, ncbi
 from benchmarks.clades import clade as part_of_ncbi
 from benchmarks.options import ALL_THREADS, Out, Queries, Taxid, Threads
 
+SPLIT = Path("../shared/data/cones_split")
+Split = Annotated[Path, typer.Argument(help="Folder of the split: noun.train_0percent.tsv.gz …")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Jobs that begin so, such as nouns-5; several times for more. Default: all."),
+]
 KEPT = Path(tempfile.gettempdir(), "poincare-wordnet")
 
 
@@ -173,19 +179,30 @@ def wordnet(
     publish(out, "wordnet", rows, suite.readable(rows))
 
 
-def links(
-    data: Annotated[Path, typer.Argument(help="Folder of the split: noun.train_0percent.tsv.gz …")],
-    names: Annotated[
-        list[str] | None, typer.Argument(help="nouns, mammals; by default both.")
-    ] = None,
-    out: Out = None,
-) -> None:
-    """Link prediction in WordNet, with reachability in the training pairs beside it."""
-    from benchmarks.quality import links as suite
-    from benchmarks.tables import collected, publish
+def links(data: Split = SPLIT, only: Only = None, out: Out = None) -> None:
+    """Link prediction in WordNet, with reachability in the training pairs beside it.
 
-    rows = collected(suite.measure(data, names or []))
-    publish(out, "links", rows, suite.readable(rows))
+    Rows of other jobs stay as an earlier run left them.
+    """
+    from benchmarks.quality import links as suite
+    from benchmarks.tables import collected, kept_rows, publish
+
+    new = collected(suite.measure(data, only or []))
+    rows = suite.completed(new, kept_rows(out, "quality/links"))
+    publish(out, "quality/links", rows, suite.readable(rows))
+
+
+def cones(data: Split = SPLIT, only: Only = None, out: Out = None) -> None:
+    """Entailment cones on the same pairs: from a layout, from random points, as published.
+
+    Rows of other jobs stay as an earlier run left them.
+    """
+    from benchmarks.quality import cones as suite
+    from benchmarks.tables import collected, kept_rows, publish
+
+    new = collected(suite.measure(data, only or []))
+    rows = suite.completed(new, kept_rows(out, "quality/cones"))
+    publish(out, "quality/cones", rows, suite.readable(rows))
 
 
 def is_a(
@@ -225,6 +242,7 @@ COMMANDS = (
     numerics,
     wordnet,
     links,
+    cones,
     is_a,
     page_layout,
 )

@@ -97,13 +97,21 @@ class TreeCandidates:
 
 
 class ClosureCandidates:
-    """Nodes of a DAG without those that share a pair with the anchor, in one role or in any."""
+    """Nodes of a DAG without those that share a pair with the anchor, in one role or in any.
+
+    Pairs that follow by transitivity count as well, listed or not, and so do those to ignore.
+    """
 
     def __init__(
-        self, closure: ClosurePairs, without: Relations, units: Tensor | None = None
+        self,
+        closure: ClosurePairs,
+        without: Relations,
+        units: Tensor | None = None,
+        ignored: Tensor | None = None,
     ) -> None:
         self.pairs, n = closure, closure.num_nodes
-        ancestor, descendant = closure.pairs.unbind(1)
+        related = closure.reached if ignored is None else torch.cat([closure.reached, ignored])
+        ancestor, descendant = related.unbind(1)
         itself = torch.arange(n, device=ancestor.device)
         holes = [] if without == "nothing" else [itself * n + itself]
         if without in ("relatives", "ancestors"):

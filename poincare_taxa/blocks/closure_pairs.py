@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-__all__ = ["ClosurePairs"]
+__all__ = ["ClosurePairs", "digest"]
 
 
 class ClosurePairs(Dataset[Tensor]):
@@ -292,9 +292,15 @@ class ClosurePairs(Dataset[Tensor]):
         return cls.from_edges(read_wordnet(root, pos), closed=closed)
 
     @cached_property
+    def missing(self) -> Tensor:
+        """Pairs that follow from others by transitivity and are not listed, int64 [k, 2]."""
+        descendant, ancestor = (_closure(self.matrix) - self.matrix).nonzero()
+        return torch.from_numpy(np.stack([ancestor, descendant], axis=1)).to(self.pairs)
+
+    @property
     def num_missing(self) -> int:
-        """Number of pairs that follow from others by transitivity and are not listed."""
-        return _closure(self.matrix).nnz - len(self)
+        """Number of the `missing` pairs."""
+        return len(self.missing)
 
     @property
     def is_closed(self) -> bool:
@@ -323,9 +329,7 @@ class ClosurePairs(Dataset[Tensor]):
                 "pairs with weights have no closure: leave the weights out, or list it"
             )
         self.require_acyclic()
-        descendant, ancestor = (_closure(self.matrix) - self.matrix).nonzero()
-        more = torch.from_numpy(np.stack([ancestor, descendant], axis=1)).to(self.pairs)
-        return self._of_same_nodes(torch.cat([self.pairs, more]))
+        return self._of_same_nodes(torch.cat([self.pairs, self.missing]))
 
     def reduced(self) -> "ClosurePairs":
         """Return the transitive reduction: the pairs that do not follow from others, in order.
@@ -349,6 +353,49 @@ class ClosurePairs(Dataset[Tensor]):
         weights = None if self.weights is None else self.weights[basic]
         return self._of_same_nodes(self.pairs[basic], weights)
 
+    def beyond(self, others: "ClosurePairs | ArrayLike | Tensor") -> Tensor:
+        """Return those of other pairs of the same nodes that do not follow from these.
+
+        Parameters
+        ----------
+        others
+            Rows [k, 2]: (ancestor, descendant), or `ClosurePairs`.
+
+        Returns
+        -------
+        pairs
+            int64 [m, 2], each once, by descendant and ancestor.
+
+        Raises
+        ------
+        ValueError
+            If the other pairs are of another number of nodes.
+        TaxonomyError
+            If a row is no node or a node is its own ancestor.
+
+        Examples
+        --------
+        >>> ClosurePairs([[0, 1], [1, 2]], num_nodes=4).beyond([[0, 2], [0, 3]]).tolist()
+        [[0, 3]]
+        """
+        if not isinstance(others, ClosurePairs):
+            others = self._of_same_nodes(_rows(others).unique(dim=0))
+        if others.num_nodes != self.num_nodes:
+            raise ValueError(
+                f"pairs of {others.num_nodes} nodes for pairs of {self.num_nodes}: row i must be "
+                "the same node in both"
+            )
+        base = torch.tensor([1, self.num_nodes])
+        known, keys = ((rows.cpu() * base).sum(1) for rows in (self.reached, others.pairs))
+        keys = keys.unique()
+        keys = keys[~torch.isin(keys, known)]
+        return torch.stack((keys % self.num_nodes, keys // self.num_nodes), 1).to(self.pairs)
+
+    @property
+    def reached(self) -> Tensor:
+        """These pairs and those that follow from them, int64 [k, 2]."""
+        return torch.cat([self.pairs, self.missing])
+
     def _of_same_nodes(self, pairs: Tensor, weights: Tensor | None = None) -> "ClosurePairs":
         return ClosurePairs(
             pairs,
@@ -364,21 +411,17 @@ class ClosurePairs(Dataset[Tensor]):
             self._warned = True
             warnings.warn(
                 f"{self.num_missing:,} pairs follow from these {len(self):,} by transitivity and "
-                f"are not listed, such as {self._missing_example()}, so that they count as "
-                "unrelated; pairs.closed() adds them",
+                f"are not listed, such as {self._missing_example()}, so that they do not count as "
+                "ancestors; pairs.closed() adds them",
                 UserWarning,
                 stacklevel=3,
             )
 
     def _missing_example(self) -> str:
         """Describe a pair that follows from others and is not listed."""
-        matrix = self.matrix
-        reached = (matrix @ matrix).tocoo()
-        listed = np.isin(_keys(reached, self.num_nodes), _keys(matrix.tocoo(), self.num_nodes))
-        at = int(np.flatnonzero(~listed & (reached.row != reached.col))[0])
         shown = [
-            str(row) if self.names is None else repr(self.names[int(row)])
-            for row in (reached.col[at], reached.row[at])
+            str(row) if self.names is None else repr(self.names[row])
+            for row in self.missing[0].tolist()
         ]
         return f"(ancestor {shown[0]}, descendant {shown[1]})"
 
@@ -403,7 +446,7 @@ class ClosurePairs(Dataset[Tensor]):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the pairs: copies have the same, also of pairs that were read again."""
-        return hashlib.sha256(self.pairs.cpu().numpy().tobytes()).hexdigest()
+        return digest(self.pairs)
 
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""
@@ -465,6 +508,11 @@ class ClosurePairs(Dataset[Tensor]):
         return TaxonomyError(
             f"pair {row} (ancestor {ancestor}, descendant {descendant}) {what}", row=row
         )
+
+
+def digest(pairs: Tensor) -> str:
+    """Hash of pairs in their order."""
+    return hashlib.sha256(pairs.cpu().numpy().tobytes()).hexdigest()
 
 
 def _closure(matrix: csr_array) -> Any:

@@ -12,12 +12,17 @@ limit is the distance of the origin (`closure.model.link_score`: the cap of a) o
 the farthest ancestor of v in the closure of the training pairs ("reach"). The limit and the
 threshold are chosen by F1 on the validation pairs.
 
-Ranks are *filtered* as in [NK17] §4.2: the ancestor of a test pair is ranked among all nodes, other
-than further known ancestors, as the ancestor of its descendant, and so is the descendant. Names of
-metrics are PyKEEN's; ranks are realistic, the mean of optimistic and pessimistic.
+Ranks are *filtered* [BUG13]: the ancestor of a test pair is ranked among all nodes, other than
+further known ancestors, as the ancestor of its descendant, and so is the descendant. ([NK17] §4.1
+rank one end only, among the nodes that are no ancestor.) Metrics have the names and the definitions
+of PyKEEN; ranks are its "realistic" ones, the mean of optimistic and pessimistic, of both sides.
+The adjusted index is that of [BFVT20]: 1 is best, 0 is chance.
 
 Sources: [GBH18] Ganea, Bécigneul & Hofmann 2018, *Hyperbolic Entailment Cones*, §5. [NK17] Nickel &
-Kiela 2017, *Poincaré Embeddings for Learning Hierarchical Representations*.
+Kiela 2017, *Poincaré Embeddings for Learning Hierarchical Representations*. [BUG13] Bordes, Usunier,
+García-Durán, Weston & Yakhnenko 2013, *Translating Embeddings for Modeling Multi-relational Data*.
+[BFVT20] Berrendorf, Faerman, Vermue & Tresp 2020, *On the Ambiguity of Rank-Based Evaluation of
+Entity Alignment or Link Prediction Methods*.
 """
 
 from collections.abc import Callable
@@ -29,7 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.blocks.closure_pairs import ClosurePairs, digest
 from poincare_taxa.closure.model import ClosureEmbedding, link_score
 from poincare_taxa.geometry import polar
 
@@ -64,7 +69,7 @@ class LinkReport:
     baseline: dict[str, float]
     """The same of reachability in the training pairs."""
     limit: str
-    """"cap" or "reach", chosen on the validation pairs."""
+    """"cap" or "reach", chosen on the validation pairs; "none" of a score of your own."""
     threshold: float
     """Score up to which a pair is predicted."""
     leaked: int
@@ -172,10 +177,10 @@ def _negatives(pairs: Rows, known: Rows, n: int, each: int, rng: np.random.Gener
 
 
 def evaluate_links(
-    model: ClosureEmbedding | tuple[Tensor, Tensor],
+    model: ClosureEmbedding | tuple[Tensor, Tensor] | Callable[[Tensor, Tensor], Tensor],
     split: LinkSplit,
     *,
-    ignore: ClosurePairs | None = None,
+    ignore: ClosurePairs | Rows | None = None,
     ranked: int = 1000,
     seed: int = 0,
 ) -> LinkReport:
@@ -184,12 +189,15 @@ def evaluate_links(
     Parameters
     ----------
     model
-        A model of the split's nodes, or their radius [n] and direction [n, dim].
+        A model of the split's nodes, or their radius [n] and direction [n, dim]; or any score of
+        pairs, the lower the likelier: ``(ancestor rows, descendant rows) → numbers``, for rows that
+        broadcast with each other.
     split
         As `split_links` draws it, or one of your own.
     ignore
-        Pairs that training excluded from its negatives besides the closure of the training pairs.
-        Test pairs among them are counted and named in the report, because they were known.
+        Pairs that training excluded from its negatives besides the closure of the training pairs,
+        as they were given to `fit`. Test pairs among them are counted in the report, because they
+        were known.
     ranked
         Number of test pairs whose ends are ranked among all nodes; 0 for none.
     seed
@@ -198,7 +206,8 @@ def evaluate_links(
     Raises
     ------
     ValueError
-        If there are not as many points as nodes.
+        If there are not as many points as nodes, or the model says that its training ignored pairs
+        and ``ignore`` is not these.
 
     Examples
     --------
@@ -209,19 +218,14 @@ def evaluate_links(
     >>> report.metrics["f1"], report.baseline["f1"]
     (1.0, 1.0)
     """
-    is_model = isinstance(model, ClosureEmbedding)
-    points = (model.radius, model.direction) if is_model else model
-    points = points[0].detach().cpu(), points[1].detach().cpu()
     n = split.train.num_nodes
-    if len(points[0]) != n:
-        raise ValueError(f"{len(points[0])} points for {n} nodes: row i must be node i")
     closure = split.train if split.train.is_closed else split.train.closed()
     reachable = np.sort(_keys(closure.pairs.cpu().numpy(), n))
+    if isinstance(model, ClosureEmbedding):
+        _require_ignored(model, closure, ignore)
+        model = model.radius, model.direction
     # 1. The limit and the threshold, by F1 on validation pairs.
-    scores = {
-        "cap": lambda a, v: link_score(points, a, v),
-        "reach": _within_reach(points, closure),
-    }
+    scores = {"none": model} if callable(model) else _scores_of(model, closure)
     valid, is_valid = _joined(split.valid, split.valid_negatives)
     chosen = {name: _threshold(_scored(score, valid), is_valid) for name, score in scores.items()}
     limit = max(chosen, key=lambda name: chosen[name][1])
@@ -246,9 +250,34 @@ def evaluate_links(
     # 3. What training was told beyond its pairs.
     leaked = 0
     if ignore is not None:
-        told = np.setdiff1d(_keys(ignore.pairs.cpu().numpy(), n), reachable)
+        told = _keys(closure.beyond(ignore).cpu().numpy(), n)
         leaked = int(np.isin(_keys(split.test, n), told).sum())
     return LinkReport(found[0], found[1], limit, threshold, leaked)
+
+
+def _require_ignored(
+    model: ClosureEmbedding, closure: ClosurePairs, ignore: ClosurePairs | Rows | None
+) -> None:
+    """Refuse a model whose training knew of other pairs than the caller says."""
+    known = model.meta.get("settings", {}).get("ignored")
+    given = None if ignore is None else digest(closure.beyond(ignore).cpu().unique(dim=0))
+    if known is not None and known["sha256"] != given:
+        raise ValueError(
+            f"training of this model ignored {known['pairs']:,} pairs as negatives, and so knew of "
+            "them: pass these as ignore=, so that the report counts the test pairs among them"
+        )
+
+
+def _scores_of(points: tuple[Tensor, Tensor], closure: ClosurePairs) -> dict[str, _Score]:
+    """Score pairs of points by distance, against each limit."""
+    radius, direction = (part.detach().cpu() for part in points)
+    n = closure.num_nodes
+    if len(radius) != n:
+        raise ValueError(f"{len(radius)} points for {n} nodes: row i must be node i")
+    return {
+        "cap": lambda a, v: link_score((radius, direction), a, v),
+        "reach": _within_reach((radius, direction), closure),
+    }
 
 
 def _within_reach(points: tuple[Tensor, Tensor], closure: ClosurePairs) -> _Score:

@@ -66,6 +66,8 @@ class Queries:
     """Columns of all ancestors."""
     parents: ColumnLists
     """Columns of the ancestors that are not an ancestor of another one."""
+    excluded: ColumnLists
+    """Columns that are neither ancestors nor compared with them."""
     inner: Tensor
     """Rows of the inner nodes, column by column [V]."""
     leaves: Tensor
@@ -76,12 +78,13 @@ class Queries:
     """Index of each such leaf's query [L]."""
 
     @classmethod
-    def of(cls, pairs: ClosurePairs) -> Self:
-        """Build the queries of a DAG, on the device of its pairs."""
+    def of(cls, pairs: ClosurePairs, exclude: Tensor | None = None) -> Self:
+        """Build the queries of a DAG, on the device of its pairs.
+
+        The ancestors in the pairs [k, 2] to exclude are not compared with the listed ones.
+        """
         direct, n = direct_parents(pairs), pairs.num_nodes
-        ancestor, descendant = pairs.pairs.cpu().unbind(1)
-        order = torch.argsort(descendant * n + ancestor)
-        ancestor, descendant = ancestor[order], descendant[order]
+        ancestor, descendant = _by_descendant(pairs.pairs, n)
         below, above = (torch.bincount(node, minlength=n) for node in (ancestor, descendant))
 
         # Inner nodes become columns.
@@ -89,10 +92,17 @@ class Queries:
         column = torch.full((n,), -1)
         column[inner] = torch.arange(len(inner))
 
+        # Leaves, whose columns none is, are excluded already.
+        others = pairs.pairs[:0] if exclude is None else exclude
+        excluded, of_node = _by_descendant(others, n)
+        inner_only = below[excluded] > 0
+        excluded, of_node = excluded[inner_only], of_node[inner_only]
+
         # Leaves are grouped by their ancestors. Every node gets two random numbers of 63 bits, and
-        # two sets are the same if the sums of their numbers are.
+        # two sets are the same if the sums of their numbers are. Excluded nodes count three times.
         numbers = torch.randint(-(2**62), 2**62, (n, 2), generator=torch.Generator().manual_seed(0))
         key = torch.zeros(n, 2, dtype=torch.int64).index_add_(0, descendant, numbers[ancestor])
+        key.index_add_(0, of_node, 3 * numbers[excluded])
         leaf = ((below == 0) & (above > 0)).nonzero()[:, 0]
         _, group, size = key[leaf].unique(dim=0, return_inverse=True, return_counts=True)
         first = torch.full((len(size),), n).scatter_reduce_(0, group, leaf, "amin")
@@ -100,7 +110,10 @@ class Queries:
         # Queries are the inner nodes that have ancestors, then the groups.
         single = inner[above[inner] > 0]
         row = torch.cat((single, first))
-        start = torch.cat((torch.zeros(1, dtype=torch.int64), above.cumsum(0)))
+        start, excluded_start = (
+            torch.cat((torch.zeros(1, dtype=torch.int64), length.cumsum(0)))
+            for length in (above, torch.bincount(of_node, minlength=n))
+        )
         direct_start, direct_parent = (
             torch.from_numpy(a).long() for a in (direct.indptr, direct.indices)
         )
@@ -112,6 +125,7 @@ class Queries:
             descendants=below[row],
             ancestors=_lists_of(row, start, column[ancestor]),
             parents=_lists_of(row, direct_start, column[direct_parent]),
+            excluded=_lists_of(row, excluded_start, column[excluded]),
             inner=inner,
             leaves=(below == 0).nonzero()[:, 0],
             leaf=leaf,
@@ -142,9 +156,8 @@ class Queries:
             Indices of queries [q].
         """
         length = self.ancestors.length(queries)
-        listed = torch.arange(int(length.max()), device=length.device) < length[:, None]
-        targets = torch.full(listed.shape, -1, device=length.device)
-        targets[listed] = self.ancestors.joined(queries)
+        ancestors, excluded = (_padded(lists, queries) for lists in (self.ancestors, self.excluded))
+        listed, targets = ancestors >= 0, torch.cat((ancestors, excluded), 1)
         counts = count_nearer(
             (table[:, 0], table[:, 1:]),
             (points[:, 0], points[:, 1:]),
@@ -154,8 +167,31 @@ class Queries:
         )
         # Each of the m (m − 1) / 2 pairs among m ancestors adds 1 to these counts, in order or as
         # a tie that counts one half twice. That is no excess.
-        twice = torch.where(listed, 2 * counts.nearer + counts.tied, 0).sum(1)
+        place = 2 * counts.nearer + counts.tied
+        place, other = place[:, : listed.shape[1]].contiguous(), place[:, listed.shape[1] :]
+        # Excluded nodes that are nearer than an ancestor, or tied with it, do not count.
+        other = torch.where(excluded >= 0, other, torch.iinfo(other.dtype).max).sort(1).values
+        less = torch.zeros_like(place)
+        for right in (False, True):
+            less = less + torch.searchsorted(other, place, right=right)
+        twice = torch.where(listed, place - less, 0).sum(1)
         return (twice - length * (length - 1)).double() / 2
+
+
+def _by_descendant(pairs: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Ancestor and descendant of pairs, in the order of the descendants and of their ancestors."""
+    ancestor, descendant = pairs.cpu().unbind(1)
+    order = torch.argsort(descendant * n + ancestor)
+    return ancestor[order], descendant[order]
+
+
+def _padded(lists: ColumnLists, queries: Tensor) -> Tensor:
+    """Columns of some queries as rows, with −1 at the end of those that are shorter."""
+    length = lists.length(queries)
+    listed = torch.arange(int(length.max()), device=length.device) < length[:, None]
+    columns = torch.full(listed.shape, -1, device=length.device)
+    columns[listed] = lists.joined(queries)
+    return columns
 
 
 def _lists_of(row: Tensor, start: Tensor, column: Tensor) -> ColumnLists:

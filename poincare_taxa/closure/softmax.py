@@ -4,7 +4,8 @@ For a node u and an ancestor v the loss is
 
 .. math:: \log\Bigl(1 + \sum_b e^{(d(u, v) - d(u, b)) / T}\Bigr)
 
-over all nodes b that are not ancestors of u ([NK17] eq. 5; T a temperature). Three properties make
+over all nodes b that are not ancestors of u ([NK17] eq. 5; T a temperature), listed or by
+transitivity, and that no pair to ignore names as one. Three properties make
 it cheap:
 
 - Leaves (nodes without descendants; four of five in WordNet) have radius 160. They are farther from
@@ -26,6 +27,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -65,6 +67,8 @@ class ClosureSoftmax:
     ----------
     pairs
         Pairs of a DAG, transitively closed.
+    ignore
+        Pairs that are no negatives either, as in `blocks.UniformNegatives`.
     temperature
         T, > 0, in units of distance; 1 in [NK17]. Smaller is nearer to a count of ranks.
     epochs
@@ -91,6 +95,7 @@ class ClosureSoftmax:
     """
 
     open_depth: int | None = None
+    ignored: Tensor | None = None
 
     temperature: float
     epochs: int
@@ -105,6 +110,7 @@ class ClosureSoftmax:
         epochs: int = 24,
         batch_size: int | None = None,
         rejoin: float = 0.6,
+        ignore: ClosurePairs | ArrayLike | Tensor | None = None,
     ) -> None:
         if not temperature > 0 or epochs < 1 or not 0 <= rejoin <= 1:
             raise ValueError(
@@ -112,8 +118,13 @@ class ClosureSoftmax:
                 f"{temperature}, {epochs} and {rejoin}"
             )
         self._pairs = pairs
-        self._queries = queries = Queries.of(pairs)
+        pairs.require_acyclic()
         pairs.warn_unless_closed()
+        exclude = pairs.missing
+        if ignore is not None:
+            self.ignored = pairs.beyond(ignore)
+            exclude = torch.cat([exclude, self.ignored])
+        self._queries = queries = Queries.of(pairs, exclude)
         if batch_size is None:
             batch_size = min(1024, math.ceil(len(queries.row) / 24))
         if not 1 <= batch_size <= len(queries.row):
@@ -310,12 +321,13 @@ def _scores(r: Tensor, R: Tensor, half: Tensor, chord: Tensor, of_leaves: bool) 
 
 def _loss_by_h(scores: _Scores, q: Queries, block: Tensor, power: float) -> tuple[Tensor, Tensor]:
     """Loss of some queries, and its derivative by h [q, V]."""
-    # Each entry of c is e^(-d / T), and 0 for ancestors and the query itself.
+    # Each entry of c is e^(-d / T), and 0 for ancestors, what is excluded and the query itself.
     c = _power(scores.E.reciprocal(), power)
     number = q.ancestors.length(block)
     every = torch.arange(len(block), device=block.device)
     i, j = every.repeat_interleave(number), q.ancestors.joined(block)
     c[i, j] = 0
+    c[every.repeat_interleave(q.excluded.length(block)), q.excluded.joined(block)] = 0
     if (own := q.own[block])[0] >= 0:
         c[every, own] = 0
     # f is the sum over b in the loss of each pair: e^(d(u, v) / T) times the sum of the row.

@@ -75,6 +75,7 @@ def recipe(
     sizes: dict[str, int | None],
     optimizer: MakeOptimizer | None,
     lr: float | None,
+    ignore: Any = None,
 ) -> Recipe:
     """Choose a recipe.
 
@@ -90,6 +91,8 @@ def recipe(
         ``batch_size``, ``steps_per_epoch``; None for the default.
     optimizer, lr
         An optimizer, or the step of the default one.
+    ignore
+        Pairs of a DAG that are no negatives.
     """
     if optimizer is not None and lr is not None:
         raise ValueError(
@@ -107,10 +110,12 @@ def recipe(
     given = [name for name, block in blocks.items() if block is not None] + list(sized)
     require_belonging(source, {"objective": objective, **blocks})
     adam = partial(RowwiseRiemannianAdam, lr=lr or _LR)
+    if ignore is not None:
+        _require_default_negatives(source, objective, blocks["negatives"])
     if objective is not None and given:
         raise ValueError(f"an objective has {', '.join(given)} of its own: give it these")
     if objective is None and isinstance(source, ClosurePairs) and not set(given) - {"batch_size"}:
-        objective = ClosureSoftmax(source.to(embedding.weight.device), **sized)
+        objective = ClosureSoftmax(source.to(embedding.weight.device), ignore=ignore, **sized)
     if isinstance(objective, ClosureSoftmax):
         angle = lr or objective.step(embedding.embedding_dim)
         adam = partial(AngularAdam, lr=angle, radius_ratio=_RADIUS_LR / angle)
@@ -132,7 +137,7 @@ def recipe(
     pairs, negatives = (_moved(blocks[name], device) for name in ("pairs", "negatives"))
     if isinstance(source, ClosurePairs):
         source.warn_unless_closed()
-        made = _over_closure(source.to(device), pairs, negatives, blocks["loss"], options)
+        made = _over_closure(source.to(device), pairs, negatives, blocks["loss"], options, ignore)
     else:
         tree = TreeIndex(source).to(device)
         made = _over_tree(tree, pairs, negatives, blocks["loss"], options)
@@ -174,7 +179,12 @@ def _over_tree(
 
 
 def _over_closure(
-    source: ClosurePairs, pairs: Any, negatives: Any, loss: Any, options: dict[str, Any]
+    source: ClosurePairs,
+    pairs: Any,
+    negatives: Any,
+    loss: Any,
+    options: dict[str, Any],
+    ignore: Any,
 ) -> Objective:
     if isinstance(loss, StressLoss | TripletLoss):
         raise ValueError(
@@ -183,9 +193,23 @@ def _over_closure(
         )
     if negatives is None:
         anchor = loss.anchor if isinstance(loss, EntailmentConeLoss) else "descendant"
-        negatives = SharedNegatives(source, 1024, anchor=anchor, exclude="positives")
+        negatives = SharedNegatives(source, 1024, anchor=anchor, exclude="positives", ignore=ignore)
     loss = SoftmaxRankingLoss() if loss is None else loss
     return Ranking(None, source if pairs is None else pairs, negatives, loss, **options)
+
+
+def _require_default_negatives(
+    source: Taxonomy | ClosurePairs, objective: Any, negatives: Any
+) -> None:
+    """Refuse pairs to ignore where it is not `fit` that makes the negatives."""
+    if isinstance(source, Taxonomy):
+        raise ValueError("ignore is for the pairs of a DAG: in a tree no relative is a negative")
+    for block in (objective, negatives):
+        if block is not None:
+            raise ValueError(
+                f"ignore is for the default negatives; give it to {type(block).__name__}, or to "
+                "the sampler that it draws from"
+            )
 
 
 def _moved(block: Any, device: torch.device) -> Any:

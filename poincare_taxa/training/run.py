@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 import polars as pl
 import torch
 
-from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.blocks.closure_pairs import ClosurePairs, digest
 from poincare_taxa.blocks.curriculum import Curriculum
 from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.blocks.manifolds import PoincareBall
@@ -68,6 +68,9 @@ class Run(Generic[Model]):
         The measures of the tree's own distances.
     best_epoch
         Epoch that ``embedding`` is of.
+    ignored
+        Number of pairs beyond the closure of the source that were no negatives (``ignore``). If a
+        test holds some of them, training knew of these.
     """
 
     embedding: PoincareEmbedding
@@ -75,9 +78,13 @@ class Run(Generic[Model]):
     model: Model  # TaxonEmbedding of a Taxonomy, ClosureEmbedding of ClosurePairs
     ceiling: dict[str, float]
     best_epoch: int
+    ignored: int = 0
 
     def __repr__(self) -> str:
-        return f"Run({len(self.history) - 1} epochs, best {self.best_epoch}, {self.model!r})"
+        ignored = f"{self.ignored:,} pairs ignored as negatives, " if self.ignored else ""
+        return (
+            f"Run({len(self.history) - 1} epochs, best {self.best_epoch}, {ignored}{self.model!r})"
+        )
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: measures at the start and at the end, and the ceiling."""
@@ -126,6 +133,7 @@ def fit(
     loss: Any = None,
     regularizer: Regularizer | None = None,
     curriculum: Curriculum | None = None,
+    ignore: Any = None,
     optimizer: MakeOptimizer | None = None,
     lr: float | None = None,
     lr_schedule: Schedule | Callable[[float], float] | None = None,
@@ -177,6 +185,11 @@ def fit(
         ``(radius, depth) -> scalar``; its ``at(epoch)`` is used if it has one.
     curriculum
         Limits of the pairs by epoch.
+    ignore
+        Pairs of a DAG that are never negatives: rows [k, 2], (ancestor, descendant), or
+        `ClosurePairs`, besides those of ``source`` and what follows from them, which never are.
+        The run and its model say how many there were: training knows of them, so that a score of
+        held-out pairs among them is no measure of generalisation (`evaluate_links`).
     optimizer
         ``(params) -> Optimizer``, for example ``partial(torch.optim.Adam, lr=0.01)``. By default
         `RowwiseRiemannianAdam` of ``lr``.
@@ -266,7 +279,8 @@ def fit(
     own = [objective, steps_per_epoch, *blocks.values()]
     by_softmax = all(block is None for block in own) or isinstance(objective, ClosureSoftmax)
     embedding = _start(source, names, embedding, dim, seed, by_softmax, device)
-    plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr)
+    plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr, ignore)
+    ignored = _ignored(plan.objective)
     chosen = {"epochs": epochs, "lr_schedule": lr_schedule}
     plan = replace(plan, **{name: value for name, value in chosen.items() if value is not None})
     monitor, weight = Monitor(source, seed), embedding.weight
@@ -280,7 +294,7 @@ def fit(
         max_grad_norm=max_grad_norm,
         project=project,
         stopping=early_stopping,
-        settings=_settings(source, embedding, plan, seed),
+        settings=_settings(source, embedding, plan, seed) | ignored,
         processes=processes,
     )
     bar = progress_bar(False if processes.rank else progress, plan.epochs)
@@ -289,7 +303,14 @@ def fit(
     if processes.rank == 0:
         _warn_of_floors(loop.history, monitor.ceiling)
     model = _model(source, names, embedding, loop, monitor)
-    return Run(embedding, _table(loop.history), model, monitor.ceiling, loop.best_epoch)
+    return Run(
+        embedding,
+        _table(loop.history),
+        model,
+        monitor.ceiling,
+        loop.best_epoch,
+        ignored["ignored"]["pairs"] if ignored else 0,
+    )
 
 
 def _start(
@@ -363,6 +384,17 @@ def _settings(
         "lr_schedule": described(plan.lr_schedule),
         "seed": seed,
     }
+
+
+def _ignored(objective: Any) -> dict[str, Any]:
+    """Describe the pairs that the blocks of a run keep from being negatives, if there are any."""
+    negatives = getattr(objective, "negatives", objective)
+    found = [getattr(one, "ignored", None) for one in getattr(negatives, "samplers", [negatives])]
+    rows = [one for one in found if one is not None and len(one)]
+    if not rows:
+        return {}
+    together = torch.cat(rows).cpu().unique(dim=0)
+    return {"ignored": {"pairs": len(together), "sha256": digest(together)}}
 
 
 def _measures(monitor: Monitor, objective: Any, points: Any) -> dict[str, float]:

@@ -134,6 +134,9 @@ def test_closed__is_the_reachability_of_a_dag(tax, data):
     assert pairs.num_missing == len(reached) - len(edges)
     assert pairs.is_closed == (reached == edges)
     assert closed.is_closed
+    others = [(a, v) for a in range(n) for v in range(n) if a != v]
+    beyond = {tuple(pair) for pair in pairs.beyond(others + others[:1]).tolist()}
+    assert beyond == set(others) - reached
 
 
 def test_closed__keeps_names_and_refuses_cycles_and_weights():
@@ -143,6 +146,12 @@ def test_closed__keeps_names_and_refuses_cycles_and_weights():
         ClosurePairs([[0, 1], [1, 2], [2, 0]]).closed()
     with pytest.raises(ValueError, match="pairs with weights have no closure"):
         ClosurePairs([[0, 1], [1, 2]], weights=[1, 2]).closed()
+
+
+def test_beyond__is_of_the_same_nodes():
+    pairs = ClosurePairs([[0, 1], [1, 2]])
+    with pytest.raises(ValueError, match="pairs of 4 nodes for pairs of 3"):
+        pairs.beyond(ClosurePairs([[0, 3]]))
 
 
 def test_warn_unless_closed__once_with_the_count():

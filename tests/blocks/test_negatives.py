@@ -26,7 +26,7 @@ from poincare_taxa.blocks.negatives import (
 )
 from poincare_taxa.blocks.pairs import AncestorPairs
 from poincare_taxa.blocks.tree_index import TreeIndex
-from poincare_taxa.taxonomy.taxonomy import Taxonomy
+from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 ANCHORS = ["ancestor", "descendant"]
 EXCLUDES = ["relatives", "positives", "nothing"]
@@ -92,6 +92,35 @@ def test_uniform__can_draw_each_allowed_node_of_a_dag_in_one_way(anchor, exclude
     for pair in DAG.pairs.tolist():
         allowed = set(range(7)) - excluded(DAG, pair, anchor, exclude)
         assert sorted(enumerated(sampler, pair)) == sorted(allowed)
+
+
+@given(st.data(), st.sampled_from(ANCHORS), st.sampled_from(["relatives", "positives"]))
+def test_ignored_pairs_and_what_follows__are_never_drawn(data, anchor, exclude):
+    """Of a DAG whose edges alone are listed, and of pairs to ignore."""
+    rows = st.tuples(st.integers(0, 7), st.integers(0, 7))
+    edges = data.draw(st.sets(rows.filter(lambda e: e[0] < e[1]), min_size=1, max_size=9))
+    ignore = data.draw(st.sets(rows.filter(lambda e: e[0] != e[1]), min_size=1, max_size=6))
+    source = ClosurePairs(sorted(edges), num_nodes=8)
+    related = ClosurePairs(sorted(ignore | {tuple(p) for p in source.closed().pairs.tolist()}))
+    options = {"anchor": anchor, "exclude": exclude, "ignore": sorted(ignore)}
+    sampler = UniformNegatives(source, 1, **options)
+    tile = SharedNegatives(source, None, **options).tile(source.pairs)
+    for pair, mask in zip(source.pairs.tolist(), tile.mask.tolist(), strict=True):
+        allowed = set(range(8)) - excluded(related, pair, anchor, exclude)
+        assert sorted(enumerated(sampler, pair)) == sorted(allowed)
+        assert [v for v in range(8) if mask[v]] == sorted(allowed)
+    assert {tuple(p) for p in sampler.ignored.tolist()} == {
+        tuple(p) for p in source.beyond(sorted(ignore)).tolist()
+    }
+
+
+def test_ignore__is_refused_where_it_does_nothing():
+    with pytest.raises(ValueError, match="in a tree no relative is a negative"):
+        UniformNegatives(TREE, 1, ignore=[(0, 1)])
+    with pytest.raises(ValueError, match="leave one out"):
+        SharedNegatives(DAG, 1, exclude="nothing", ignore=[(0, 6)])
+    with pytest.raises(TaxonomyError, match="row that is no node"):
+        UniformNegatives(DAG, 1, ignore=[(0, 7)])
 
 
 @given(taxonomies(min_size=2, max_size=20), st.sampled_from(ANCHORS))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import poincare_taxa as pt
 from poincare_taxa.closure.links import LinkSplit, _classified, _ranked, _threshold
+from poincare_taxa.closure.model import link_score
 
 TREE = pt.ClosurePairs.from_edges([(v, (v - 1) // 2) for v in range(1, 127)])
 
@@ -77,6 +78,20 @@ def test_ignore__of_test_pairs_is_reported():
     assert f"ignored {len(split.test)} test pairs" in str(report)
 
 
+def test_a_model_whose_training_ignored_pairs__is_measured_with_these():
+    split = pt.split_links(TREE, basic=True)
+    run = pt.fit(split.train, dim=3, ignore=split.test, progress=False)
+    count = len(split.test)
+    assert run.ignored == count
+    assert f"{count} pairs ignored as negatives" in repr(run)
+    assert pt.evaluate_links(run.model, split, ignore=split.test[::-1], ranked=0).leaked == count
+    for ignore in (None, split.valid):
+        with pytest.raises(ValueError, match=f"ignored {count} pairs as negatives"):
+            pt.evaluate_links(run.model, split, ignore=ignore)
+    # What follows from the training pairs is no news.
+    assert pt.fit(split.train, dim=3, ignore=split.train, progress=False).ignored == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=12))
 @hypothesis_settings(deadline=None)
 def test_threshold__has_the_best_f1_of_all(items):
@@ -107,6 +122,16 @@ def test_ranks__are_filtered_and_share_ties():
     found = _ranked(score, np.array([[1, 3]]), known, 4)
     assert found["arithmetic_mean_rank"] == pytest.approx((1.5 + 2) / 2)
     assert found["adjusted_arithmetic_mean_rank_index"] == pytest.approx(0)
+
+
+def test_a_score_of_ones_own__is_measured_as_that_of_points():
+    split = pt.split_links(TREE)
+    points = pt.closure_layout(split.train.closed(), 2)[:2]
+    whole = pt.evaluate_links(points, split)
+    own = pt.evaluate_links(lambda a, v: link_score(points, a, v), split)
+    assert own.limit == "none"
+    assert whole.limit == "cap"
+    assert (own.metrics, own.threshold) == (whole.metrics, whole.threshold)
 
 
 def test_faults__are_named():

@@ -1,5 +1,6 @@
 """Training of closure mode: its loss against the definition, its steps, and what it learns."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -26,12 +27,14 @@ def dag(seed, n=40):
     return pt.ClosurePairs([(a, v) for v in range(n) for a in sorted(above[v])], num_nodes=n)
 
 
-def slowly(pairs, x, temperature):
+def slowly(pairs, x, temperature, ignored=()):
     """Mean over all pairs of equation 5 of Nickel & Kiela, by distances."""
     u = x[:, 1:] / torch.linalg.vector_norm(x[:, 1:], dim=1, keepdim=True)
     d = polar.cdist(x[:, 0], u, x[:, 0], u) / temperature
     related = torch.eye(len(x), dtype=torch.bool)
     related[pairs.pairs[:, 1], pairs.pairs[:, 0]] = True
+    for a, v in ignored:
+        related[v, a] = True
     losses = [
         torch.log1p(torch.exp(d[v, a] - d[v, ~related[v]]).sum()) for a, v in pairs.pairs.tolist()
     ]
@@ -70,6 +73,38 @@ def test_loss__is_the_softmax_over_all_nodes_and_so_is_its_gradient(seed, temper
         wanted[v] = sum(x.grad[w] for w in np.flatnonzero(children == 0) if above[w] == above[v])
     wanted[children == 0, 0] = 0  # at the rim a radius weighs nothing
     torch.testing.assert_close(points.grad.as_subclass(torch.Tensor), wanted, rtol=1e-6, atol=1e-8)
+
+
+@given(st.integers(0, 1000), st.booleans())
+@settings(deadline=None, max_examples=10)
+def test_ignored_pairs_and_what_follows__are_no_negatives(seed, closed):
+    """The loss and the ranks that decide who rejoins, against definitions that leave them out."""
+    rng, whole = np.random.default_rng(seed), dag(seed)
+    every = whole.pairs.tolist()
+    listed = every if closed else whole.reduced().pairs.tolist()
+    pairs = pt.ClosurePairs(listed, num_nodes=40)
+    drawn = rng.integers(40, size=(60, 2)).tolist()
+    ignore = sorted({(a, v) for a, v in drawn if a != v})
+    left_out = ignore + [(a, v) for a, v in every if [a, v] not in listed]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # some pairs are not listed
+        objective = ClosureSoftmax(pairs, ignore=ignore, batch_size=1)
+        steps = objective.steps_per_epoch
+        objective = ClosureSoftmax(pairs, ignore=ignore, batch_size=steps)
+    points, generator = started(pairs, objective, 3, seed)
+    (loss,) = objective(points, generator).values()
+    x = points.detach().as_subclass(torch.Tensor)
+    torch.testing.assert_close(
+        loss.detach(), slowly(pairs, x, objective.temperature, left_out), rtol=1e-8, atol=0
+    )
+    q = objective._queries
+    table, d = x[q.inner], polar.cdist(x[:, 0], x[:, 1:], x[:, 0], x[:, 1:])
+    found = q.rank_excess(table, x[q.row], torch.arange(len(q.row)))
+    for v, excess in zip(q.row.tolist(), found.tolist(), strict=True):
+        above = [a for a, w in listed if w == v]
+        out = {a for a, w in left_out if w == v} | {v, *above}
+        others = [b for b in q.inner.tolist() if b not in out]
+        assert excess == sum(int(d[v, b] < d[v, a]) for a in above for b in others)
 
 
 def test_leaves__of_the_same_parents_are_one_query_and_yet_apart():

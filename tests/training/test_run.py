@@ -120,6 +120,29 @@ def test_fit__of_a_dag_needs_no_tree():
     assert run.history["pair_accuracy"][-1] > max(0.7, run.history["pair_accuracy"][0])
 
 
+def test_fit__of_a_dag_says_which_pairs_it_ignored(tmp_path):
+    """However they are given: to `fit`, to its negatives or to one part of a mixture."""
+    pairs = pt.ClosurePairs([[0, 1], [0, 2], [1, 2], [3, 2], [3, 4], [0, 5]])
+    loss, ignore = pt.SoftmaxRankingLoss(), [(3, 5), (4, 5), (0, 1)]
+    own = pt.UniformNegatives(pairs, 2, ignore=ignore)
+    mixed = pt.MixedNegatives([own, pt.UniformNegatives(pairs, 1, ignore=ignore[:1])])
+    hashes = set()
+    for options in (
+        {"ignore": ignore},
+        {"ignore": ignore, "loss": loss},
+        {"negatives": own, "loss": loss},
+        {"negatives": mixed, "loss": loss},
+    ):
+        run = quiet_fit(pairs, dim=3, epochs=1, progress=False, **options)
+        assert run.ignored == 2  # one is a pair of the source
+        hashes.add(run.model.meta["settings"]["ignored"]["sha256"])
+    assert len(hashes) == 1
+    assert "ignored" not in quiet_fit(pairs, dim=3, epochs=1).model.meta["settings"]
+    for given in ({"negatives": own}, {"objective": pt.closure.ClosureSoftmax(pairs)}):
+        with pytest.raises(ValueError, match="ignore is for the default negatives; give it to"):
+            pt.fit(pairs, dim=3, ignore=ignore, **given)
+
+
 def test_fit__with_a_seed_gives_the_same_bits_and_another_seed_others():
     one, same, other = (pt.fit(SMALL, dim=4, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(bits(one), bits(same))
@@ -545,6 +568,7 @@ def test_fit__names_the_rows_whose_gradient_is_not_finite(tmp_path):
         ({"pairs": pt.MixedPairs([pt.AncestorPairs(TREE)], [1])}, "belongs to 341 nodes"),
         ({"loss": pt.StressLoss(), "negatives": lambda pairs, g: pairs}, "takes no negatives"),
         ({"pairs": types.SimpleNamespace(sample=None)}, "say steps_per_epoch"),
+        ({"ignore": [(0, 1)]}, "in a tree no relative is a negative"),
     ],
 )
 def test_fit__refuses_arguments_out_of_range(options, message, tmp_path, monkeypatch):
