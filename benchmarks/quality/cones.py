@@ -3,11 +3,12 @@ from random points by their recipe.
 
 The layout is that of `pt.embed` of a spanning tree, each node below its parent with the most
 ancestors; nothing is trained, and a pair is predicted where the energy is below a threshold. It is
-made of the closure of the training pairs, which all shares have in common.
+made of the closure of the training pairs, which all shares have in common. Of mammals, `pt.fit`
+goes on from there with the loss of cones on basic edges, by small and by large steps.
 
 The recipe is that of the paper's code: points within 0.0001 of the origin; 100 epochs of the loss
 of Nickel & Kiela 2017 in the ball, steps of 0.03 (a tenth of it in the first 20 epochs), negatives
-drawn by degree to the power of 0.75; all points times 0.7; 300 epochs of the loss of cones, K = 0.1,
+drawn by degree to the power of 0.75; all points times 0.7; 300 epochs of the loss of cones, K = .1,
 margin 0.01, steps of 0.0003, points kept out of the norms where there is no cone. For each pair 10
 negatives take the place of its descendant. Every 20 epochs the pairs of the validation choose a
 threshold, and the best of these choose the points. There, a pair that is not trained on is a
@@ -38,8 +39,11 @@ from poincare_taxa.closure.links import LinkSplit
 SHARES = {"mammals": (0, 10, 25, 50, 90), "nouns": (0, 10, 25, 50)}
 DIMS = {"mammals": (5,), "nouns": (5, 10)}
 LAYOUT, RECIPE, EXCLUDED = "layout", "recipe", "excluded"
+STEPS = {"small": 0.005, "large": 0.05}
 LABELS = {
     LAYOUT: "the layout, no training",
+    "small": f"the layout, 20 epochs, steps of {STEPS['small']}",
+    "large": f"the layout, 20 epochs, steps of {STEPS['large']}",
     RECIPE: "random points, the paper's recipe",
     EXCLUDED: "random points, its recipe without negatives that follow",
 }
@@ -47,7 +51,7 @@ JOBS = [
     f"{name}-{dim}-{points}-{share}"
     for name in NAMES
     for dim, points, share in [
-        *product(DIMS[name], [LAYOUT], [0]),
+        *product(DIMS[name], [LAYOUT, *(STEPS if name == "mammals" else ())], [0]),
         *product(DIMS[name], [RECIPE, EXCLUDED], SHARES[name]),
     ]
 ]
@@ -80,6 +84,22 @@ def spanning_tree(closure: pt.ClosurePairs) -> pt.Taxonomy:
     chosen = np.full(closure.num_nodes, -1)
     chosen[child[order]] = parent[order]  # of several the last, which has the most ancestors
     return pt.Taxonomy.from_parents(chosen)
+
+
+def laid_out(closure: pt.ClosurePairs, dim: int) -> pt.PoincareEmbedding:
+    """Take the layout of a spanning tree, in the rows of the pairs."""
+    tree = spanning_tree(closure)
+    model = pt.embed(tree, dim=dim)
+    row = torch.empty(len(tree), dtype=torch.int64)
+    row[tree.ids.to_list()] = torch.arange(len(tree))
+    return pt.PoincareEmbedding.from_pretrained(model.radius[row], model.direction[row])
+
+
+def stepped(embedding: pt.PoincareEmbedding, train: pt.ClosurePairs, lr: float) -> None:
+    """Train a start by the loss of cones, in place."""
+    negatives = pt.UniformNegatives(train, 2 * NEGATIVES, anchor="ancestor")
+    loss = pt.EntailmentConeLoss(anchor="ancestor", aperture=APERTURE, margin=MARGIN)
+    pt.fit(train, embedding, negatives=negatives, loss=loss, lr=lr, epochs=20, progress=False)
 
 
 def energies(points: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -135,7 +155,7 @@ class Recipe:
         )  # fmt: skip
 
     def negatives(self, batch: Tensor, by_degree: bool) -> tuple[Tensor, Tensor]:
-        """Draw nodes for the ancestors of a batch; those that are known to be below do not count."""
+        """Draw nodes for the ancestors of a batch, and say which are not known to be below them."""
         shape = len(batch), NEGATIVES
         drawn = torch.rand(shape, generator=self.generator, dtype=torch.float64)
         if by_degree:
@@ -176,11 +196,13 @@ def measured(job: str, data: Path) -> Row:
     row = about(job)
     split, shares = public_split(data, NAMES[row["data"]])
     with stopwatch() as elapsed:
-        if row["points"] == LAYOUT:
-            tree = spanning_tree(split.train)
-            order = torch.tensor(tree.ids.to_list())
-            points = torch.empty(split.train.num_nodes, row["dim"], dtype=torch.float64)
-            points[order] = pt.embed(tree, dim=row["dim"]).ball()
+        if row["points"] in (LAYOUT, *STEPS):
+            embedding = laid_out(split.train, row["dim"])
+            if row["points"] in STEPS:
+                stepped(embedding, shares[0], STEPS[row["points"]])
+            points = pt.convert.polar_to_ball(
+                embedding.radius.detach(), embedding.direction.detach()
+            )
         else:
             train = shares[row["share"]]
             known = train if row["points"] == RECIPE else split.train
@@ -216,7 +238,9 @@ def readable(rows: list[Row]) -> list[Row]:
         for dim in DIMS[name]:
             what = {"data": name, "dim": dim}
             for points, label in LABELS.items():
-                same = points == LAYOUT  # of the closure, which all shares have
+                if points in STEPS and name != "mammals":
+                    continue
+                same = points not in (RECIPE, EXCLUDED)  # of what all shares have
                 cells = [
                     found.get((name, dim, points, 0 if same else share)) for share in SHARES[name]
                 ]

@@ -18,9 +18,10 @@ rank one end only, among the nodes that are no ancestor.) Metrics have the names
 of PyKEEN; ranks are its "realistic" ones, the mean of optimistic and pessimistic, of both sides.
 The adjusted index is that of [BFVT20]: 1 is best, 0 is chance.
 
-Sources: [GBH18] Ganea, Bécigneul & Hofmann 2018, *Hyperbolic Entailment Cones*, §5. [NK17] Nickel &
-Kiela 2017, *Poincaré Embeddings for Learning Hierarchical Representations*. [BUG13] Bordes, Usunier,
-García-Durán, Weston & Yakhnenko 2013, *Translating Embeddings for Modeling Multi-relational Data*.
+Sources: [GBH18] Ganea, Bécigneul & Hofmann 2018, *Hyperbolic Entailment Cones for Learning
+Hierarchical Embeddings*, §5. [NK17] Nickel & Kiela 2017, *Poincaré Embeddings for Learning
+Hierarchical Representations*. [BUG13] Bordes, Usunier, García-Durán, Weston & Yakhnenko 2013,
+*Translating Embeddings for Modeling Multi-relational Data*.
 [BFVT20] Berrendorf, Faerman, Vermue & Tresp 2020, *On the Ambiguity of Rank-Based Evaluation of
 Entity Alignment or Link Prediction Methods*.
 """
