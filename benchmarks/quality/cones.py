@@ -77,12 +77,19 @@ EPOCHS, EVERY = (100, 300), 20
 
 
 def spanning_tree(closure: pt.ClosurePairs) -> pt.Taxonomy:
-    """Take the parent with the most ancestors of each node; ids are rows of the pairs."""
+    """Take the parent with the most ancestors of each node; ids are rows of the pairs.
+
+    Several roots get a common parent, the last id.
+    """
     above = np.bincount(closure.pairs[:, 1], minlength=closure.num_nodes)
     parent, child = closure.reduced().pairs.numpy().T
     order = np.argsort(above[parent], kind="stable")
     chosen = np.full(closure.num_nodes, -1)
     chosen[child[order]] = parent[order]  # of several the last, which has the most ancestors
+    roots = np.flatnonzero(chosen < 0)
+    if len(roots) > 1:
+        chosen = np.append(chosen, -1)
+        chosen[roots] = len(chosen) - 1
     return pt.Taxonomy.from_parents(chosen)
 
 
@@ -92,6 +99,7 @@ def laid_out(closure: pt.ClosurePairs, dim: int) -> pt.PoincareEmbedding:
     model = pt.embed(tree, dim=dim)
     row = torch.empty(len(tree), dtype=torch.int64)
     row[tree.ids.to_list()] = torch.arange(len(tree))
+    row = row[: closure.num_nodes]
     return pt.PoincareEmbedding.from_pretrained(model.radius[row], model.direction[row])
 
 

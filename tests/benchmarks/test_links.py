@@ -104,3 +104,7 @@ def test_spanning_tree__goes_to_the_deepest_parent():
     pairs = pt.ClosurePairs.from_edges([("b", "a"), ("c", "b"), ("d", "c"), ("d", "a"), ("e", "a")])
     tree = cones.spanning_tree(pairs)
     assert tree.tree_distance(3, 0) == 3
+    several = pt.ClosurePairs([(0, 1), (2, 3)])
+    tree = cones.spanning_tree(several)
+    assert (len(tree), tree.tree_distance(0, 2)) == (5, 2)
+    assert cones.laid_out(several, 3).num_embeddings == 4
