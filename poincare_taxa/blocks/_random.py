@@ -105,4 +105,5 @@ def index_tensor(index: object, size: int, device: torch.device) -> Tensor:
 
 def tensor_of(values: ArrayLike | Tensor) -> Tensor:
     """Copy numbers into a tensor; a tensor is returned as it is."""
-    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+    # torch takes no negative strides, such as those of edges[:, ::-1]; a copy has none
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, order="C"))

@@ -69,8 +69,8 @@ def test_cones__from_a_layout_hold_what_is_below_and_training_learns(folder, mon
         warnings.simplefilter("ignore", UserWarning)  # pairs that follow are not trained on
         rows = list(cones.measure(folder, jobs))
     layout, small, trained = rows
-    assert layout["f1"] > 0.95
-    assert small["f1"] > 0.95
+    assert layout["f1"] > 0.9
+    assert small["f1"] > 0.9
     assert small["threshold"] < layout["threshold"]
     split, shares = links.public_split(folder, "mammal")
     start = cones.Recipe(shares[50], split.train, 5, seed=0)

@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -146,6 +147,11 @@ def test_closed__keeps_names_and_refuses_cycles_and_weights():
         ClosurePairs([[0, 1], [1, 2], [2, 0]]).closed()
     with pytest.raises(ValueError, match="pairs with weights have no closure"):
         ClosurePairs([[0, 1], [1, 2]], weights=[1, 2]).closed()
+
+
+def test_pairs__may_be_an_array_that_was_turned_around():
+    edges = np.array([[1, 0], [2, 1]])  # (child, parent)
+    assert ClosurePairs(edges[:, ::-1]).pairs.tolist() == [[0, 1], [1, 2]]
 
 
 def test_beyond__is_of_the_same_nodes():
