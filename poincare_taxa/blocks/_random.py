@@ -7,8 +7,20 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch import distributed as dist
 
-__all__ = ["Order", "below", "index_tensor", "integer_weights", "random_bits", "tensor_of"]
+from poincare_taxa.files.seeds import stream_seed
+
+__all__ = [
+    "Order",
+    "below",
+    "index_tensor",
+    "integer_weights",
+    "of_process",
+    "random_bits",
+    "tensor_of",
+    "weighted_choice",
+]
 
 _TOTAL = 2**40
 """Sum of weights once they are integers. A weight of the mean size, among a million, is rounded to
@@ -27,8 +39,35 @@ def below(limit: Tensor, generator: torch.Generator | None) -> Tensor:
 def random_bits(
     shape: Sequence[int], generator: torch.Generator | None, device: torch.device
 ) -> Tensor:
-    """Draw 63 random bits for each element, int64."""
-    return torch.randint(2**63 - 1, tuple(shape), generator=generator, device=device)
+    """Draw 63 random bits for each element, int64; without a generator, other ones in each process.
+
+    Processes that train together begin with one seed, and should not draw one batch twice.
+    """
+    own = _own(generator, device)
+    return torch.randint(2**63 - 1, tuple(shape), generator=own, device=device)
+
+
+def of_process(
+    shared: torch.Generator | None, rank: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return the generator of a process: another one for each rank, from one shared state."""
+    at = "cpu" if shared is None else shared.device
+    seed = int(torch.randint(2**62, (), generator=shared, device=at))
+    return torch.Generator(device).manual_seed(stream_seed(seed, f"process {rank}"))
+
+
+def weighted_choice(shares: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """Draw places of shares with replacement, each by its share; in processes as `random_bits`."""
+    own = _own(generator, shares.device)
+    return torch.multinomial(shares, count, True, generator=own)
+
+
+def _own(generator: torch.Generator | None, device: torch.device) -> torch.Generator | None:
+    """Return a generator as it is; without one, among processes, one of this process's own."""
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if generator is not None or not together:
+        return generator
+    return of_process(None, dist.get_rank(), device)
 
 
 def integer_weights(weights: Tensor) -> Tensor:

@@ -467,7 +467,8 @@ class ClosurePairs(Dataset[Tensor]):
         batch_size
             How many, at least 1.
         generator
-            Randomness, on the device of the pairs; torch's global one by default.
+            Randomness, on the device of the pairs; torch's global one by default, and among
+            processes (`torch.distributed`) a stream of each one's own from it.
 
         Returns
         -------

@@ -320,6 +320,18 @@ class PoincareEmbedding(torch.nn.Embedding):
             weight = geoopt.ManifoldParameter(plain.data, **kept)
             self.weight = weight  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # With a method of its own, `fully_shard` calls it instead of replacing `weight` unseen.
+        if name == "weight" and isinstance(value, Tensor):
+            _require_whole(value)
+        super().__setattr__(name, value)
+
+    def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
+        """Add a parameter; a shard in place of `weight` is a `ValueError`."""
+        if name == "weight" and param is not None:
+            _require_whole(param)
+        super().register_parameter(name, param)
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         manifold = self.manifold
         super()._load_from_state_dict(*args, **kwargs)  # with assign=True sets a plain parameter
@@ -439,6 +451,17 @@ class PoincareEmbedding(torch.nn.Embedding):
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         sizes = f"{self.num_embeddings}, {self.embedding_dim}"
         return f"{sizes}, manifold={self.manifold}{padding}{sparse}"
+
+
+def _require_whole(weight: Tensor) -> None:
+    """Raise ValueError for a shard of a table, such as a DTensor, which has no manifold."""
+    if hasattr(weight, "placements") or not isinstance(weight, torch.nn.Parameter):
+        raise ValueError(
+            "a PoincareEmbedding is whole in every process: a shard of it "
+            f"({type(weight).__name__}) has no manifold, and would be stepped as a flat tensor; "
+            "use DistributedDataParallel, or leave the table out with "
+            "fully_shard(module, ignored_params=set(embedding.parameters()))"
+        )
 
 
 def _around_origin(

@@ -104,7 +104,8 @@ class _Negatives:
         pairs
             Rows [batch, 2]: (ancestor, descendant), on the device of the sampler.
         generator
-            Randomness, on the same device; torch's global one by default.
+            Randomness, on the same device; torch's global one by default, and among processes
+            (`torch.distributed`) a stream of each one's own from it.
 
         Returns
         -------

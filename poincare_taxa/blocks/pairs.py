@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from poincare_taxa.blocks._random import below, index_tensor
+from poincare_taxa.blocks._random import below, index_tensor, weighted_choice
 from poincare_taxa.blocks.tree_index import TreeIndex, moved
 from poincare_taxa.taxonomy.preorder import outside_branch
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -191,7 +191,8 @@ class AncestorPairs(Dataset[Tensor]):
         batch_size
             Number of pairs, at least 1.
         generator
-            Generator on the device of the pairs; torch's global one by default.
+            Generator on the device of the pairs; torch's global one by default, and among processes
+            (`torch.distributed`) a stream of each one's own from it.
 
         Returns
         -------
@@ -202,7 +203,7 @@ class AncestorPairs(Dataset[Tensor]):
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         if len(self._shares) == 1:
             return self._at(below(self._total.expand(batch_size), generator))
-        stratum = torch.multinomial(self._shares, batch_size, True, generator=generator)
+        stratum = weighted_choice(self._shares, batch_size, generator)
         return self._at(self._first[stratum] + below(self._total[stratum], generator))
 
     def _at(self, j: Tensor) -> Tensor:
@@ -392,7 +393,7 @@ class MixedPairs(Dataset[Tensor]):
         Arguments and result are those of `AncestorPairs.sample`.
         """
         drawn = torch.stack([s.sample(batch_size, generator=generator) for s in self.sources])
-        which = torch.multinomial(self._share, batch_size, True, generator=generator)
+        which = weighted_choice(self._share, batch_size, generator)
         return drawn[which, torch.arange(batch_size, device=drawn.device)]
 
 

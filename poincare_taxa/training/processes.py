@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from poincare_taxa.files.seeds import stream_seed
+from poincare_taxa.blocks._random import of_process
 
 __all__ = ["Processes", "job", "restarted"]
 
@@ -97,9 +97,7 @@ class Processes:
         """Return the generator of this process's batches: another one in each, from one state."""
         if self.size == 1:
             return shared
-        seed = int(torch.randint(2**62, (), generator=shared, device=shared.device))
-        own = stream_seed(seed, f"process {self.rank}")
-        return torch.Generator(shared.device).manual_seed(own)
+        return of_process(shared, self.rank, shared.device)
 
     def copy_first(self, points: Tensor) -> None:
         """Overwrite the table with that of the first process."""
