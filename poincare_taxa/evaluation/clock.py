@@ -14,7 +14,7 @@ class Clock:
     Attributes
     ----------
     seconds : dict
-        Part → seconds on the wall.
+        Part → seconds on the wall, summed over the threads that take it at the same time.
     """
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ Sources: [NK17] Nickel & Kiela 2017, §4.1 (closure reconstruction).  [S18] Sala
 """
 
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -155,11 +156,14 @@ def evaluate(
             rows += report_rows.radius_rows(tree, points)
     if parts & _AGAINST_ALL:
         query_taxa = QueryTaxa(tree, groups, k, parts & _AGAINST_ALL)
+        on_cpu = torch.device(device or points.vectors.device).type == "cpu"
+        threads = torch.get_num_threads() if on_cpu else 1
         if len(asked) > len(sampled) and progress is not False:
-            _announce(partial(query_statistics, subjects["value"], query_taxa), len(tree), queries)
+            measure = partial(query_statistics, subjects["value"], query_taxa, threads=threads)
+            _announce(measure, len(tree), queries, threads)
         taken = dict.fromkeys(subjects, asked[:floor_queries])
         taken |= {"value": asked, "ceiling": sampled}
-        measured = _against_all(subjects, query_taxa, taken, clock, progress)
+        measured = _against_all(subjects, query_taxa, taken, clock, progress, threads)
         rows += report_rows.query_rows(measured, k, parts, query_taxa.groups, taken, clusters)
     if parts & {"correlation", "distortion"} and len(tree) > 1:
         with clock("pairs"):
@@ -202,12 +206,18 @@ def _against_all(
     queries: Mapping[str, NDArray[np.integer]],
     clock: Clock,
     progress: bool | None,
+    threads: int,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Measure the queries of each subject against all taxa: subject → statistic → [Q]."""
     with _progress_bar(progress) as advance:
         return {
             name: query_statistics(
-                subject, query_taxa, queries[name], clock, partial(advance, name)
+                subject,
+                query_taxa,
+                queries[name],
+                clock,
+                partial(advance, name),
+                threads=threads,
             )
             for name, subject in subjects.items()
         }
@@ -279,19 +289,19 @@ def _check_numbers(queries: int, k: int, floor_queries: int) -> None:
         )
 
 
-def _announce(measure: Callable[..., Any], n: int, queries: int) -> None:
+def _announce(measure: Callable[..., Any], n: int, queries: int, threads: int) -> None:
     """Print how long every one of n queries will take, from the time of some.
 
     Neighbouring queries share their work, so these are slices of the taxa. What is only done once,
     such as an index, is done before.
     """
-    threads = torch.get_num_threads()
-    size = min(_TIMED // _STRETCHES, n)
+    size = min(_TIMED * threads // _STRETCHES, n)
     starts = np.linspace(0, n - size, 2 * _STRETCHES + 1).astype(np.int64)[1::2]
-    some, clock = (starts[:, None] + np.arange(size)).ravel(), Clock()
+    some = (starts[:, None] + np.arange(size)).ravel()
     measure(some, Clock(), lambda done, total: None)
-    measure(some, clock, lambda done, total: None)
-    each = sum(clock.seconds.values()) / len(some)
+    start = time.perf_counter()
+    measure(some, Clock(), lambda done, total: None)
+    each = (time.perf_counter() - start) / len(some)
     hours = n * each / 3600
     span = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     Console(stderr=True, soft_wrap=True, highlight=False).print(

@@ -4,7 +4,10 @@ Every subject is measured by the same code: `subjects` counts, `ranks` says what
 here is which taxa are the targets of a query, and which measures follow.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ __all__ = ["QueryTaxa", "query_statistics"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer]
+_Measured = tuple[Rows, dict[str, Floats]]
 
 _QUERIES = 1024  # That pass over the points together,
 _TARGETS = 1 << 20  # and the targets that they have together.
@@ -93,30 +97,64 @@ def query_statistics(
     queries: Rows,
     clock: Clock,
     advance: Callable[[int, int], None],
+    *,
+    threads: int = 1,
 ) -> dict[str, Floats]:
-    """Measure each query against all taxa: name → [Q], nan where a measure is undefined."""
-    parts = query_taxa.parts
+    """Measure each query against all taxa: name → [Q], nan where a measure is undefined.
+
+    So many threads take a block each: the compiled loops use all of them anyway, numpy uses one.
+    """
     found: dict[str, Floats] = {}
     done = 0
 
-    def keep(at: Rows, statistics: dict[str, Floats]) -> None:
+    def measure(at: Rows, above: Rows, below: Rows) -> tuple[Rows, dict[str, Floats]]:
+        return at, _block_statistics(subject, query_taxa, queries[at], above, below, clock)
+
+    for at, statistics in _in_order(measure, query_taxa.blocks(queries), threads):
         for name, values in statistics.items():
             found.setdefault(name, np.full(len(queries), np.nan))[at] = values
-
-    for at, above, below in query_taxa.blocks(queries):
-        rows = queries[at]
-        if parts & {"precision", "purity"}:
-            with clock("nearest"):
-                keep(at, _neighbour_statistics(subject, query_taxa, rows))
-        if "ancestor" in parts:
-            with clock("ancestor"):
-                counts = subject.count_nearer(rows, above, "ancestor")
-                keep(at, _named("ancestor", *counts, above >= 0))
-        if parts & {"closure", "neighbour"}:
-            with clock("closure and neighbour"):
-                keep(at, _relative_statistics(subject, parts, rows, above, below))
         done += len(at)
         advance(done, len(queries))
+    return found
+
+
+def _in_order(
+    measure: Callable[..., _Measured], blocks: Iterator[tuple[Any, ...]], threads: int
+) -> Iterator[_Measured]:
+    """Measure blocks, a few at a time, and yield what was found in their order."""
+    if threads == 1:
+        yield from (measure(*block) for block in blocks)
+        return
+    waiting: deque[Future[_Measured]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for block in blocks:
+            waiting.append(pool.submit(measure, *block))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _block_statistics(
+    subject: Subject,
+    query_taxa: QueryTaxa,
+    rows: Rows,
+    above: Rows,
+    below: Rows,
+    clock: Clock,
+) -> dict[str, Floats]:
+    """Measure the queries of a block, whose ancestors and children are given."""
+    parts, found = query_taxa.parts, dict[str, Floats]()
+    if parts & {"precision", "purity"}:
+        with clock("nearest"):
+            found |= _neighbour_statistics(subject, query_taxa, rows)
+    if "ancestor" in parts:
+        with clock("ancestor"):
+            counts = subject.count_nearer(rows, above, "ancestor")
+            found |= _named("ancestor", *counts, above >= 0)
+    if parts & {"closure", "neighbour"}:
+        with clock("closure and neighbour"):
+            found |= _relative_statistics(subject, parts, rows, above, below)
     return found
 
 

@@ -1,12 +1,15 @@
 """Which queries are measured together."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.trees import taxonomies
 
 from poincare_taxa.evaluation import rank_counts
-from poincare_taxa.evaluation.rank_counts import QueryTaxa
+from poincare_taxa.evaluation.clock import Clock
+from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
+from poincare_taxa.evaluation.subjects import TreeSubject
 from poincare_taxa.testing import synthetic_taxonomy
 
 
@@ -38,3 +41,46 @@ def test_blocks__are_of_queries_near_each_other_that_have_about_as_many_relative
     monkeypatch.setattr(rank_counts, "_TARGETS", 300)
     for at, above, below in QueryTaxa(tree, {}, 10, {"neighbour"}).blocks(queries):
         assert len(at) == 1 or len(at) * (above.shape[1] + below.shape[1]) <= 600
+
+
+def test_query_statistics__are_the_same_bits_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(rank_counts, "_QUERIES", 16)
+    tree = synthetic_taxonomy(400, seed=0).tree
+    queries = np.random.default_rng(0).permutation(len(tree))[:300]
+    parts = {"precision", "ancestor", "closure", "neighbour"}
+    query_taxa = QueryTaxa(tree, {}, 10, parts)
+    reached = []
+    one, many = (
+        query_statistics(
+            TreeSubject(tree),
+            query_taxa,
+            queries,
+            Clock(),
+            lambda done, total: reached.append((done, total)),
+            threads=threads,
+        )
+        for threads in (1, 3)
+    )
+    assert one.keys() == many.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], many[name])
+    half = len(reached) // 2
+    assert reached[:half] == reached[half:], "progress in the order of the blocks"
+    assert reached[-1] == (300, 300)
+
+
+def test_query_statistics__raises_what_a_thread_raises(monkeypatch):
+    tree = synthetic_taxonomy(400, seed=0).tree
+    monkeypatch.setattr(rank_counts, "_QUERIES", 16)
+
+    class Broken(TreeSubject):
+        def nearest(self, queries, k, relatives):
+            if 7 in queries:
+                raise MemoryError("block of 7")
+            return super().nearest(queries, k, relatives)
+
+    query_taxa = QueryTaxa(tree, {}, 10, {"precision"})
+    with pytest.raises(MemoryError, match="block of 7"):
+        query_statistics(
+            Broken(tree), query_taxa, np.arange(400), Clock(), lambda *_: None, threads=2
+        )
