@@ -1,20 +1,30 @@
 """`load`: vectors of whatever lies at a path."""
 
+import errno
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import polars as pl
 import torch
+from polars import selectors
 
 from poincare_taxa.closure.model import ClosureEmbedding
-from poincare_taxa.files.parquet import faults_of_polars, read_parquet
+from poincare_taxa.files.parquet import faults_of_polars, read_parquet, unpacked_limit
 from poincare_taxa.geometry import polar
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 __all__ = ["load"]
+
+_WIDEST = 10_000  # columns of a text
 
 
 def load(
@@ -55,10 +65,15 @@ def load(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is nothing at {path}: is the path right?")
-    suffix = path.suffix.lower()
     if path.is_dir():
         is_dag = "nodes.parquet" in storage.read_meta(path).get("files", {})
         return ClosureEmbedding.load(path) if is_dag else TaxonEmbedding.load(path)
+    with _faults(path):
+        return _of_file(path, taxonomy)
+
+
+def _of_file(path: Path, taxonomy: Taxonomy | None) -> TaxonEmbedding:
+    suffix = path.suffix.lower()
     if suffix in (".txt", ".vec"):
         return _of_word2vec(path, taxonomy)
     if taxonomy is not None:
@@ -69,14 +84,50 @@ def load(
         return _of_frame(path, read_parquet(path))
     if suffix in (".csv", ".tsv"):
         separator = "," if suffix == ".csv" else "\t"
-        with faults_of_polars(f"{path} is no table"):
-            frame = pl.read_csv(path, separator=separator, infer_schema_length=None)
-        return _of_frame(path, frame)
+        _refuse_wide(path, _first_line(path).count(separator) + 1)
+        return _of_frame(path, pl.read_csv(path, separator=separator, infer_schema_length=None))
     raise ValueError(
         f"{path} is no folder of an embedding, and none of .parquet .csv .tsv .npz .txt .vec. "
         "Pickles (gensim's .model, PyTorch's .pth) run code when they are read: write gensim's "
         "vectors with model.wv.save_word2vec_format(…), and others as .npz or .csv"
     )
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn what is raised about the contents of a file into `ValueError` with its name."""
+    damaged = "was it cut short, damaged, or written by another program?"
+    try:
+        with faults_of_polars(f"{path} cannot be read: {damaged}"):
+            yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+    except (BadZipFile, zlib.error, LZMAError, EOFError, KeyError, struct.error) as error:
+        raise ValueError(f"{path} cannot be read ({error}): {damaged}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file, that an archive announces
+            raise
+        raise ValueError(f"{path} cannot be read ({error}): {damaged}") from error
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in another way
+        raise ValueError(f"{path} cannot be unpacked ({error})") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} announces more than memory holds: {damaged}") from error
+
+
+def _first_line(path: Path) -> str:
+    """First line of a text that is not compressed: polars unpacks such files without a limit."""
+    with path.open("rb") as stream:
+        line = stream.readline()
+    if line.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"x\x01", b"x^", b"x\x9c", b"x\xda")):
+        raise ValueError(f"{path} is compressed: unpack it")
+    return line.decode()
+
+
+def _refuse_wide(path: Path, columns: int) -> None:
+    if columns > _WIDEST:
+        raise ValueError(f"{path} has {columns:,} columns, and at most {_WIDEST:,} are read")
 
 
 def _of_frame(path: Path, frame: pl.DataFrame) -> TaxonEmbedding:
@@ -88,6 +139,13 @@ def _of_frame(path: Path, frame: pl.DataFrame) -> TaxonEmbedding:
             f"{path} has no columns {sorted(missing) or 'direction_0, direction_1, …'}, which "
             f"TaxonEmbedding.export writes; it has {frame.columns[:12]}"
         )
+    columns = ["radius", *(flat or ["direction"])]
+    for name in columns:
+        dtype = frame.schema[name]
+        if not (dtype.is_numeric() or (name == "direction" and dtype.is_nested())):
+            raise ValueError(f"{path}: column {name!r} has {dtype}, and must have numbers")
+    whole = selectors.by_name(*columns) & selectors.integer()
+    frame = frame.with_columns(whole.cast(pl.Float64))
     taxonomy = Taxonomy.from_frame(frame, source={"path": str(path)})
     vectors = frame.select(flat).to_numpy() if flat else frame["direction"].to_numpy()
     place = np.empty(len(frame), np.int64)
@@ -95,22 +153,47 @@ def _of_frame(path: Path, frame: pl.DataFrame) -> TaxonEmbedding:
     return _model(path, taxonomy, frame["radius"].to_numpy()[place], vectors[place])
 
 
+_ARRAYS = {
+    "ids": ("iu", 1), "parent": ("iu", 1), "names": ("u", 1), "taxon_rank": ("iu", 1),
+    "taxon_rank_names": ("u", 1), "radius": ("f", 1), "direction": ("f", 2),
+}  # fmt: skip
+"""Arrays of an npz file: kinds of their dtypes, and number of their axes."""
+
+
 def _of_arrays(path: Path) -> TaxonEmbedding:
-    with np.load(path, allow_pickle=False) as arrays:
-        wanted = {"ids", "parent", "names", "taxon_rank", "taxon_rank_names", "radius", "direction"}
-        if missing := wanted - set(arrays.files):
-            raise ValueError(f"{path} has no arrays {sorted(missing)}; it has {arrays.files}")
-        ids = arrays["ids"]
-        ranks = _texts(arrays["taxon_rank_names"])
-        taxonomy = Taxonomy.from_parents(
-            arrays["parent"],
-            ids=pl.Series(_texts(ids) if ids.dtype == np.uint8 else ids),
-            names=[name or None for name in _texts(arrays["names"])],
-            taxon_ranks=pl.Series(ranks).gather(pl.Series(arrays["taxon_rank"])),
-            branch_lengths=arrays["branch_length"] if "branch_length" in arrays.files else None,
-            source={"path": str(path)},
+    arrays = _unpacked_arrays(path)
+    ids, ranks = arrays["ids"], _texts(arrays["taxon_rank_names"])
+    taxonomy = Taxonomy.from_parents(
+        arrays["parent"],
+        ids=pl.Series(_texts(ids) if ids.dtype == np.uint8 else ids),
+        names=[name or None for name in _texts(arrays["names"])],
+        taxon_ranks=pl.Series(ranks).gather(pl.Series(arrays["taxon_rank"])),
+        branch_lengths=arrays.get("branch_length"),
+        source={"path": str(path)},
+    )
+    return _model(path, taxonomy, arrays["radius"], arrays["direction"])
+
+
+def _unpacked_arrays(path: Path) -> dict[str, Any]:
+    """Read the arrays of an npz file, after a look at their sizes; pickles are refused."""
+    limit = unpacked_limit(path)
+    with ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > limit:
+        raise ValueError(
+            f"{path} unpacks to {size / 2**20:,.0f} MiB, and at most {limit / 2**20:,.0f} MiB are "
+            "read of a file of this size; write it without compression if that is meant"
         )
-        return _model(path, taxonomy, arrays["radius"], arrays["direction"])
+    with np.load(path, allow_pickle=False) as stored:
+        if missing := _ARRAYS.keys() - set(stored.files):
+            raise ValueError(f"{path} has no arrays {sorted(missing)}; it has {stored.files}")
+        kinds = _ARRAYS | ({"branch_length": ("f", 1)} if "branch_length" in stored.files else {})
+        arrays = {name: stored[name] for name in kinds}
+    for name, (kind, axes) in kinds.items():
+        array = arrays[name]
+        if array.dtype.kind not in kind or array.ndim != axes:
+            raise ValueError(f"{path}: array {name!r} has {array.dtype}, shape {array.shape}")
+    return arrays
 
 
 def _texts(packed: Any) -> list[str]:
@@ -122,10 +205,10 @@ def _of_word2vec(path: Path, taxonomy: Taxonomy | None) -> TaxonEmbedding:
         raise ValueError(
             f"word2vec text has no taxonomy: pt.load({str(path)!r}, taxonomy=pt.read(…))"
         )
-    with path.open(encoding="utf-8") as stream:
-        first = stream.readline().split()
-    if len(first) != 2 or not all(text.isdigit() for text in first):
+    first = _first_line(path).split()
+    if len(first) != 2 or not all(text.isdecimal() for text in first):
         raise ValueError(f"{path}: line 1 of word2vec text has the numbers of rows and columns")
+    _refuse_wide(path, int(first[1]))
     names = [str(i) for i in range(int(first[1]))]
     with faults_of_polars(f"{path} is no word2vec text of {first[1]} numbers a row"):
         frame = pl.read_csv(

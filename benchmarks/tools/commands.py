@@ -130,4 +130,60 @@ def fuzz(
         raise typer.Exit(1)
 
 
-COMMANDS = (report, aot, sample, taxdump, lines, imports, fuzz)
+def kills(
+    works: Annotated[
+        list[str] | None, typer.Argument(help="What to kill, such as explore; by default all.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option(help="Kill at each file operation (1), at every second (2), …", min=1)
+    ] = 1,
+    moments: Annotated[int, typer.Option(help="Random ones for each work.", min=0)] = 20,
+    seed: Annotated[int, typer.Option(help="Of the random moments.")] = 0,
+    out: Out = None,
+) -> None:
+    """SIGKILL at every file operation of what writes files, and at random moments.
+
+    With --out FOLDER rows of the works that were not chosen are those of earlier runs.
+    """
+    from benchmarks.tables import collected, kept_rows, markdown, write_page, write_rows
+    from benchmarks.tools import kills as suite
+
+    bad: list[str] = []
+
+    def show(name: str, moment: str, trial: suite.Trial) -> None:
+        bad.append(name)
+        print(f"{name}, {moment}: {trial.left}\n{trial.detail}", flush=True)
+
+    options = {"names": works or (), "every": every, "moments": moments, "seed": seed}
+    rows = collected(suite.measure(show, **options))
+    if works and out is not None:
+        new = {row["what is killed"] for row in rows}
+        rows += [row for row in kept_rows(out, "kills") if row["what is killed"] not in new]
+    shown = [{key: value for key, value in row.items() if key != "commit"} for row in rows]
+    page = f"{markdown(shown)}\n\n{suite.circumstances(rows, seed)}"
+    print(page)
+    if out is not None:
+        write_rows(out, "kills", rows)
+        write_page(out, "kills", page)
+    if bad:
+        raise typer.Exit(1)
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(help="How long.", min=0)] = 120,
+    taxa: Annotated[int, typer.Option(help="Of each round.", min=20)] = 300,
+    out: Out = None,
+) -> None:
+    """Train, checkpoint, evaluate, save, load, again and again: slopes of memory and open files."""
+    from benchmarks.tables import collected, markdown, write_page, write_rows
+    from benchmarks.tools import soak as suite
+
+    rows = collected(suite.measure(minutes, taxa))
+    page = f"{markdown(suite.slopes(rows))}\n\n{suite.circumstances(rows, taxa)}"
+    print(page)
+    if out is not None:
+        write_rows(out, "soak", rows)
+        write_page(out, "soak", page)
+
+
+COMMANDS = (report, aot, sample, taxdump, lines, imports, fuzz, kills, soak)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import random
 import shutil
 import tarfile
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 TOKENS = [
@@ -173,6 +175,46 @@ def hostile_tensors(data: bytes, draw: random.Random) -> bytes:
             ]
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + bytes(body)
+
+
+def hostile_arrays(data: bytes, draw: random.Random) -> bytes:
+    """Change an array of an npz file: kind, shape, numbers, or what its header announces."""
+    with np.load(io.BytesIO(data)) as stored:
+        arrays = dict(stored)
+    name = draw.choice(sorted(arrays))
+    array = arrays[name]
+    buffer = io.BytesIO()
+    match draw.randrange(7):
+        case 0:
+            del arrays[name]
+        case 1:
+            arrays[name] = array.astype(draw.choice(["u1", "i8", "f2", "f8", "c16", "U3", "M8[s]"]))
+        case 2:
+            arrays[name] = array.reshape(draw.choice([(-1, 1), (1, -1), (-1,)]))
+        case 3:
+            arrays[name] = array[draw.randint(0, len(array)) :]
+        case 4:
+            arrays[name] = array.copy()
+            value = draw.choice([0, 1, 127, 255, -1, 2**62])
+            np.copyto(arrays[name].reshape(-1)[:1], np.array(value), casting="unsafe")
+        case 5:  # it runs code where it is unpickled
+            arrays[name] = np.array([Harmful()], object)
+    np.savez(buffer, **arrays)
+    with zipfile.ZipFile(buffer) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    if draw.random() < 0.2 and f"{name}.npy" in members:  # more is announced than there is
+        large = draw.choice([b"9" * 12, b"1" * 18, b"0", b"-1", b"'a'"])
+        shape = str(array.shape[0]).encode()
+        text = members[f"{name}.npy"]
+        members[f"{name}.npy"] = text.replace(b"(" + shape, b"(" + large, 1)
+    return packed(members, "zip")
+
+
+class Harmful:
+    """An object whose pickle ends the process that reads it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
 
 
 def hostile_folder(saved: Sequence[Path], target: Path, draw: random.Random) -> None:

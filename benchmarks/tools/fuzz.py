@@ -23,7 +23,7 @@ from functools import cache
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import psutil
@@ -138,6 +138,42 @@ def checkpoint(folder: Path, draw: random.Random) -> Path:
     return path
 
 
+@cache
+def exports() -> dict[str, bytes]:
+    """Files of an embedding, as `TaxonEmbedding.export` writes them, by ending."""
+    import poincare_taxa as pt
+
+    model = pt.embed(_exported(), dim=2)
+    with tempfile.TemporaryDirectory() as folder:
+        found = {}
+        for kind in ("csv", "tsv", "npz", "parquet", "vec"):
+            path = Path(folder) / f"x.{kind}"
+            model.export(path)
+            found[kind] = path.read_bytes()
+    return found
+
+
+@cache
+def _exported() -> Any:
+    import poincare_taxa as pt
+
+    return pt.Taxonomy.from_parents([-1, 0, 0, 1, 1], names=["a", "b", "c", "d", None])
+
+
+def export(folder: Path, draw: random.Random) -> Path:
+    """Write an export that is damaged, or whose table or arrays are hostile."""
+    kind = draw.choice(sorted(exports()))
+    path, data = folder / f"x.{kind}", exports()[kind]
+    path.write_bytes(data)
+    if kind == "parquet" and draw.random() < 0.8:
+        damage.hostile_table(pl.read_parquet(path), draw).write_parquet(path)
+    elif kind == "npz" and draw.random() < 0.8:
+        path.write_bytes(damage.hostile_arrays(data, draw))
+    else:
+        path.write_bytes(damage.damaged(data, draw, texts()))
+    return path
+
+
 # -------------------------------------------------------------------- what reads them
 
 
@@ -145,6 +181,12 @@ def _read_checkpoint(path: Path) -> object:
     from poincare_taxa.training.checkpoint import Checkpoints
 
     return Checkpoints(path.parent).load(1)
+
+
+def _load(path: Path) -> object:
+    import poincare_taxa as pt
+
+    return pt.load(path, taxonomy=_exported() if path.suffix == ".vec" else None)
 
 
 def _check(path: Path) -> object:
@@ -176,6 +218,7 @@ def subjects() -> dict[str, Subject]:
     saved = {
         "TaxonEmbedding.load": (embedding, lambda path: pt.TaxonEmbedding.load(path, verify=True)),
         "ClosureEmbedding.load": (embedding, pt.ClosureEmbedding.load),
+        "load": (export, _load),
         "check": (embedding, _check),
         "Checkpoints.load": (checkpoint, _read_checkpoint),
     }
@@ -224,7 +267,7 @@ def _work(pipe: Connection, among: Subjects, seed: int, inputs: list[int], memor
     """Try inputs and send the outcome of each; in a process of its own."""
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # messages of polars' panics
-    with tempfile.TemporaryDirectory(dir=_memory_disk()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_disk()) as folder:
         for subject in among().values():  # what is imported and compiled once
             path = Path(folder) / "first"
             path.mkdir()
@@ -241,7 +284,8 @@ def _work(pipe: Connection, among: Subjects, seed: int, inputs: list[int], memor
             shutil.rmtree(path)
 
 
-def _memory_disk() -> str | None:
+def memory_disk() -> str | None:
+    """Folder in memory, or None for the usual place of temporary files."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 

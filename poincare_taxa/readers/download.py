@@ -1,12 +1,15 @@
 """Download a dump of the NCBI taxonomy: the only part of the library that touches the network."""
 
 import datetime
+import hashlib
 import io
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from poincare_taxa.files.atomic import mend, replace_file
 
 __all__ = ["download_ncbi"]
 
@@ -57,8 +60,6 @@ def download_ncbi(
         If the server cannot be reached or does not have the file, if the transfer breaks off, or
         if the file does not have the checksum. Nothing is left behind.
     """
-    import pooch
-
     if date is None:
         url = f"{base_url}/new_taxdump/new_taxdump.tar.gz"
         known = f"md5:{_published_md5(f'{url}.md5')}" if sha256 is None else None
@@ -72,21 +73,18 @@ def download_ncbi(
     if sha256 is not None:
         known = f"sha256:{sha256.lower()}"
 
-    def receive(url: str, draft: str, _: object) -> None:
+    path = _cache_dir(cache_dir) / url.rsplit("/", 1)[1]
+    mend(path)  # what a killed process left
+    if path.is_file() and (known is None or _other_hash(path, known) is None):
+        return path
+    with replace_file(path) as draft:
         _receive(url, draft, progress)
-        if known is None and (wrong := _damage_of_zip(draft)):
-            raise OSError(f"{url}: {wrong}; nothing was kept, try again")
-
-    # pooch keeps the file that matches, or writes a draft, verifies its hash, and renames it
-    pooch.get_logger().setLevel("WARNING")
-    name, folder = url.rsplit("/", 1)[1], _cache_dir(cache_dir)
-    downloader: Any = receive
-    try:
-        return Path(pooch.retrieve(url, known, name, folder, downloader=downloader))
-    except ValueError as error:
-        raise OSError(
-            f"{url}: {error} Nothing was kept. Try again: the file may just have changed"
-        ) from error
+        wrong = _damage_of_zip(draft) if known is None else _other_hash(draft, known)
+        if wrong is not None:
+            raise OSError(
+                f"{url}: {wrong}. Nothing was kept. Try again: the file may just have changed"
+            )
+    return path
 
 
 def _cache_dir(given: str | Path | None) -> Path:
@@ -107,7 +105,17 @@ def _published_md5(url: str) -> str:
     return words[0].lower()
 
 
-def _damage_of_zip(path: str) -> str | None:
+def _other_hash(path: Path, known: str) -> str | None:
+    """Describe how the hash of a file differs from the known one, such as "md5:0123…"."""
+    kind, expected = known.split(":")
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, kind).hexdigest()
+    if found == expected:
+        return None
+    return f"{kind.upper()} hash of the file differs: expected {expected} but got {found}"
+
+
+def _damage_of_zip(path: Path) -> str | None:
     """Describe what is wrong with a zip archive, by the checksums inside it."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -135,7 +143,7 @@ class _Received:
         pass
 
 
-def _receive(url: str, target: str | io.BytesIO, progress: Progress | None) -> None:
+def _receive(url: str, target: Path | io.BytesIO, progress: Progress | None) -> None:
     """Write what a server sends to a file, completely, or raise an error with the reason."""
     import pooch
     import requests
@@ -144,7 +152,7 @@ def _receive(url: str, target: str | io.BytesIO, progress: Progress | None) -> N
     as_it_is = {"Accept-Encoding": "identity"}  # archives must not be unpacked on the way
     get = pooch.HTTPDownloader(bar, _CHUNK, timeout=_TIMEOUT, headers=as_it_is)
     try:
-        get(url, target, None)
+        get(url, str(target) if isinstance(target, Path) else target, None)
     except requests.HTTPError as error:
         answer: Any = error.response
         code, reason = answer.status_code, answer.reason

@@ -1,5 +1,6 @@
 """Exports: each is opened by the tool that it is for, with names, ids and vectors intact."""
 
+import gzip
 import json
 import sys
 
@@ -198,6 +199,53 @@ def test_load__refuses_word2vec_text_that_does_not_fit(tmp_path, text, message):
     (tmp_path / "x.vec").write_text(text)
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "x.vec", taxonomy=zoo())
+
+
+class Marks:
+    """An object whose pickle makes a file where it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+def test_load__runs_no_pickle_of_an_npz_file(tmp_path):
+    random_model(zoo()).export(tmp_path / "x.npz")
+    arrays = dict(np.load(tmp_path / "x.npz"))
+    arrays["names"] = np.array([Marks(tmp_path / "ran")], object)
+    np.savez(tmp_path / "x.npz", **arrays)
+    np.load(tmp_path / "x.npz", allow_pickle=True)["names"]
+    (tmp_path / "ran").unlink()  # the pickle does what it is made for
+    with pytest.raises(ValueError, match=r"x\.npz.*allow_pickle=False"):
+        load(tmp_path / "x.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_load__refuses_an_npz_file_that_unpacks_to_too_much(tmp_path):
+    random_model(zoo()).export(tmp_path / "x.npz")
+    arrays = dict(np.load(tmp_path / "x.npz"))
+    np.savez_compressed(tmp_path / "x.npz", **arrays | {"more": np.zeros(65 * 2**20, np.uint8)})
+    with pytest.raises(ValueError, match=r"x\.npz unpacks to 65 MiB"):
+        load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.vec"])
+def test_load__refuses_texts_that_announce_too_much(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"id,parent\n" * 10))
+    with pytest.raises(ValueError, match="is compressed: unpack it"):
+        load(path, taxonomy=zoo() if name == "x.vec" else None)
+    path.write_text("1 10001\n" if name == "x.vec" else "," * 10_000)
+    with pytest.raises(ValueError, match="10,001 columns"):
+        load(path, taxonomy=zoo() if name == "x.vec" else None)
+
+
+def test_load__takes_a_table_whose_numbers_are_whole(tmp_path):
+    text = "id,parent,radius,direction_0,direction_1\n1,,0,1,0\n2,1,1,0,1\n"
+    (tmp_path / "x.csv").write_text(text)
+    assert load(tmp_path / "x.csv").distance(1, 2) == 1
 
 
 # -------------------------------------------------------------------- AnnData and scikit-bio
