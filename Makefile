@@ -2,6 +2,7 @@
 # make test    the whole test suite, doctests included
 # make check   lint, format, types, layering, documentation, examples
 # make page    the script of the page, from web/ (needs npm), its lint, types and tests
+# make mutate  small changes of the code: do the tests notice? (hours; it goes on where it stopped)
 # make venv    only the virtual environment that the three above use
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 SOURCES := $(shell find poincare_taxa -type f -not -name '*.pyc')
 
-.PHONY: venv demo test check lint types layers docs examples page wheel clean
+.PHONY: venv demo test check lint types layers docs examples page mutate wheel clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -53,6 +54,9 @@ examples: $(STAMP)
 # What the wheel ships is poincare_taxa/page/page.js; CI compares it with what this builds.
 page:
 	cd web && npm ci --silent --no-audit --no-fund && npm run --silent lint && npm test --silent && npm run --silent build
+
+mutate: $(STAMP)
+	$(BIN)/python -m benchmarks mutate --out .
 
 wheel: $(STAMP)
 	rm -rf dist

@@ -120,11 +120,12 @@ def test_library__unpickles_and_runs_nothing():
 
 
 def test_config__names_of_classes_are_those_of_the_library_or_of_torch_optim(tmp_path):
+    tax = pt.Taxonomy.from_parents([-1, 0, 0])
     for name in ("os.system", "builtins.eval", "subprocess.Popen", "Margin.__init__", "torch.load"):
         file = tmp_path / "run.toml"
         file.write_text(f'source = "demo"\nout = "x"\n[loss]\nclass = "{name}"\n')
         with pytest.raises(ValueError, match=re.escape(name)):
-            read_config(file)
+            read_config(file).run(lambda _: tax)
 
 
 def test_safetensors__headers_that_announce_more_than_the_file_are_refused(tmp_path):

@@ -186,4 +186,33 @@ def soak(
         write_page(out, "soak", page)
 
 
-COMMANDS = (report, aot, sample, taxdump, lines, imports, fuzz, kills, soak)
+def mutate(
+    changes: Annotated[int, typer.Option(help="How many.", min=1)] = 1500,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    out: Out = None,
+) -> None:
+    """Small changes of the library's code, one at a time: do the tests notice?
+
+    With --out FOLDER rows are written as they come, and those that are there are not made again:
+    a run that was stopped goes on, and a larger one completes a smaller one.
+    """
+    from benchmarks.tables import kept_rows, markdown, write_page, write_rows
+    from benchmarks.tools import mutate as suite
+
+    known = {row["key"]: row for row in kept_rows(out, "mutate", as_text=True)} if out else {}
+    rows = []
+    for i, change in enumerate(suite.sample(changes, seed)):
+        row = known.get(change.key) or suite.judged(change)
+        rows.append(row)
+        what = f"{row['file']}:{row['line']} {row['before']} -> {row['after']}"
+        print(f"{i + 1} · {row['outcome']} · {what}", flush=True)
+        if out is not None and change.key not in known:
+            write_rows(out, "mutate", rows)
+    page = f"{markdown(suite.table(rows))}\n\n{suite.circumstances(rows, seed)}"
+    print(page)
+    if out is not None:
+        write_rows(out, "mutate", rows)
+        write_page(out, "mutate", page)
+
+
+COMMANDS = (report, aot, sample, taxdump, lines, imports, fuzz, kills, soak, mutate)

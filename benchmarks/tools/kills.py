@@ -481,7 +481,10 @@ def measure(
         root = Path(place)
         in_child(lambda: prepare(root))
         with _served(root / "new") as server:
-            chosen = {n: w for n, w in works(root, server).items() if not names or n in names}
+            chosen = works(root, server)
+            if unknown := set(names) - chosen.keys():
+                raise ValueError(f"{sorted(unknown)}: there are {sorted(chosen)}")
+            chosen = {name: work for name, work in chosen.items() if not names or name in names}
             for i, (name, work) in enumerate(chosen.items()):
                 bench = Bench(work, root / "bench" / str(i))
                 yield _row(name, bench, report, every, moments, draw)

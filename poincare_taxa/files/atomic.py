@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["DRAFT", "mend", "read_whole", "replace_file", "replace_folder"]
+__all__ = ["DRAFT", "mend", "probe", "read_whole", "replace_file", "replace_folder"]
 
 Result = TypeVar("Result")
 DRAFT = ".draft-"
@@ -114,6 +114,20 @@ def mend(path: str | Path) -> None:
         if host != _host() or _is_alive(int(process)):
             continue
         _discard(folder, path)
+
+
+def probe(path: str | Path) -> None:
+    """Make a draft beside a path and remove it, which fails where nothing can be written.
+
+    What a killed process left there is removed by the next that writes, as other drafts are.
+
+    Raises
+    ------
+    OSError
+        If no folder can be made there.
+    """
+    with _draft_beside(Path(path)):
+        pass
 
 
 @contextmanager

@@ -19,7 +19,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from poincare_taxa.files.atomic import DRAFT, replace_file, replace_folder
+from poincare_taxa.files.atomic import DRAFT, probe, replace_file, replace_folder
 from poincare_taxa.files.parquet import faults_of_polars, read_parquet
 from poincare_taxa.files.records import as_json
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -514,7 +513,7 @@ def ensure_writable(path: str | Path) -> None:
         raise FileExistsError(f"{path} is a file; an embedding is a folder: name a new one")
     beside = next(folder for folder in path.resolve().parents if folder.exists())
     try:
-        tempfile.TemporaryDirectory(prefix=".probe-", dir=beside).cleanup()
+        probe(beside / path.name)
     except OSError as error:
         raise OSError(
             f"{path} cannot be written ({beside}: {error.strerror}): name a folder in a place that "

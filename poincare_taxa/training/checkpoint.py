@@ -9,7 +9,6 @@ is killed at any moment leaves the checkpoints that it had. Nothing is pickled.
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from poincare_taxa.files.atomic import DRAFT, mend, replace_file
+from poincare_taxa.files.atomic import DRAFT, mend, probe, replace_file
 from poincare_taxa.files.locks import Lock
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.model.storage import open_tensors, parse_json, save_tensors
@@ -113,7 +112,7 @@ class Checkpoints:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryDirectory(prefix=".probe-", dir=self.path).cleanup()
+            probe(self._file(0))
             for draft in self.path.glob(f".epoch-*{DRAFT}*"):
                 mend(self.path / draft.name.removeprefix(".").rsplit(DRAFT, 1)[0])
         except OSError as error:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from poincare_taxa.files import atomic
-from poincare_taxa.files.atomic import DRAFT, mend, read_whole, replace_file, replace_folder
+from poincare_taxa.files.atomic import DRAFT, mend, probe, read_whole, replace_file, replace_folder
 
 
 def write_file(path, text):
@@ -137,6 +137,16 @@ def test_mend__leaves_drafts_of_live_processes_other_hosts_and_other_names(tmp_p
     mend(tmp_path / "name")
     assert not removed.exists()
     assert all(folder.exists() for folder in kept)
+
+
+def test_probe__leaves_nothing_and_removes_what_a_killed_one_left(tmp_path):
+    left = dead(tmp_path)
+    probe(tmp_path / "name")
+    assert not left.exists()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        probe(tmp_path / "file" / "name")
 
 
 def test_read_whole__never_sees_a_mixture(tmp_path):

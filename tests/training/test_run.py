@@ -416,6 +416,56 @@ def test_resume__after_sigkill_gives_the_same_bits(tmp_path):
     assert not [f for f in (tmp_path / "killed").iterdir() if f.name.startswith(".")]
 
 
+def test_run__that_is_stopped_goes_on_and_keeps_its_folder(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    folder = checkpoint.Checkpoints(tmp_path / "run")
+    with subprocess.Popen([sys.executable, script, folder.path]) as process:
+        deadline = time.monotonic() + 300  # it imports torch, on a machine that may be busy
+        while len(folder.epochs()) < 2:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "it had ended before"
+        last = folder.epochs()[-1]
+        with pytest.raises(BlockingIOError, match=f"process {process.pid} on"):
+            checkpoint.Checkpoints(folder.path).hold()
+        assert folder.load(last).state
+        process.send_signal(signal.SIGCONT)
+        assert process.wait() == 0
+    assert last < folder.epochs()[-1] == 40
+    scope = {}
+    whole = SCRIPT.replace("sys.argv[1]", repr(str(tmp_path / "whole")))
+    with warnings.catch_warnings():
+        exec(whole, scope)
+    found = pt.TaxonEmbedding.load(tmp_path / "run-model")
+    assert torch.equal(found.radius, scope["run"].model.radius)
+    assert torch.equal(found.direction, scope["run"].model.direction)
+
+
+def test_resume__looks_at_no_clock(tmp_path, monkeypatch):
+    """Dates of files in the wrong order, and a clock that was set back, change nothing."""
+    options = {**ranking, "epochs": 5}
+    whole = quiet_fit(SMALL, **options)
+
+    def stop(row, embedding):
+        if row["epoch"] == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        quiet_fit(SMALL, **options, checkpoint=tmp_path / "run", callback=stop)
+    files = sorted((tmp_path / "run").iterdir())
+    assert len(files) == 2
+    for file, date in zip(files, (2_000_000_000, 1_000_000_000), strict=True):
+        os.utime(file, (date, date))
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    again = quiet_fit(SMALL, **options, checkpoint=tmp_path / "run", resume=True)
+    assert torch.equal(bits(whole), bits(again))
+    assert checkpoint.Checkpoints(tmp_path / "run").epochs() == [4, 5]
+
+
 def test_checkpoints__keep_the_last_and_the_best(tmp_path):
     values = [0.0, 1.0, 9.0, 2.0, 3.0, 4.0]
     options = {"checkpoint": tmp_path, "keep_last": 2}
