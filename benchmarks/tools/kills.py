@@ -348,7 +348,7 @@ def works(inputs: Path, server: str) -> dict[str, Work]:
             pt.readers.download_ncbi("2024-09-01", base_url=server, cache_dir=folder)
 
     def downloaded(folder: Path) -> object:
-        found = [pt.read_ncbi(file).ids.to_list() for file in folder.glob("*new_taxdump*")]
+        found = [pt.read_ncbi(file).ids.to_list() for file in folder.glob("new_taxdump*")]
         if len(found) > 1:
             raise ValueError(f"{folder} has {len(found)} dumps")
         return found

@@ -114,6 +114,8 @@ def _children(node: ast.AST) -> list[ast.AST]:
 
 def _changes_here(node: ast.AST) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:
     match node:
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return
         case ast.Compare(ops=[op]) if type(op) in _COMPARE:
             for other in _COMPARE[type(op)]:
                 changed = ast.Compare(node.left, [other()], node.comparators)
@@ -133,9 +135,9 @@ def _changes_here(node: ast.AST) -> Iterator[tuple[str, ast.expr | ast.stmt, str
             yield kind, node, _written(node.operand)
         case ast.Constant(value=bool()):
             yield "true, false", node, repr(not node.value)
-        case ast.Constant(value=int() | float()):
-            yield "number", node, _written(ast.Constant(node.value + 1))
-            yield "number", node, _written(ast.Constant(node.value - 1))
+        case ast.Constant(value=int(value) | float(value)):
+            yield "number", node, _written(ast.Constant(value + 1))
+            yield "number", node, _written(ast.Constant(value - 1))
         case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
             if not isinstance(test, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.Constant):
                 yield "not", test, _written(ast.UnaryOp(ast.Not(), test))
