@@ -10,7 +10,7 @@ and all descendants of siblings inherit the first term, all nodes have the right
 root. So s = 1 makes everything exact but edges, by a code whose extent t is as small as possible: a
 simplex of k points has t² = (k-1)/2k. Where a family is so large that t would exceed 0.7, siblings
 are nearer than in the tree, as much as edges are longer. Where the tree is deep and τ small,
-subtrees overlap, and a larger s in small families compensates for this: of four choices the one
+subtrees overlap, and a larger s in small families compensates for this: of five choices the one
 whose distances, measured, are the least distorted is kept.
 
 The children of the root are on the whole sphere, by a code of R^dim instead of R^(dim-1), and all
@@ -48,7 +48,7 @@ from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = ["distance_layout"]
 
-_GROWTHS = (1.0, 0.85, 1.15, 1.3)
+_GROWTHS = (1.0, 0.85, 1.15, 1.3, 1.45)
 """Separations of siblings that are compared."""
 
 _NOTICED = 2.0
