@@ -205,6 +205,21 @@ def cones(data: Split = SPLIT, only: Only = None, out: Out = None) -> None:
     publish(out, "quality/cones", rows, suite.readable(rows))
 
 
+def hypernyms(
+    data: Annotated[Path, typer.Argument(help="Folder with noun_direct_edges.tsv.gz.")] = Path(
+        "../shared/data/wordnet30_nouns"
+    ),
+    queries: Queries = 10_000,
+    out: Out = None,
+) -> None:
+    """MAP of the neighbours of WordNet's nouns in the hypernym graph, by plain distance."""
+    from benchmarks.quality import hypernyms as suite
+    from benchmarks.tables import collected, publish
+
+    rows = collected(suite.measure(data, queries))
+    publish(out, "quality/hypernyms", rows, suite.readable(rows))
+
+
 def is_a(
     data: Annotated[Path, typer.Argument(help="Folder with noun_closure.csv.gz.")] = Path(
         "../shared/data/wordnet30_nouns"
@@ -243,6 +258,7 @@ COMMANDS = (
     wordnet,
     links,
     cones,
+    hypernyms,
     is_a,
     page_layout,
 )

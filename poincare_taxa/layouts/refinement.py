@@ -71,7 +71,8 @@ def refine(
 
     Each pass computes all directions again. The first τ and the measures to exceed are those of the
     given points. If no pass exceeds them, the given points are returned bit for bit: trained points
-    are kept or replaced, never changed in part.
+    are kept or replaced, never changed in part. Where all neighbourhoods are perfect at the start,
+    nothing is tried; distances nearer to those of the tree are the aim of `distance_layout`.
 
     Parameters
     ----------

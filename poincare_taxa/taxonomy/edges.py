@@ -149,10 +149,10 @@ def add_root(nodes: pl.DataFrame, root: Key) -> tuple[pl.DataFrame, int]:
     return pl.concat([top, below], how="diagonal"), int(is_root.sum())
 
 
-def unused_id(ids: pl.Series) -> Key:
-    """Return an id that no node has: the least natural number, or "root" with underscores."""
+def unused_id(ids: pl.Series, word: str = "root") -> Key:
+    """Return an id that no node has: the least natural number, or a word with underscores."""
     if ids.dtype == pl.String:
-        key = "root"
+        key = word
         while key in ids:
             key += "_"
         return key

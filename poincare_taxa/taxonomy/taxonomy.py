@@ -29,6 +29,7 @@ from poincare_taxa.taxonomy.edges import (
     find_root,
     nodes_of_edges,
     nodes_of_undirected_edges,
+    unused_id,
 )
 from poincare_taxa.taxonomy.lookup import (
     MAX_CELLS,
@@ -831,6 +832,71 @@ class Taxonomy:
             deleted=self.deleted,
             source={**self.source, "root": self.ids[top]},
         )
+
+    def root_at_midpoint(self) -> "Taxonomy":
+        """Return the same taxa with the root in the middle of a longest path.
+
+        The two taxa farthest apart are then equally far from the root: in a phylogeny whose
+        lineages evolve at one rate the oldest ancestor is there (midpoint rooting). Distances
+        between taxa stay the same. Where the middle is on an edge, the root is a new taxon called
+        "midpoint", with an id that is not in use; all others are kept, the former root too.
+
+        Returns
+        -------
+        taxonomy
+            Where there is a new taxon, lengths that were negative or missing are those that counted
+            in their place (`Tree.height`).
+
+        Raises
+        ------
+        ValueError
+            If the middle is on an edge, and the taxonomy has no branch lengths, that is no halves.
+
+        Examples
+        --------
+        >>> tax = Taxonomy.from_edges([("cat", "root"), ("dog", "root")])
+        >>> lengths = tax.to_frame().with_columns(branch_length=pl.Series([None, 1.0, 3.0]))
+        >>> other = Taxonomy.from_frame(lengths).root_at_midpoint()
+        >>> other.ids.to_list(), other.branch_lengths[1:].tolist()
+        (['midpoint', 'root', 'cat', 'dog'], [1.0, 1.0, 2.0])
+        """
+        # 1. The farthest row is an end of a longest path, and the middle is above that end.
+        tree, n = self.tree, len(self)
+        end = int(tree.height.argmax())
+        length = tree.distance(end, np.arange(n)).max()
+        above = tree.lineages(end)[0]
+        walked = tree.height[end] - tree.height[above]
+        # 2. A taxon in the middle becomes the root; of several at one place the topmost.
+        is_middle = np.isclose(2 * walked, length, rtol=1e-12, atol=0)
+        if is_middle.any():
+            return self.reroot(self.ids[int(above[is_middle][-1])])
+        if tree.lengths is None:
+            raise ValueError(
+                f"the middle of the longest path, of {length} edges, is on an edge, and without "
+                "branch lengths an edge has no halves; use reroot(), whose root is beside it"
+            )
+        # 3. Else a new taxon divides the edge of the middle.
+        upper = int(np.searchsorted(2 * walked, length))
+        parent = np.append(tree.parent, above[upper])
+        parent[above[upper - 1]] = n
+        known = tree.lengths >= 0
+        lengths = np.where(known, tree.lengths, tree.height - tree.height[tree.parent])
+        lengths = np.append(lengths, walked[upper] - length / 2)
+        lengths[above[upper - 1]] = length / 2 - walked[upper - 1]
+        old = [] if self.merged is None else [self.merged["old_id"]]
+        old += [] if self.deleted is None else [self.deleted]
+        key = unused_id(pl.concat([self.ids, *old]), "midpoint")
+        return Taxonomy.from_parents(
+            parent,
+            ids=self.ids.extend_constant(key, 1),
+            names=self.names.extend_constant("midpoint", 1),
+            taxon_ranks=self.taxon_ranks.extend_constant(None, 1),
+            branch_lengths=lengths,
+            synonyms=self.synonyms,
+            merged=self.merged,
+            deleted=self.deleted,
+            source=self.source,
+        ).reroot(key)
 
     def prune(self, keys: Keys) -> "Taxonomy":
         """Return the taxonomy of some taxa and their ancestors, up to the same root.

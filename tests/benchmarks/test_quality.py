@@ -6,9 +6,14 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import poincare_taxa as pt
-from benchmarks.quality import hsdte, layouts, numerics, phylogenies, wordnet
+from benchmarks import tables
+from benchmarks.cli import app
+from benchmarks.quality import hsdte, hypernyms, is_a, layouts, numerics, phylogenies, wordnet
+from poincare_taxa.evaluation import ancestry
+from poincare_taxa.layouts.tree import Layout
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 TAX = pt.load_sample().subtree("Lagomorpha")
@@ -140,3 +145,104 @@ def test_hsdte__runs_the_code_of_a_folder_on_the_same_tree(tmp_path, monkeypatch
     row = hsdte.theirs(tax, 3, torch.float64, 6.0, tmp_path)
     assert row["radius"] == pytest.approx(6)
     assert row["worst"] > 1
+
+
+def test_hypernyms__ranks_as_all_distances_do(tmp_path):
+    """A tree of 40 nouns, ten of which have a second hypernym, beside a loop over all distances."""
+    rng = np.random.default_rng(0)
+    edges = [(i, rng.integers(i)) for i in range(1, 40)] + [(i, i - 3) for i in range(5, 35, 3)]
+    lines = ["id\tparent_id\tpointer", *(f"n{i}\tn{above}\t@" for i, above in edges)]
+    path = tmp_path / hypernyms.FILE
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    tax, neighbours = hypernyms.graph(path)
+    graph = nx.Graph((f"n{i}", f"n{above}") for i, above in edges)
+    for row, near in enumerate(neighbours):
+        assert set(tax.ids.gather(near)) == set(graph[tax.ids[row]])
+
+    def expected(distance, row):
+        far = {other: distance[row, other] for other in range(40) if other != row}
+        return np.mean(
+            [
+                sum(far[b] <= far[a] for b in neighbours[row])
+                / sum(d <= far[a] for d in far.values())
+                for a in neighbours[row]
+            ]
+        )
+
+    rows = np.arange(40)
+    edges_apart = tax.tree.distance(rows[:, None], rows)
+    found = hypernyms.of_tree(tax.tree, neighbours, rows)
+    np.testing.assert_allclose(found, [expected(edges_apart, row) for row in rows], rtol=1e-15)
+    # Points at random: those of a layout tie, up to rounding.
+    r = torch.from_numpy(1 + rng.random(40))
+    u = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(40, 3))))
+    distance = pt.polar.cdist(r, u, r, u).numpy()
+    found = hypernyms.of_points(Layout(r, u, {}), neighbours, rows)
+    np.testing.assert_allclose(np.sort(found), np.sort([expected(distance, row) for row in rows]))
+
+
+def test_hypernyms__a_layout_is_beside_its_tree_and_above_the_floor(tmp_path):
+    path = tmp_path / hypernyms.FILE
+    edges = [(i, (i - 1) // 4) for i in range(1, 200)] + [(150, 7), (160, 9)]
+    lines = ["id\tparent_id", *(f"{i}\t{above}" for i, above in edges)]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    rows = list(hypernyms.measure(tmp_path, 100))
+    assert [row["dim"] for row in rows] == [None, *np.repeat(hypernyms.DIMS, 3)]
+    tree, (floor, layout, refined) = rows[0], rows[-3:]
+    # Of the 100 queries few have a second hypernym, the tree's only miss; ties count against it.
+    assert floor["MAP"] < 0.5 < 0.9 < tree["MAP"] < 1
+    assert layout["MAP"] <= refined["MAP"] == pytest.approx(tree["MAP"], abs=0.01)
+    assert {row["queries"] for row in rows} == {100}
+    assert hypernyms.readable(rows)[0]["MAP"] == f"{tree['MAP']} ± {tree['error']}"
+
+
+@pytest.fixture
+def few_pairs(monkeypatch):
+    """Calibration and judgement of 300 pairs of each kind."""
+    for where in ("evaluation.calibration", "model.model", "closure.model"):
+        monkeypatch.setattr(f"poincare_taxa.{where}.CALIBRATION_PAIRS", 300)
+    monkeypatch.setattr(is_a, "PAIRS", 300)
+
+
+def test_is_a__pairs_are_balanced_and_none_was_calibrated_on(few_pairs):
+    kin = ancestry.kinship_of_tree(pt.load_sample().tree)
+    pairs, kind = is_a.fresh_pairs(kin)
+    assert len(pairs) > 400
+    assert (kind == 0).mean() == 0.5
+    seen, _ = ancestry.balanced_pairs(kin, 300, np.random.default_rng(0))
+    assert not {tuple(pair) for pair in pairs.tolist()} & {tuple(pair) for pair in seen.tolist()}
+
+
+def test_is_a__command_judges_every_subject_beside_the_constant(tmp_path, few_pairs, monkeypatch):
+    monkeypatch.setattr(is_a, "ncbi", pt.load_sample)
+    monkeypatch.setattr(is_a, "SPACES", [(3, torch.float64)])
+    nouns = pt.ClosurePairs.from_edges([(v, (v - 1) // 2) for v in range(1, 1023)])
+    lines = ["id1,id2", *(f"n{v},n{above}" for above, v in nouns.pairs.tolist())]
+    (tmp_path / "noun_closure.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    pairs = pt.ClosurePairs.read_csv(tmp_path / "noun_closure.csv.gz")
+    points = pt.closure_layout(pairs, 5)[:2]
+    kept = tmp_path / wordnet.job("nouns", 5, "training-0")
+    pt.ClosureEmbedding(pairs.names, *points, pairs=pairs).save(kept)
+    folders = [str(tmp_path), "--keep", str(tmp_path), "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, ["is-a", *folders])
+    assert found.exit_code == 0, found.output
+    rows = tables.kept_rows(tmp_path / "out", "quality/is_a")
+    constant = "constant (the share of ancestors)"
+    assert [(row["data"], row["points"]) for row in rows] == [
+        ("NCBI", constant),
+        ("NCBI", "layout, 3-D float64"),
+        ("WordNet nouns", constant),
+        *[("WordNet nouns", points) for points in ("layout, 2-D", "layout, 5-D", "training, 5-D")],
+    ]
+    for row in rows:
+        if row["points"] == constant:
+            assert (row["calibration error"], row["Brier"], row["AUC"]) == (0, 0.25, 0.5)
+        else:
+            assert row["AUC"] > 0.9
+            assert row["Brier"] < 0.1
+    # Every pair of a subject is in one of its bins.
+    bins = tables.kept_rows(tmp_path / "out", "quality/is_a_bins")
+    for row in rows[1:2] + rows[3:]:
+        inside = [one for one in bins if (one["data"], one["points"]) == tuple(row.values())[:2]]
+        assert sum(one["pairs"] for one in inside) == row["pairs"]
+    assert (tmp_path / "out" / "docs" / "tables" / "is_a_bins.md").exists()

@@ -12,6 +12,7 @@ from oracles.tree import preorder
 from support.trees import parents, phylogenies, taxonomies
 
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
+from poincare_taxa.taxonomy.tree import BranchLengthWarning
 
 
 def assert_same(a, b):
@@ -270,6 +271,64 @@ def test_centre__is_the_root_of_least_height(tax):
     farthest = tax.tree.distance(rows[:, None], rows).max(1)
     assert farthest[tax.rows(tax.centre())] == pytest.approx(farthest.min(), rel=1e-12, abs=1e-12)
     assert tax.reroot().ids[0] == tax.centre()
+
+
+@given(phylogenies(min_size=1))
+def test_root_at_midpoint__halves_a_longest_path_and_keeps_distances(tax):
+    other = tax.root_at_midpoint()
+    rows, there = np.arange(len(tax)), other.rows(tax.ids)
+    before = tax.tree.distance(rows[:, None], rows)
+    np.testing.assert_array_equal(other.tree.distance(there[:, None], there), before)
+    assert other.names.gather(there).equals(tax.names)
+    # The root is the only new taxon, and two leaves of a longest path are as far from it.
+    new = set(other.ids) - set(tax.ids)
+    assert new <= {other.ids[0]}
+    assert len(other) == len(tax) + len(new)
+    leaves = other.tree.leaf_rows
+    apart = other.tree.distance(leaves[:, None], leaves)
+    i, j = np.unravel_index(apart.argmax(), apart.shape)
+    assert apart[i, j] == before.max()
+    assert (other.tree.height[leaves[[i, j]]] == before.max() / 2).all()
+    assert other.tree.height.max() == before.max() / 2
+
+
+@given(taxonomies(min_size=1).map(lambda tax: tax.without_lengths()))
+def test_root_at_midpoint__without_lengths_is_the_centre_where_that_is_the_middle(tax):
+    rows = np.arange(len(tax))
+    longest = tax.tree.distance(rows[:, None], rows).max()
+    if longest % 2:
+        with pytest.raises(ValueError, match=rf"of {longest} edges, is on an edge.*use reroot\(\)"):
+            tax.root_at_midpoint()
+    else:
+        assert tax.root_at_midpoint().ids[0] == tax.centre()
+
+
+@pytest.mark.parametrize("ids", [[1, 0, 3], ["midpoint", "cat", "dog"]])
+def test_root_at_midpoint__the_new_taxon_has_an_id_that_nothing_had(ids):
+    kind = type(ids[0])
+    merged = pl.DataFrame({"old_id": [kind(2)], "new_id": [ids[1]]})
+    deleted = pl.Series([kind(4)])
+    tax = Taxonomy.from_parents(
+        [-1, 0, 0], ids=ids, branch_lengths=[0, 1, 3], merged=merged, deleted=deleted
+    )
+    other = tax.root_at_midpoint()
+    assert other.ids[0] == (5 if kind is int else "midpoint_")
+    assert other.names[0] == "midpoint"
+    assert other.source["root"] == other.ids[0]
+    with pytest.warns(UserWarning, match="2"):
+        assert other.rows(kind(2)) == other.rows(ids[1])
+
+
+def test_root_at_midpoint__lengths_that_are_none_count_as_before():
+    lengths = [np.nan, np.nan, 2, -1, 7, 3]  # The missing one counts as the median, 2.5.
+    tax = Taxonomy.from_parents([-1, 0, 0, 1, 1, 2], branch_lengths=lengths)
+    with pytest.warns(BranchLengthWarning, match="1 are negative.* 1 are missing"):
+        before = tax.tree.distance(np.arange(6)[:, None], np.arange(6))
+    other = tax.root_at_midpoint()
+    there = other.rows(tax.ids)
+    np.testing.assert_allclose(other.tree.distance(there[:, None], there), before, rtol=1e-15)
+    assert len(other) == 7
+    assert (other.branch_lengths[1:] >= 0).all()
 
 
 def test_reroot__keeps_synonyms_and_old_ids_and_names_one_taxon():
