@@ -7,6 +7,8 @@ os.environ["MPLBACKEND"] = "Agg"
 import torch
 from hypothesis import settings
 
+from poincare_taxa.files import progress
+
 # A first call that imports or compiles takes longer than any per-example deadline.
 settings.register_profile("dev", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True, print_blob=True)
@@ -18,3 +20,6 @@ torch.set_num_threads(1)
 # Without a device Triton's kernels run in its interpreter, chosen where they are first imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# No line of progress on a machine that is slow today; tests of progress have a clock of their own.
+progress._LOG_PAUSE = 1e9

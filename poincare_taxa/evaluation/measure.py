@@ -8,10 +8,8 @@ Sources: [NK17] Nickel & Kiela 2017, §4.1 (closure reconstruction).  [S18] Sala
 (reconstruction of graph neighbours).
 """
 
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from poincare_taxa.evaluation import rows as report_rows
 from poincare_taxa.evaluation.clock import Clock
@@ -29,6 +26,7 @@ from poincare_taxa.evaluation.points import Distance, GivenPoints, read_points
 from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
 from poincare_taxa.evaluation.report import Report, Row
 from poincare_taxa.evaluation.subjects import Subject, TreeSubject
+from poincare_taxa.files.progress import progress_display
 from poincare_taxa.files.records import library_version
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -115,7 +113,8 @@ def evaluate(
     device
         Where the points are searched; by default where they are. All else runs on the CPU.
     progress
-        Whether to draw a progress bar; by default where standard error is a terminal.
+        Whether to show how far it is: by default a bar in a terminal or a notebook, else (in a log)
+        a line now and then. True adds lines at the start and at the end there.
 
     Returns
     -------
@@ -209,14 +208,15 @@ def _against_all(
     threads: int,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Measure the queries of each subject against all taxa: subject → statistic → [Q]."""
-    with _progress_bar(progress) as advance:
+    titles = {"value": "embedding", "ceiling": "tree"}
+    with progress_display(progress, transient=True) as show:
         return {
             name: query_statistics(
                 subject,
                 query_taxa,
                 queries[name],
                 clock,
-                partial(advance, name),
+                partial(show, f"queries: {titles.get(name, name)}"),
                 threads=threads,
             )
             for name, subject in subjects.items()
@@ -308,21 +308,3 @@ def _announce(measure: Callable[..., Any], n: int, queries: int, threads: int) -
         f"exact evaluation: {n:,} queries will take about {span} on {threads} thread(s); "
         f"a sample of {queries:,} estimates the same values"
     )
-
-
-@contextmanager
-def _progress_bar(wanted: bool | None) -> Iterator[Callable[[str, int, int], None]]:
-    shown = sys.stderr.isatty() if wanted is None else wanted
-    console = Console(stderr=True, force_terminal=wanted)
-    with Progress(console=console, transient=True, disable=not shown) as bar:
-        tasks: dict[str, TaskID] = {}
-        titles = {"value": "embedding", "ceiling": "tree"}
-
-        def advance(subject: str, done: int, total: int) -> None:
-            if subject not in tasks:
-                tasks[subject] = bar.add_task(
-                    f"queries: {titles.get(subject, subject)}", total=total
-                )
-            bar.update(tasks[subject], completed=done)
-
-        yield advance

@@ -7,6 +7,7 @@
 | `html` | small tables for notebooks |
 | `locks` | a file that one process at a time holds |
 | `parquet` | tables that may be damaged: one kind of error, bounded memory |
+| `progress` | how far long work is, in a terminal, a notebook or a log |
 | `records` | values as JSON has them, names of dtypes, the version of this library |
 | `seeds` | one seed, and a stream of random numbers for each purpose |
 

@@ -1,10 +1,11 @@
-"""What shows a run while it is trained: a progress bar in the terminal, and TensorBoard."""
+"""What shows a run while it is trained: a progress bar or lines in a log, and TensorBoard."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from poincare_taxa.files.progress import progress_display
 
 __all__ = ["TensorBoard", "progress_bar"]
 
@@ -14,22 +15,9 @@ _SHOWN = {"loss": "loss", "depth_radius": "depth–radius", "spearman": "Spearma
 
 @contextmanager
 def progress_bar(wanted: bool | None, epochs: int) -> Iterator[Callable[[History], None]]:
-    """Draw a bar on standard error: epochs, and the latest measures beside those of the start."""
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield lambda history: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    console = Console(stderr=True, force_terminal=wanted)
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=epochs)
-
-        def show(history: History) -> None:
-            bar.update(task, completed=history[-1]["epoch"], description=_line(history, epochs))
-
-        yield show
+    """Show on standard error: epochs, and the latest measures beside those of the start."""
+    with progress_display(wanted) as show:
+        yield lambda history: show(_line(history, epochs), history[-1]["epoch"], epochs)
 
 
 def _line(history: History, epochs: int) -> str:

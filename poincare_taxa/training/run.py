@@ -223,7 +223,8 @@ def fit(
         Go on from the latest checkpoint; from the start where there is none. A run that was killed
         and is resumed ends with the same bits as one that was not.
     progress
-        Whether to draw a progress bar; by default where standard error is a terminal.
+        Whether to show how far it is: by default a bar in a terminal or a notebook, else (in a log)
+        a line now and then. True adds lines at the start and at the end there.
     device
         Where to train; that of the embedding by default.
 

@@ -1,0 +1,124 @@
+"""Progress: bars in terminals and notebooks, whole lines now and then in logs."""
+
+import io
+import sys
+import types
+
+import pytest
+
+from poincare_taxa.files import progress
+from poincare_taxa.files.progress import progress_display
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is moved."""
+    clock = types.SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(progress, "_LOG_PAUSE", 30.0)  # conftest has silence
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def work(clock, show, seconds, steps=1000, text="work"):
+    for step in range(1, steps + 1):
+        clock.now += seconds / steps
+        show(text, step, steps)
+
+
+def test_log__of_short_work_is_empty(clock, capsys):
+    with progress_display(None) as show:
+        work(clock, show, progress._LOG_PAUSE - 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_log__has_whole_lines_that_become_rare(clock, capsys):
+    with progress_display(None) as show:
+        work(clock, show, 10 * 3600, steps=5000)
+    shown = capsys.readouterr().err
+    assert "\r" not in shown
+    assert "\x1b" not in shown
+    lines = shown.splitlines()
+    assert 10 < len(lines) < 50
+    halfway = next(line for line in lines if int(line.split(" · ")[1].rstrip("%")) >= 50)
+    _, share, spent, left = halfway.split(" · ")
+    done = int(share.rstrip("%")) / 100
+    hours, minutes, _ = spent.removeprefix("after ").split(":")
+    assert int(hours) + int(minutes) / 60 == pytest.approx(10 * done, abs=0.1)
+    hours, minutes, _ = left.removeprefix("about ").removesuffix(" left").split(":")
+    assert int(hours) + int(minutes) / 60 == pytest.approx(10 * (1 - done), abs=0.1)
+
+
+def test_log__time_left_is_that_of_the_present_piece(clock, capsys):
+    with progress_display(None) as show:
+        work(clock, show, 1000, text="slow")
+        show("fast", 0, 10)
+        capsys.readouterr()
+        clock.now += 1000
+        show("fast", 5, 10)
+    assert capsys.readouterr().err == "fast · 50% · after 0:33:20 · about 0:16:40 left\n"
+
+
+def test_log__that_was_asked_for_has_the_start_and_the_end(clock, capsys):
+    with progress_display(True) as show:
+        show("begin", 0, 2)
+        show("middle", 1, 2)
+        show("end", 2, 2)
+    assert [line.split(" · ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "begin",
+        "end",
+    ]
+
+
+def test_silence__is_silent_in_a_terminal_too(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress_display(False) as show:
+        show("work", 1, 2)
+    assert sys.stderr.getvalue() == ""
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_without_a_terminal__nothing_fails(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_display(None) as show:
+        show("work", 1, 1)
+
+
+def test_terminal__has_a_bar_with_text_as_it_is(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_display(None) as show:
+        show("epoch [bold]1", 1, 2)
+    assert "epoch [bold]1" in sys.stderr.getvalue()
+    assert "━" in sys.stderr.getvalue()
+
+
+def test_notebook__has_one_bar_that_goes_away(clock, monkeypatch):
+    states = []
+
+    class Handle:
+        def update(self, state, raw):
+            states.append(state)
+
+    def display(state, raw, display_id):
+        assert not states, "one place of the output"
+        states.append(state)
+        return Handle()
+
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(
+        sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell, display=None)
+    )
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    with progress_display(None) as show:
+        work(clock, show, 0.4, text="<b>short</b>")
+        assert states == []
+        work(clock, show, 60, text="<b>long</b>")
+        assert 20 < len(states) <= 121
+        assert "<progress" in states[0]["text/html"]
+        assert "&lt;b&gt;long" in states[0]["text/html"]
+    assert states[-1] == {"text/html": "", "text/plain": ""}
