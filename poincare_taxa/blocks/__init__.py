@@ -11,6 +11,7 @@
 | `curriculum`, `schedules` | settings that change during training |
 | `riemannian` | geoopt, imported in one place |
 | `belonging` | whether blocks are made of the tree that is trained |
+| `settings` | how blocks are printed |
 | `tree_index` | the tree as tensors |
 
 Losses take distances, samplers return rows. Nothing here depends on a training loop.

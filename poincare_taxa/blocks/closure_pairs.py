@@ -452,7 +452,12 @@ class ClosurePairs(Dataset[Tensor]):
         """Copy to a device."""
         return moved(self, device)
 
+    def __repr__(self) -> str:
+        kind = ", weighted" if self.weights is not None else ""
+        return f"ClosurePairs({len(self):,} pairs of {self.num_nodes:,} nodes{kind})"
+
     def __len__(self) -> int:
+        """Return the number of pairs."""
         return len(self.pairs)
 
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Tensor:

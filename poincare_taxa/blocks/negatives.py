@@ -46,6 +46,7 @@ from poincare_taxa.blocks._candidates import (
 )
 from poincare_taxa.blocks._random import Order, below, integer_weights, tensor_of
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.blocks.settings import settings_repr
 from poincare_taxa.blocks.tree_index import Movable, TreeIndex, moved
 from poincare_taxa.taxonomy import preorder
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -91,6 +92,8 @@ class _Negatives:
         column_of(anchor)
         self.num_negatives = num_negatives
         self.anchor: Anchor = anchor
+
+    __repr__ = settings_repr
 
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""
@@ -380,6 +383,8 @@ class SharedNegatives:
         self._all = torch.arange(_size_of(source), device=_device_of(source))
         self._order = Order.weighted(None, self.weights)
 
+    __repr__ = settings_repr
+
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""
         return moved(self, device)
@@ -433,6 +438,8 @@ class MixedNegatives:
             raise ValueError("the samplers have different anchors; give all the same `anchor`")
         self.anchor: Anchor = anchors.pop() if anchors else "descendant"
         self.samplers = list(samplers)
+
+    __repr__ = settings_repr
 
     def to(self, device: torch.device | str) -> "MixedNegatives":
         """Copy to a device; a sampler without a ``to`` is taken as it is."""

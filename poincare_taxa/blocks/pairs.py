@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from poincare_taxa.blocks._random import below, index_tensor, weighted_choice
+from poincare_taxa.blocks.settings import settings_repr
 from poincare_taxa.blocks.tree_index import TreeIndex, moved
 from poincare_taxa.taxonomy.preorder import outside_branch
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -172,7 +173,10 @@ class AncestorPairs(Dataset[Tensor]):
         """Copy to a device."""
         return moved(self, device)
 
+    __repr__ = settings_repr
+
     def __len__(self) -> int:
+        """Return the number of pairs."""
         return self._length
 
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Tensor:
@@ -373,7 +377,10 @@ class MixedPairs(Dataset[Tensor]):
         """Copy to a device."""
         return type(self)([source.to(device) for source in self.sources], self.shares)
 
+    __repr__ = settings_repr
+
     def __len__(self) -> int:
+        """Return the number of pairs."""
         return sum(map(len, self.sources))
 
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Tensor:
@@ -426,6 +433,8 @@ class LCAPairs:
         self.tree = TreeIndex.of(taxonomy)
         _require_depth(self.tree, 1, "a pair needs two nodes")
 
+    __repr__ = settings_repr
+
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""
         return moved(self, device)
@@ -464,6 +473,8 @@ class LCATriplets:
     def __init__(self, taxonomy: Taxonomy | Tree | TreeIndex) -> None:
         self.tree = TreeIndex.of(taxonomy)
         _require_depth(self.tree, 2, "LCAs of different depths need two levels")
+
+    __repr__ = settings_repr
 
     def to(self, device: torch.device | str) -> Self:
         """Copy to a device."""

@@ -44,6 +44,10 @@ class ProjectionHandle:
         self._touched = torch.zeros_like(self._moved)
         self._hook = optimizer.register_step_post_hook(self._after_step)
 
+    def __repr__(self) -> str:
+        counts = f"{self.moved:,} of {self.touched:,} rows brought back"
+        return f"ProjectionHandle({counts} in {self.steps:,} steps)"
+
     @property
     def moved(self) -> int:
         """Number of corrections so far; a row counts each time."""

@@ -85,7 +85,11 @@ class TreeIndex:
         """Index a taxonomy or a tree; an index is returned as it is."""
         return source if isinstance(source, TreeIndex) else cls(source)
 
+    def __repr__(self) -> str:
+        return f"TreeIndex({len(self):,} rows, max depth {self.max_depth}, {self.device})"
+
     def __len__(self) -> int:
+        """Return the number of nodes."""
         return len(self.parent)
 
     @property

@@ -118,6 +118,7 @@ class ClosureEmbedding:
         return None if self.pairs is None else self.pairs.labels
 
     def __len__(self) -> int:
+        """Return the number of nodes."""
         return len(self.names)
 
     def __repr__(self) -> str:

@@ -33,6 +33,7 @@ from torch.autograd.function import once_differentiable
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.manifolds import Polar
+from poincare_taxa.blocks.settings import settings_repr
 from poincare_taxa.closure.layout import LEAF_RADIUS
 from poincare_taxa.closure.queries import Queries
 
@@ -136,6 +137,8 @@ class ClosureSoftmax:
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(queries.row) / batch_size)
         self._rank, self._size = 0, 1
+
+    __repr__ = settings_repr
 
     def split(self, rank: int, size: int) -> None:
         """Divide the queries of a batch among processes."""

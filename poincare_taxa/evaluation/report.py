@@ -148,18 +148,22 @@ class Report:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Row:
+        """Return a measure by its key, such as ``"ancestor MAP"`` or ``"separation/genus"``."""
         for row in self.rows:
             if row.key == key:
                 return row
         raise KeyError(f"no measure {key!r} in this report; there are {list(self)}")
 
     def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys of the measures."""
         return (row.key for row in self.rows)
 
     def __len__(self) -> int:
+        """Return the number of measures."""
         return len(self.rows)
 
     def __contains__(self, key: object) -> bool:
+        """Return whether there is a measure with this key."""
         return any(row.key == key for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:

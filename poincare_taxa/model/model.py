@@ -206,6 +206,7 @@ class TaxonEmbedding:
         return self.direction.dtype
 
     def __len__(self) -> int:
+        """Return the number of taxa."""
         return len(self.radius)
 
     def __repr__(self) -> str:

@@ -511,6 +511,7 @@ class Taxonomy:
     # ---------------------------------------------------------------- the tree
 
     def __len__(self) -> int:
+        """Return the number of taxa."""
         return len(self.tree.parent)
 
     def __repr__(self) -> str:

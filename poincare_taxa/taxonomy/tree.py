@@ -70,6 +70,7 @@ class Tree:
             array.flags.writeable = False
 
     def __len__(self) -> int:
+        """Return the number of rows."""
         return len(self.parent)
 
     def __repr__(self) -> str:

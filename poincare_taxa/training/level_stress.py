@@ -11,6 +11,7 @@ from torch import Tensor
 from poincare_taxa.blocks._random import random_bits
 from poincare_taxa.blocks.curriculum import join_at_parent
 from poincare_taxa.blocks.manifolds import Polar
+from poincare_taxa.blocks.settings import settings_repr
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.taxonomy.tree import Tree
@@ -112,6 +113,8 @@ class LevelStress(Objective):
         self.open_depth = None
         self._rank, self._size = 0, 1
         self._open_level(1)
+
+    __repr__ = settings_repr
 
     def split(self, rank: int, size: int) -> None:
         """Divide the nodes of a batch among processes."""

@@ -36,6 +36,7 @@ from poincare_taxa.blocks.negatives import (
 )
 from poincare_taxa.blocks.pairs import LimitedPairs, PairSampler
 from poincare_taxa.blocks.regularizers import Regularizer, ScheduledRegularizer
+from poincare_taxa.blocks.settings import settings_repr
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.geometry import convert
 from poincare_taxa.kernels.distance import pair_distance
@@ -140,6 +141,8 @@ class _Batches(Objective):
         self._here: Any = pairs
         self._share, self._factor = batch_size, 1.0
         self.open_depth = None
+
+    __repr__ = settings_repr
 
     def begin(self, epoch: int, points: Any, generator: torch.Generator) -> None:
         """Enter the stage of an epoch; nodes of levels that open join at their parents' places."""
