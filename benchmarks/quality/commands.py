@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.clades import ECHINODERMATA, SPIRALIA, ncbi
+from benchmarks.clades import ECHINODERMATA, MOLLUSCA, SPIRALIA, ncbi
 from benchmarks.clades import clade as part_of_ncbi
 from benchmarks.options import ALL_THREADS, Out, Queries, Taxid, Threads
 
@@ -244,6 +244,31 @@ def page_layout(taxid: Taxid = ECHINODERMATA, out: Out = None) -> None:
     publish(out, "page_layout", collected(suite.measure(part_of_ncbi(taxid))))
 
 
+def placement(
+    data: Annotated[Path, typer.Argument(help="Folder that has ncbi_2013_stree.")] = Path(
+        "../shared/data"
+    ),
+    taxid: Taxid = MOLLUSCA,
+    out: Out = None,
+) -> None:
+    """New taxa and new releases: placed points beside copies of the parents', and embedded afresh.
+
+    Mammals first; the clade is a larger example. Without the data no release is migrated.
+    """
+    import poincare_taxa as pt
+    from benchmarks.quality import placement as suite
+    from benchmarks.tables import collected, publish
+
+    mammals = pt.load_sample()
+    publish(out, "quality/one_more", collected(suite.one_more(mammals)))
+    rows = collected(suite.by_neighbours(mammals))
+    publish(out, "quality/placement_neighbours", rows, suite.readable_neighbours(rows))
+    rows = collected(suite.placement(mammals, part_of_ncbi(taxid)))
+    publish(out, "quality/placement", rows, suite.readable(rows))
+    if rows := collected(suite.releases(data)):
+        publish(out, "quality/migration", rows, suite.readable_releases(rows))
+
+
 COMMANDS = (
     frontier,
     complete,
@@ -261,4 +286,5 @@ COMMANDS = (
     hypernyms,
     is_a,
     page_layout,
+    placement,
 )

@@ -139,11 +139,12 @@ def with_new_taxa(
         known = [key for key in wanted if str(key) not in place]
         at = tax.rows(known[0] if len(known) == 1 else known) if known else []
         rows = iter(np.atleast_1d(at).tolist())
-        above = np.array([place[key] if (key := str(k)) in place else next(rows) for k in wanted])
+        found = [place[key] if (key := str(k)) in place else next(rows) for k in wanted]
+        above = np.array(found, np.int64)
     new = _extended(tax, ids, names, above, about)
     # 3. Points: all taxa of the model stay where they are.
-    found, _ = _placed(model, new, rows_before(new, tax), seed)
-    return _successor(model, new, found, {"step": "place", "placed": len(ids)})
+    points, _ = _placed(model, new, rows_before(new, tax), seed)
+    return _successor(model, new, points, {"step": "place", "placed": len(ids)})
 
 
 def common_parents(tax: Taxonomy, neighbours: list[Any], weights: list[Any] | None) -> Rows:
@@ -166,7 +167,7 @@ def common_parents(tax: Taxonomy, neighbours: list[Any], weights: list[Any] | No
     ValueError
         If a taxon has no neighbours, or weights that do not fit, are negative, or all 0.
     """
-    size = np.array([len(some) for some in neighbours])
+    size = np.array([len(some) for some in neighbours], np.int64)
     if (size == 0).any():
         raise ValueError(f"new taxon {int(size.argmin())} has no neighbours; give its parent")
     rows = np.atleast_1d(tax.rows([key for some in neighbours for key in some]))

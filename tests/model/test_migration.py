@@ -61,6 +61,13 @@ def test_place__without_ids_makes_some():
     assert [k for k in text.place(parent=["cat", "root"]) if k not in text] == ["new 3", "new 4"]
 
 
+@pytest.mark.parametrize("where", ["parent", "neighbours"])
+def test_place__of_no_taxa_leaves_all_as_they_are(model, where):
+    same = model.place([], **{where: []})
+    assert same.taxonomy.ids.equals(model.taxonomy.ids)
+    assert same_vectors(model, same, list(model))
+
+
 def test_place__takes_parents_that_are_new_themselves(model):
     larger = model.place(["Felidae", "Felis", "cat"], parent=["Mammalia", "Felidae", "Felis"])
     assert larger.taxonomy.lineage("cat") == "root; Mammalia; Felidae; Felis; cat"
