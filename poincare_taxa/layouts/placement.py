@@ -70,6 +70,9 @@ _TURNS = 64
 _REACH = (0.3, 0.7, 1.0, 1.3, 1.7)
 """Offsets of candidates, in units of a compact family's extent."""
 
+_REACH_OF_SUBTREES = (2.0, 2.4)
+"""Further ones for new nodes that have children, which need more room than to be near the parent."""
+
 _ONE_BY_ONE = 64
 """Largest number of new siblings that are placed one after the other; more of them share a code."""
 
@@ -262,7 +265,7 @@ class _Work:
         dim = before[1].shape[1]
         turns = rng.standard_normal((_TURNS, dim - 1))
         turns /= np.linalg.norm(turns, axis=1, keepdims=True)
-        reach = np.multiply.outer(_REACH, turns).reshape(-1, dim - 1)
+        reach = np.multiply.outer(_REACH + _REACH_OF_SUBTREES, turns).reshape(-1, dim - 1)
         self.pattern = np.concatenate([np.zeros((1, dim - 1)), reach])
 
     def place_level(self, level: Level) -> int:
@@ -323,7 +326,7 @@ class _Work:
         """Put each new member of some families on the best candidate, larger subtrees first."""
         if len(level.parent) == 0:
             return 0
-        radius, direction = self.points
+        tree, (radius, direction) = self.tree, self.points
         waits = np.isin(self.state[level.child], (MOVED, PLACED))
         family, first = level.family[waits], np.flatnonzero(waits)
         new = np.bincount(family, minlength=len(level.parent))
@@ -348,6 +351,8 @@ class _Work:
         for nth in range(int(new.max())):
             left = np.flatnonzero(new > nth)
             score = np.minimum(worst[left], outwards[left])
+            leaf = tree.num_children[level.child[first[start[left] + nth]]] == 0
+            score[leaf, 1 + len(_REACH) * _TURNS :] = 0
             best = score.argmax(axis=1)
             unresolved += int((score[np.arange(len(left)), best] < _COINCIDENT).sum())
             direction[level.child[first[start[left] + nth]]] = stored[left, best]

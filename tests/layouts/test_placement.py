@@ -216,3 +216,19 @@ def test_a_radius_beyond_the_largest__is_an_error_that_advises():
     points = layout(old, 4, dtype=torch.float32, tau=70.0)
     with pytest.raises(ValueError, match="the largest of float32 is 80: embed it afresh"):
         place(new, old, np.array([0, 1, -1, -1]), points[:2], 70.0)
+
+
+def test_a_new_subtree__in_a_crowded_family_gets_more_room_than_a_leaf():
+    def room(below):
+        """Distance from a new sibling, with children or without, to the nearest old one."""
+        crowd = [-1, 0] + [1] * 90
+        old = Taxonomy.from_parents(crowd).tree
+        new = Taxonomy.from_parents(crowd + [1] + [len(crowd)] * below).tree
+        points = layout(old, 3)
+        source = np.r_[np.arange(len(old)), [-1] * (1 + below)]
+        found = place(new, old, source, points[:2], points.info["tau"])
+        siblings = slice(2, len(old))
+        row = found.radius[[len(old)]], found.direction[[len(old)]]
+        return float(polar.cdist(*row, found.radius[siblings], found.direction[siblings]).min())
+
+    assert room(below=5) > room(below=0)
