@@ -71,7 +71,7 @@ _REACH = (0.3, 0.7, 1.0, 1.3, 1.7)
 """Offsets of candidates, in units of a compact family's extent."""
 
 _REACH_OF_SUBTREES = (2.0, 2.4)
-"""Further ones for new nodes that have children, which need more room than to be near the parent."""
+"""Further ones for new nodes with children, to which room matters more than a near parent."""
 
 _ONE_BY_ONE = 64
 """Largest number of new siblings that are placed one after the other; more of them share a code."""
