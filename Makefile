@@ -13,7 +13,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 SOURCES := $(shell find poincare_taxa -type f -not -name '*.pyc')
 
-.PHONY: venv demo test check lint types layers docs examples page mutate wheel clean
+.PHONY: venv demo test check lint types layers docs links examples page mutate wheel clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -47,6 +47,10 @@ layers: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
 
+# Addresses outside this project; not in CI, which needs no network for its documentation.
+links: $(STAMP)
+	$(BIN)/python -m sphinx --quiet -D nb_execution_mode=off -b linkcheck docs docs/_build/links
+
 # As scripts; the documentation runs them once more, as the notebooks that readers see.
 examples: $(STAMP)
 	set -e; for example in examples/*.py; do $(BIN)/python $$example; done
@@ -58,9 +62,10 @@ page:
 mutate: $(STAMP)
 	$(BIN)/python -m benchmarks mutate --out .
 
+# The sdist, and the wheel that is built from it: what is tested is what a user builds.
 wheel: $(STAMP)
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m build --outdir dist > /dev/null
 
 clean:
 	rm -rf $(VENV) demo dist build docs/_build docs/jupyter_execute

@@ -1,6 +1,11 @@
 """Sphinx configuration: Markdown pages, executed examples, API reference from docstrings."""
 
+import importlib
+import inspect
+import pkgutil
 import re
+import shutil
+from pathlib import Path
 
 import poincare_taxa
 
@@ -35,6 +40,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
+autodoc_default_options = {
+    "special-members": "__call__, __contains__, __getitem__, __iter__, __len__",
+}
 numpydoc_show_class_members = False
 
 html_theme = "furo"
@@ -57,5 +65,70 @@ def escape_bars(app, what, name, obj, options, lines):
             lines[i] = "".join(parts)
 
 
+def public_names():
+    """Return the shortest public path of every function and class, by where it is defined."""
+    paths = {}
+    rooms = [
+        importlib.import_module(f"poincare_taxa.{module.name}")
+        for module in pkgutil.iter_modules(poincare_taxa.__path__)
+        if module.ispkg
+    ]
+    for room in [*rooms, poincare_taxa]:
+        for name in getattr(room, "__all__", ()):
+            value = getattr(room, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                paths[f"{value.__module__}.{value.__name__}"] = f"{room.__name__}.{name}"
+    return paths
+
+
+PUBLIC = public_names()
+
+
+def skip_public(app, what, name, obj, skip, options):
+    """Leave public names out of the pages' modules: they are documented by the path of users."""
+    path = f"{getattr(obj, '__module__', '')}.{getattr(obj, '__name__', '')}"
+    return True if what == "module" and path in PUBLIC else None
+
+
+def find_public(app, env, node, contnode):
+    """Lead a reference to the place where a name is defined, such as a type, to its public path."""
+    target, member = node.get("reftarget", ""), ""
+    while target and target not in PUBLIC:
+        target, _, last = target.rpartition(".")
+        member = f".{last}{member}"
+    if not target:
+        return None
+    public = PUBLIC[target] + member
+    if contnode.astext() == node["reftarget"]:
+        contnode = type(contnode)("", public)
+    domain = env.domains["py"]
+    kind = node.get("reftype", "obj")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, kind, public, node, contnode)
+
+
+def offer_notebook(app, pagename, templatename, context, doctree):
+    """Put a link to the notebook, with its outputs, below the title of an example."""
+    if pagename.startswith("examples/"):
+        name = pagename.removeprefix("examples/") + ".ipynb"
+        link = f'<p><a href="../notebooks/{name}" download>{name}</a>: this page as a notebook</p>'
+        context["body"] = context["body"].replace("</h1>", f"</h1>\n{link}", 1)
+
+
+def copy_notebooks(app, exception):
+    """Copy the executed examples to where `offer_notebook` leads."""
+    if exception is None and app.builder.format == "html":
+        executed = Path(app.outdir).parent / "jupyter_execute" / "examples"
+        shutil.copytree(
+            executed,
+            Path(app.outdir) / "notebooks",
+            ignore=lambda folder, names: [name for name in names if not name.endswith(".ipynb")],
+            dirs_exist_ok=True,
+        )
+
+
 def setup(app):
+    app.connect("html-page-context", offer_notebook)
+    app.connect("build-finished", copy_notebooks)
+    app.connect("autodoc-skip-member", skip_public)
+    app.connect("missing-reference", find_public)
     app.connect("autodoc-process-docstring", escape_bars, priority=400)  # before numpydoc

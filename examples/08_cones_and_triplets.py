@@ -77,7 +77,7 @@ print(f"layout: F1 {before[0]:.3f}, wholly inside {before[1]:.2f}")
 # %% [markdown]
 # If descendants are to be wholly inside, energy 0, the loss of cones moves them there. From a
 # layout the steps must be small: a tenth of those that random points need. Larger ones lose some
-# of what the layout has, as the table of [cones](../blocks/cones.md) shows.
+# of what the layout has, as the table of {doc}`../blocks/cones` shows.
 
 # %%
 loss = pt.EntailmentConeLoss(anchor="ancestor", aperture=0.1, margin=0.01)

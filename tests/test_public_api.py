@@ -71,14 +71,31 @@ def test_moved_name__says_where_it_is_now():
             )
 
 
-@pytest.mark.parametrize("name", [name for name in pt.__all__ if name not in ROOMS])
-def test_public_name__has_a_docstring_and_a_place_in_the_documentation(name):
-    value = getattr(pt, name)
+def public_paths():
+    """Functions and classes → the shortest path that users reach each by."""
+    paths = {}
+    for room in [*ROOMS, ""]:
+        module = getattr(pt, room) if room else pt
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                paths[value] = f"{module.__name__}.{name}"
+    return sorted(paths.items(), key=lambda item: item[1])
+
+
+PUBLIC = public_paths()
+
+
+@pytest.mark.parametrize(("value", "path"), PUBLIC, ids=[path for _, path in PUBLIC])
+def test_public_name__is_documented_by_its_public_path(value, path):
     assert inspect.getdoc(value)
-    module = value.__name__ if inspect.ismodule(value) else value.__module__
     pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
-    documented = [line.split()[-1] for line in pages.splitlines() if "automodule::" in line]
-    assert any(module == page or page.startswith(f"{module}.") for page in documented), module
+    places = re.findall(r"^\.\. auto(?:function|class|exception):: (\S+)$", pages, re.MULTILINE)
+    assert places.count(path) == 1
+    if inspect.isclass(value):
+        operators = {"__call__", "__contains__", "__getitem__", "__iter__", "__len__"}
+        for name in operators & set(vars(value)):
+            assert vars(value)[name].__doc__, f"{path}.{name}"
 
 
 def test_import__loads_nothing_heavy_before_it_is_used():
