@@ -161,8 +161,8 @@ def train(
 ) -> None:
     """Train an embedding, and save it with the history of the run."""
     from poincare_taxa.model import storage
+    from poincare_taxa.processes import Processes
     from poincare_taxa.training.config import read_config
-    from poincare_taxa.training.processes import Processes
 
     settings = read_config(config)
     storage.ensure_writable(settings.out)
@@ -200,10 +200,13 @@ def evaluate(
     """Measure an embedding, and print every value with its floor and ceiling."""
     from poincare_taxa.evaluation.measure import evaluate as measure
     from poincare_taxa.model import storage
+    from poincare_taxa.processes import Processes
 
     files = storage.read_meta(saved).get("files")
     model = _load(saved)
-    report = measure(model, queries=queries, seed=seed, exact=exact or None)
+    report = measure(model, queries=queries, seed=seed, exact=exact or None, processes=True)
+    if Processes.joined().rank > 0:
+        return
     if save:
         storage.update_meta(saved, files=files, report=report.to_dict())
     if json:

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmarks.clades import MOLLUSCA
 from benchmarks.options import (
     ALL_THREADS,
     AUTOMATIC,
     Device,
     Out,
     Patience,
+    Queries,
     Seconds,
+    Seeds,
     Sizes,
+    Taxid,
     Threads,
     Tiny,
 )
@@ -485,6 +489,27 @@ def suites(machine: "Machine", tiny: bool, out: Path | None) -> dict[str, list[s
     return tests | found
 
 
+def torchrun(
+    clade: Taxid = MOLLUSCA,
+    processes: Annotated[
+        list[int] | None,
+        typer.Option(help="How many; may be given several times.", show_default="1, 2"),
+    ] = None,
+    seeds: Seeds = 3,
+    dim: Annotated[int, typer.Option(help="Coordinates of a direction.")] = 10,
+    queries: Queries = 1000,
+    out: Out = None,
+) -> None:
+    """Pairs per second and quality of `fit` in processes, each on a core of its own."""
+    from benchmarks.clades import clade as part_of_ncbi
+    from benchmarks.speed import processes as suite
+    from benchmarks.tables import collected, publish
+
+    sizes = processes or [1, 2]
+    rows = collected(suite.runs(part_of_ncbi(clade), sizes, seeds, dim, queries))
+    publish(out, "torchrun", rows, suite.summary(rows))
+
+
 def succeeds(arguments: list[str]) -> bool:
     """Run a module in a process of its own."""
     print("python -m", *arguments, flush=True)
@@ -501,6 +526,7 @@ COMMANDS = (
     step,
     steps,
     training,
+    torchrun,
     scaling,
     blocks,
     optimizers,

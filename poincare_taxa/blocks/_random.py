@@ -9,14 +9,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch import distributed as dist
 
-from poincare_taxa.files.seeds import stream_seed
+from poincare_taxa.processes import own_generator
 
 __all__ = [
     "Order",
     "below",
     "index_tensor",
     "integer_weights",
-    "of_process",
     "random_bits",
     "tensor_of",
     "weighted_choice",
@@ -47,15 +46,6 @@ def random_bits(
     return torch.randint(2**63 - 1, tuple(shape), generator=own, device=device)
 
 
-def of_process(
-    shared: torch.Generator | None, rank: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
-    """Return the generator of a process: another one for each rank, from one shared state."""
-    at = "cpu" if shared is None else shared.device
-    seed = int(torch.randint(2**62, (), generator=shared, device=at))
-    return torch.Generator(device).manual_seed(stream_seed(seed, f"process {rank}"))
-
-
 def weighted_choice(shares: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     """Draw places of shares with replacement, each by its share; in processes as `random_bits`."""
     own = _own(generator, shares.device)
@@ -67,7 +57,7 @@ def _own(generator: torch.Generator | None, device: torch.device) -> torch.Gener
     together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     if generator is not None or not together:
         return generator
-    return of_process(None, dist.get_rank(), device)
+    return own_generator(None, dist.get_rank(), device)
 
 
 def integer_weights(weights: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from poincare_taxa.evaluation.subjects import Subject, TreeSubject
 from poincare_taxa.files.progress import progress_display
 from poincare_taxa.files.records import library_version
 from poincare_taxa.files.seeds import stream
+from poincare_taxa.processes import Processes, digest
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.taxonomy.tree import Tree
 
@@ -66,6 +67,7 @@ def evaluate(
     c: float = 1.0,
     device: torch.device | str | None = None,
     progress: bool | None = None,
+    processes: bool = False,
 ) -> Report:
     """Measure how well vectors agree with a taxonomy, beside their floor and their ceiling.
 
@@ -115,6 +117,10 @@ def evaluate(
     progress
         Whether to show how far it is: by default a bar in a terminal or a notebook, else (in a log)
         a line now and then. True adds lines at the start and at the end there.
+    processes
+        Whether the processes of ``torchrun``, or of the program's process group, share the queries.
+        All of them make this call, and each has the whole report, with the values of one process to
+        the last digit. Of a program that is alone it changes nothing.
 
     Returns
     -------
@@ -136,11 +142,14 @@ def evaluate(
     >>> report["ancestor MAP"].value
     1.0
     """
+    together = Processes.joined() if processes else Processes()
+    progress = False if together.rank > 0 else progress
     parts = _check_parts(only)
     _check_numbers(queries, k, floor_queries)
     tau = _scale(model)
     taxonomy, points = read_points(model, taxonomy, manifold, c)
     tree, clock, rows = taxonomy.tree, Clock(), list[Row]()
+    _require_same(together, points, tree, queries, seed, exact, k, sorted(parts), floor_queries)
     subjects = _subjects(points, tree, seed, device, floors=floor_queries > 0)
     every = len(tree) <= max(_EXACT, queries) if exact is None else exact
     asked = stream(seed, "queries").permutation(len(tree))[: None if every else queries]
@@ -159,10 +168,10 @@ def evaluate(
         threads = torch.get_num_threads() if on_cpu else 1
         if len(asked) > len(sampled) and progress is not False:
             measure = partial(query_statistics, subjects["value"], query_taxa, threads=threads)
-            _announce(measure, len(tree), queries, threads)
+            _announce(measure, len(tree), queries, threads, together.size)
         taken = dict.fromkeys(subjects, asked[:floor_queries])
         taken |= {"value": asked, "ceiling": sampled}
-        measured = _against_all(subjects, query_taxa, taken, clock, progress, threads)
+        measured = _against_all(subjects, query_taxa, taken, clock, progress, threads, together)
         rows += report_rows.query_rows(measured, k, parts, query_taxa.groups, taken, clusters)
     if parts & {"correlation", "distortion"} and len(tree) > 1:
         with clock("pairs"):
@@ -206,21 +215,35 @@ def _against_all(
     clock: Clock,
     progress: bool | None,
     threads: int,
+    together: Processes,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Measure the queries of each subject against all taxa: subject → statistic → [Q]."""
     titles = {"value": "embedding", "ceiling": "tree"}
     with progress_display(progress, transient=True) as show:
         return {
-            name: query_statistics(
-                subject,
-                query_taxa,
+            name: together.split(
                 queries[name],
-                clock,
-                partial(show, f"queries: {titles.get(name, name)}"),
-                threads=threads,
+                partial(
+                    query_statistics,
+                    subject,
+                    query_taxa,
+                    clock=clock,
+                    advance=partial(show, f"queries: {titles.get(name, name)}"),
+                    threads=threads,
+                ),
             )
             for name, subject in subjects.items()
         }
+
+
+def _require_same(together: Processes, points: GivenPoints, tree: Tree, *settings: object) -> None:
+    """Raise RuntimeError unless processes that share queries have the same vectors and settings."""
+    if together.size > 1:
+        together.require_equal(
+            (digest(points.vectors, points.radius), tree.fingerprint, settings),
+            "the processes evaluate other vectors, taxonomies or settings: all that share the "
+            "queries must call evaluate(processes=True) alike",
+        )
 
 
 def _described(tree: Tree, points: GivenPoints) -> dict[str, Any]:
@@ -289,7 +312,9 @@ def _check_numbers(queries: int, k: int, floor_queries: int) -> None:
         )
 
 
-def _announce(measure: Callable[..., Any], n: int, queries: int, threads: int) -> None:
+def _announce(
+    measure: Callable[..., Any], n: int, queries: int, threads: int, processes: int
+) -> None:
     """Print how long every one of n queries will take, from the time of some.
 
     Neighbouring queries share their work, so these are slices of the taxa. What is only done once,
@@ -302,9 +327,10 @@ def _announce(measure: Callable[..., Any], n: int, queries: int, threads: int) -
     start = time.perf_counter()
     measure(some, Clock(), lambda done, total: None)
     each = (time.perf_counter() - start) / len(some)
-    hours = n * each / 3600
+    hours = n * each / 3600 / processes
     span = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"exact evaluation: {n:,} queries will take about {span} on {threads} thread(s); "
+        f"exact evaluation: {n:,} queries will take about {span} on {threads} thread(s)"
+        f"{f' of each of {processes} processes' if processes > 1 else ''}; "
         f"a sample of {queries:,} estimates the same values"
     )

@@ -30,6 +30,7 @@ from poincare_taxa.geometry import convert, polar
 from poincare_taxa.model import checks, exports, storage
 from poincare_taxa.model.missing import Missing, known_rows
 from poincare_taxa.model.points import Coordinates, polar_of
+from poincare_taxa.processes import Processes, digest
 from poincare_taxa.search.index import SearchIndex
 from poincare_taxa.taxonomy.columns import Key
 from poincare_taxa.taxonomy.lookup import MAX_CELLS, Keys, check_cells, check_paired
@@ -652,6 +653,7 @@ class TaxonEmbedding:
         among: Keys | NDArray[np.bool_] | Tensor | None = None,
         point: Any = None,
         coordinates: Coordinates = "ball",
+        processes: bool = False,
     ) -> pl.DataFrame:
         """Taxa nearest to a taxon, or to a point of one's own, by an exact search.
 
@@ -675,6 +677,9 @@ class TaxonEmbedding:
         coordinates
             Of `point`: "ball"; "tangent", as ``model[key]``; "polar" or "lorentz". Polar ones keep
             full precision at every radius.
+        processes
+            Whether the processes of ``torchrun``, or of the program's process group, share many
+            keys or points. All of them make this call, and each has all neighbours.
 
         Returns
         -------
@@ -707,7 +712,16 @@ class TaxonEmbedding:
         else:
             queries, single = self._rows(keys)
             asked = torch.from_numpy(queries)
-        found, distance = _best(index, "distance", asked, k, stretch)
+        together = self._together(processes, k, stretch, index.count(stretch), digest(queries))
+
+        def search(some: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
+            at = torch.from_numpy(some)
+            part = asked[at] if isinstance(asked, Tensor) else tuple(x[at] for x in asked)
+            return dict(
+                zip(("row", "distance"), _best(index, "distance", part, k, stretch), strict=True)
+            )
+
+        found, distance = together.split(np.arange(len(queries)), search).values()
         query = np.broadcast_to(queries[:, None], found.shape)
         others = np.isfinite(distance)
         query, found, distance = query[others], found[others], distance[others]
@@ -778,7 +792,7 @@ class TaxonEmbedding:
         """Radius and direction of rows in float64, where differences of stored values are exact."""
         return self.radius[rows].double(), self.direction[rows].double()
 
-    def neighbour_graph(self, k: int = 10) -> Any:
+    def neighbour_graph(self, k: int = 10, *, processes: bool = False) -> Any:
         """Distances of the k nearest taxa of every taxon, as a sparse matrix: float64 [n, n].
 
         Row i has the neighbours of the i-th taxon (``model.taxonomy.ids[i]``), nearest first, as
@@ -786,16 +800,32 @@ class TaxonEmbedding:
         taxon need not be among the neighbours of its own neighbour. Memory: 12 k bytes a taxon
         besides the index of 8 (dim + 3).
 
+        With ``processes=True``, the processes of ``torchrun`` or of the program's process group,
+        all of which make this call, share the taxa; each has the whole graph.
+
         Raises
         ------
         ValueError
             If `k` is below 1.
+        RuntimeError
+            If processes that share the taxa have other vectors.
         """
         from poincare_taxa.search.graph import neighbour_graph  # scipy takes a tenth of a second
 
         index = self._indexes(None)
         index.build()
-        return neighbour_graph(index, len(self), _at_least_one(k))
+        return neighbour_graph(index, len(self), _at_least_one(k), self._together(processes, k))
+
+    def _together(self, processes: bool, *settings: object) -> Processes:
+        """Return the processes that share a search; RuntimeError where they do not search alike."""
+        together = Processes.joined() if processes else Processes()
+        if together.size > 1:
+            together.require_equal(
+                (digest(self.radius, self.direction), settings),
+                "the processes search other vectors, or for other neighbours: all that share a "
+                "search must make the same call with processes=True",
+            )
+        return together
 
     def _indexes(self, taxon_rank: str | None) -> SearchIndex:
         """Return the index of the taxa of a rank, or of all taxa; it is kept for the next search.

@@ -7,7 +7,6 @@
 | `objectives` | what is minimised: losses of a batch, from rows to a number with gradients |
 | `level_stress` | the objective of the recommended recipe, one level after the other |
 | `loop` | the steps themselves |
-| `processes` | what several processes under torchrun share |
 | `monitor`, `progress`, `early_stopping` | what is measured, shown and decided after each epoch |
 | `checkpoint`, `provenance` | resuming with the same bits; the description of a run |
 | `config` | a run as a TOML file |

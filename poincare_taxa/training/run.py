@@ -30,6 +30,7 @@ from poincare_taxa.files.records import dtype_name
 from poincare_taxa.files.seeds import stream_seed
 from poincare_taxa.geometry import ball
 from poincare_taxa.model.model import TaxonEmbedding
+from poincare_taxa.processes import Processes, job, restarted
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.checkpoint import Checkpoints
 from poincare_taxa.training.defaults import MakeOptimizer, Recipe, recipe
@@ -37,7 +38,6 @@ from poincare_taxa.training.early_stopping import EarlyStopping
 from poincare_taxa.training.loop import Loop
 from poincare_taxa.training.monitor import Monitor
 from poincare_taxa.training.objectives import Objective
-from poincare_taxa.training.processes import Processes, job, restarted
 from poincare_taxa.training.progress import progress_bar
 from poincare_taxa.training.provenance import called, described, fingerprint, node_names
 

@@ -11,7 +11,7 @@ warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
 import poincare_taxa as pt
-from poincare_taxa.training.processes import Processes
+from poincare_taxa.processes import Processes
 out, rank = sys.argv[1], int(os.environ.get("RANK", 0))
 """
 

@@ -1,10 +1,10 @@
-"""Processes that train together: those of ``torchrun``, or of a group that a program has made.
+"""Processes that work together: those of ``torchrun``, or of a group that a program has made.
 
-Each process has the whole table and draws its share of every batch. The rows that it touched travel
-with their gradients to all others, so that every process takes the same step and all tables stay
-equal to the bit. The first process measures, calls callbacks and writes checkpoints, while the
-others wait. `torch.distributed` does the rest: gloo between CPUs, NCCL between GPUs. A process that
-is alone imports and does nothing of this.
+In training, each process has the whole table and draws its share of every batch. The rows that it
+touched travel with their gradients to all others, so that every process takes the same step and all
+tables stay equal to the bit. In measuring, each process takes its share of the queries. The first
+process calls callbacks and writes checkpoints, while the others wait. `torch.distributed` does the
+rest: gloo between CPUs, NCCL between GPUs. A process that is alone does nothing of this.
 """
 
 import hashlib
@@ -14,15 +14,18 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
-from poincare_taxa.blocks._random import of_process
+from poincare_taxa.files.seeds import stream_seed
 
-__all__ = ["Processes", "job", "restarted"]
+__all__ = ["Processes", "digest", "job", "own_generator", "restarted"]
 
 Result = TypeVar("Result")
+Rows = NDArray[np.integer]
 
 _TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 _PATIENCE = timedelta(days=1)
@@ -31,7 +34,7 @@ where one has died."""
 
 
 class Processes:
-    """What a process knows of those that it trains with.
+    """What a process knows of those that it works with.
 
     Attributes
     ----------
@@ -97,7 +100,7 @@ class Processes:
         """Return the generator of this process's batches: another one in each, from one state."""
         if self.size == 1:
             return shared
-        return of_process(shared, self.rank, shared.device)
+        return own_generator(shared, self.rank, shared.device)
 
     def copy_first(self, points: Tensor) -> None:
         """Overwrite the table with that of the first process."""
@@ -116,13 +119,42 @@ class Processes:
     def require_equal_points(self, points: Tensor, when: str) -> None:
         """Raise RuntimeError unless all tables are equal to the bit."""
         if self.size > 1:
-            held = points.detach().cpu().contiguous().numpy()
             self.require_equal(
-                hashlib.sha256(held.data).hexdigest(),
+                digest(points),
                 f"the tables of {self.size} processes are not equal {when}: an objective whose "
                 "begin() draws from another generator than the one that it is given, or machines "
                 "that round differently?",
             )
+
+    def split(
+        self, queries: Rows, measure: Callable[[Rows], dict[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]]:
+        """Measure queries, each process its share of them; all have the results of all, in order.
+
+        Parameters
+        ----------
+        queries
+            Integers [q], the same ones in all processes.
+        measure
+            Called with some of the queries: name → numbers of each, along the first axis. Its error
+            is that of all processes.
+        """
+        if self.size == 1:
+            return measure(queries)
+        mine: Any
+        try:
+            mine = measure(np.array_split(queries, self.size)[self.rank])
+        except Exception as error:  # which all raise; else they would wait for ever
+            mine = error
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, mine)
+        for part in found:
+            if isinstance(part, Exception):
+                raise part
+        names = {name: None for part in found for name in part}  # none where there was no query
+        return {
+            name: np.concatenate([part[name] for part in found if name in part]) for name in names
+        }
 
     def average(self, points: Any, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Average terms over processes, and add up the gradients of the table in place.
@@ -174,6 +206,24 @@ class Processes:
         everything = tensor.new_empty(self.size, *tensor.shape)
         dist.all_gather(list(everything.unbind()), tensor)
         return everything
+
+
+def own_generator(
+    shared: torch.Generator | None, rank: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return the generator of a process: another one for each rank, from one shared state."""
+    at = "cpu" if shared is None else shared.device
+    seed = int(torch.randint(2**62, (), generator=shared, device=at))
+    return torch.Generator(device).manual_seed(stream_seed(seed, f"process {rank}"))
+
+
+def digest(*arrays: Any) -> str:
+    """SHA-256 of the numbers of tensors and arrays."""
+    found = hashlib.sha256()
+    for array in arrays:
+        held = array.numpy(force=True) if isinstance(array, Tensor) else np.asarray(array)
+        found.update(np.ascontiguousarray(held).data)
+    return found.hexdigest()
 
 
 def restarted() -> bool:
