@@ -133,6 +133,8 @@ def evaluate(
         but no point of the space (a norm of 1 or more, a direction that is no unit vector, a row
         beside the hyperboloid), which guesses the space it is of; or an argument is not one of
         those above.
+    RuntimeError
+        If processes that share the queries have other vectors, taxonomies or settings.
 
     Examples
     --------

@@ -700,6 +700,8 @@ class TaxonEmbedding:
             point in these coordinates.
         TypeError
             If `keys` are no keys: floats are given as `point`.
+        RuntimeError
+            If processes that share the search have other vectors, or search for others.
         """
         _at_least_one(k)
         index, stretch = self._candidates(taxon_rank, within, among)
