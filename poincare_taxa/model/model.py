@@ -718,7 +718,7 @@ class TaxonEmbedding:
 
         def search(some: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
             at = torch.from_numpy(some)
-            part = asked[at] if isinstance(asked, Tensor) else tuple(x[at] for x in asked)
+            part = asked[at] if isinstance(asked, Tensor) else (asked[0][at], asked[1][at])
             return dict(
                 zip(("row", "distance"), _best(index, "distance", part, k, stretch), strict=True)
             )
