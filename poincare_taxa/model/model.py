@@ -714,7 +714,8 @@ class TaxonEmbedding:
         else:
             queries, single = self._rows(keys)
             asked = torch.from_numpy(queries)
-        together = self._together(processes, k, stretch, index.count(stretch), digest(queries))
+        alike = k, stretch, index.count(stretch)
+        together = self._together(processes, alike, *(asked if keys is None else (asked,)))
 
         def search(some: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
             at = torch.from_numpy(some)
@@ -818,12 +819,12 @@ class TaxonEmbedding:
         index.build()
         return neighbour_graph(index, len(self), _at_least_one(k), self._together(processes, k))
 
-    def _together(self, processes: bool, *settings: object) -> Processes:
+    def _together(self, processes: bool, settings: object, *asked: Tensor) -> Processes:
         """Return the processes that share a search; RuntimeError where they do not search alike."""
         together = Processes.joined() if processes else Processes()
         if together.size > 1:
             together.require_equal(
-                (digest(self.radius, self.direction), settings),
+                (digest(self.radius, self.direction, *asked), settings),
                 "the processes search other vectors, or for other neighbours: all that share a "
                 "search must make the same call with processes=True",
             )
