@@ -715,7 +715,9 @@ class TaxonEmbedding:
             queries, single = self._rows(keys)
             asked = torch.from_numpy(queries)
         alike = k, stretch, index.count(stretch)
-        together = self._together(processes, alike, *(asked if keys is None else (asked,)))
+        together = self._together(
+            processes, alike, *(asked if isinstance(asked, tuple) else (asked,))
+        )
 
         def search(some: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
             at = torch.from_numpy(some)

