@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -409,16 +410,19 @@ def contents(folder):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Let no file grow beyond 300 bytes from the first draft on."""
+    """Let no file grow beyond 300 bytes while a draft is written."""
     sound, limits = atomic._draft_beside, resource.getrlimit(resource.RLIMIT_FSIZE)
 
+    @contextmanager
     def begin(path):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
-        return sound(path)
+        with sound(path) as draft:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+            try:
+                yield draft
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     monkeypatch.setattr(atomic, "_draft_beside", begin)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("case", WRITING)
