@@ -31,7 +31,7 @@ PASSES = 2
 """Of the refinement: its law is of each pass, and synthetic trees are often done after two."""
 
 
-EXACT = range(5001, 60_001)
+EXACT = range(5001, 400_001)
 """Taxa of which every one is asked too: up to 5,000 it always is."""
 
 

@@ -18,7 +18,7 @@ def test_plan__takes_as_many_times_longer_as_the_calibration():
     slow = {step.name: step for step in plan(10**6, speed=ALIKE | {"layout": 3.0})}
     assert slow["layout"].seconds == pytest.approx(3 * usual["layout"].seconds)
     assert slow["read"] == usual["read"]
-    assert usual["evaluate exactly"].seconds > 100 * usual["evaluate"].seconds
+    assert usual["evaluate exactly"].seconds > usual["evaluate"].seconds
 
 
 def test_plan__grows_with_the_taxa():
