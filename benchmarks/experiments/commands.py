@@ -105,7 +105,7 @@ def random_start(
 def full_size(
     taxid: Annotated[int, typer.Option(help="Root of a clade; 1 is that of all taxa.")] = 1,
     threads: Threads = ALL_THREADS,
-    queries: Queries = 300,
+    queries: Queries = 5000,
     save: Annotated[Path | None, typer.Option(help="Keep the embedding there.")] = None,
     out: Out = None,
 ) -> None:
