@@ -37,12 +37,19 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def publish(out: Path | None, name: str, rows: list[Row], shown: list[Row] | None = None) -> None:
+def publish(
+    out: Path | None,
+    name: str,
+    rows: list[Row],
+    shown: list[Row] | None = None,
+    below: str = "",
+) -> None:
     """Print the table of a complete run; with a folder write its rows and the table there.
 
-    The table has what is shown, else the rows. A name may have a folder of the results in front.
+    The table has what is shown, else the rows, and a text below it. A name may have a folder of
+    the results in front.
     """
-    table = markdown(rows if shown is None else shown)
+    table = markdown(rows if shown is None else shown) + (f"\n\n{below}" if below else "")
     print(table)
     if out is not None:
         write_rows(out, name, rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pickles import Touches
 
 import poincare_taxa as pt
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
@@ -14,16 +15,6 @@ from poincare_taxa.training.checkpoint import Checkpoints
 from poincare_taxa.training.config import read_config
 
 ROOT = Path(__file__).parents[1]
-
-
-class Touches:
-    """An object whose pickle makes a file where it is read."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return type(self.path).touch, (self.path,)
 
 
 def saved_with(name):

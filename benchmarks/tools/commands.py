@@ -107,7 +107,7 @@ def fuzz(
     out: Out = None,
 ) -> None:
     """Every reader, and what reads saved files, over damaged and hostile inputs."""
-    from benchmarks.tables import markdown, write_page, write_rows
+    from benchmarks.tables import publish
     from benchmarks.tools import fuzz as suite
 
     if only is not None:
@@ -121,11 +121,7 @@ def fuzz(
         print(f"--only {i} --seed {seed}: {name} {outcome.kind}\n{outcome.detail}", flush=True)
 
     rows = suite.measure(inputs, seed, processes, show)
-    page = f"{markdown(rows)}\n\n{suite.circumstances(inputs, seed)}"
-    print(page)
-    if out is not None:
-        write_rows(out, "fuzz", rows)
-        write_page(out, "fuzz", page)
+    publish(out, "fuzz", rows, below=suite.circumstances(inputs, seed))
     if bad:
         raise typer.Exit(1)
 
@@ -145,7 +141,7 @@ def kills(
 
     With --out FOLDER rows of the works that were not chosen are those of earlier runs.
     """
-    from benchmarks.tables import collected, kept_rows, markdown, write_page, write_rows
+    from benchmarks.tables import collected, kept_rows, publish
     from benchmarks.tools import kills as suite
 
     bad: list[str] = []
@@ -160,11 +156,7 @@ def kills(
         new = {row["what is killed"] for row in rows}
         rows += [row for row in kept_rows(out, "kills") if row["what is killed"] not in new]
     shown = [{key: value for key, value in row.items() if key != "commit"} for row in rows]
-    page = f"{markdown(shown)}\n\n{suite.circumstances(rows, seed)}"
-    print(page)
-    if out is not None:
-        write_rows(out, "kills", rows)
-        write_page(out, "kills", page)
+    publish(out, "kills", rows, shown, below=suite.circumstances(rows, seed))
     if bad:
         raise typer.Exit(1)
 
@@ -175,15 +167,11 @@ def soak(
     out: Out = None,
 ) -> None:
     """Train, checkpoint, evaluate, save, load, again and again: slopes of memory and open files."""
-    from benchmarks.tables import collected, markdown, write_page, write_rows
+    from benchmarks.tables import collected, publish
     from benchmarks.tools import soak as suite
 
     rows = collected(suite.measure(minutes, taxa))
-    page = f"{markdown(suite.slopes(rows))}\n\n{suite.circumstances(rows, taxa)}"
-    print(page)
-    if out is not None:
-        write_rows(out, "soak", rows)
-        write_page(out, "soak", page)
+    publish(out, "soak", rows, suite.slopes(rows), below=suite.circumstances(rows, taxa))
 
 
 def mutate(
@@ -196,7 +184,7 @@ def mutate(
     With --out FOLDER rows are written as they come, and those that are there are not made again:
     a run that was stopped goes on, and a larger one completes a smaller one.
     """
-    from benchmarks.tables import kept_rows, markdown, write_page, write_rows
+    from benchmarks.tables import kept_rows, publish, write_rows
     from benchmarks.tools import mutate as suite
 
     known = {row["key"]: row for row in kept_rows(out, "mutate", as_text=True)} if out else {}
@@ -208,11 +196,7 @@ def mutate(
         print(f"{i + 1} · {row['outcome']} · {what}", flush=True)
         if out is not None and change.key not in known:
             write_rows(out, "mutate", rows)
-    page = f"{markdown(suite.table(rows))}\n\n{suite.circumstances(rows, seed)}"
-    print(page)
-    if out is not None:
-        write_rows(out, "mutate", rows)
-        write_page(out, "mutate", page)
+    publish(out, "mutate", rows, suite.table(rows), below=suite.circumstances(rows, seed))
 
 
 COMMANDS = (report, aot, sample, taxdump, lines, imports, fuzz, kills, soak, mutate)

@@ -1,6 +1,5 @@
 """Pairs given explicitly: the closure of a DAG such as WordNet, or any noisy set of is-a pairs."""
 
-import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 
 from poincare_taxa.blocks._random import Order, below, index_tensor, integer_weights, tensor_of
 from poincare_taxa.blocks.tree_index import moved
+from poincare_taxa.processes import digest
 from poincare_taxa.readers.dags import read_obo, read_wordnet
 from poincare_taxa.readers.headings import headed_table
 from poincare_taxa.readers.text import Text
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-__all__ = ["ClosurePairs", "digest"]
+__all__ = ["ClosurePairs"]
 
 
 class ClosurePairs(Dataset[Tensor]):
@@ -514,11 +514,6 @@ class ClosurePairs(Dataset[Tensor]):
         return TaxonomyError(
             f"pair {row} (ancestor {ancestor}, descendant {descendant}) {what}", row=row
         )
-
-
-def digest(pairs: Tensor) -> str:
-    """Hash of pairs in their order."""
-    return hashlib.sha256(pairs.cpu().numpy().tobytes()).hexdigest()
 
 
 def _closure(matrix: csr_array) -> Any:

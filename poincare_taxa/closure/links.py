@@ -35,9 +35,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.blocks.closure_pairs import ClosurePairs, digest
+from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.closure.model import ClosureEmbedding, link_score
 from poincare_taxa.geometry import polar
+from poincare_taxa.processes import digest
 
 __all__ = ["LinkReport", "LinkSplit", "evaluate_links", "split_links"]
 

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 import polars as pl
 import torch
 
-from poincare_taxa.blocks.closure_pairs import ClosurePairs, digest
+from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.curriculum import Curriculum
 from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.blocks.manifolds import PoincareBall
@@ -30,7 +30,7 @@ from poincare_taxa.files.records import dtype_name
 from poincare_taxa.files.seeds import stream_seed
 from poincare_taxa.geometry import ball
 from poincare_taxa.model.model import TaxonEmbedding
-from poincare_taxa.processes import Processes, job, restarted
+from poincare_taxa.processes import Processes, digest, job, restarted
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.checkpoint import Checkpoints
 from poincare_taxa.training.defaults import MakeOptimizer, Recipe, recipe

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.pickles import Touches
 from support.zoo import random_model, zoo
 
 from poincare_taxa.loading import load
@@ -201,20 +202,10 @@ def test_load__refuses_word2vec_text_that_does_not_fit(tmp_path, text, message):
         load(tmp_path / "x.vec", taxonomy=zoo())
 
 
-class Marks:
-    """An object whose pickle makes a file where it is read."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return type(self.path).touch, (self.path,)
-
-
 def test_load__runs_no_pickle_of_an_npz_file(tmp_path):
     random_model(zoo()).export(tmp_path / "x.npz")
     arrays = dict(np.load(tmp_path / "x.npz"))
-    arrays["names"] = np.array([Marks(tmp_path / "ran")], object)
+    arrays["names"] = np.array([Touches(tmp_path / "ran")], object)
     np.savez(tmp_path / "x.npz", **arrays)
     np.load(tmp_path / "x.npz", allow_pickle=True)["names"]
     (tmp_path / "ran").unlink()  # the pickle does what it is made for
