@@ -7,7 +7,8 @@ scaled code.
 
 There are two kinds. A *tight* code has the smallest extent, but its points use every coordinate. A
 *sparse* code moves each point along as few coordinates as possible, which keeps the floating-point
-precision of the others for the levels below (see `poincare_taxa.layouts.tree`).
+precision of the others for the levels below (see `poincare_taxa.layouts.tree`). An *even* code is a
+sparse one with as few opposite points as possible: all others are equally far from each other.
 
 Sources: [CS99] Conway & Sloane, *Sphere Packings, Lattices and Groups*, 3rd ed., ch. 4 (the
 hexagonal lattice A2, the checkerboard lattices D_m).  [HM25] van Spengler & Mettes 2025, §4
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-__all__ = ["extent", "root_code", "sparse_code", "tight_code", "wide_code"]
+__all__ = ["even_code", "extent", "root_code", "sparse_code", "tight_code", "wide_code"]
 
 Code = NDArray[np.float64]
 
@@ -93,14 +94,13 @@ def sparse_code(k: int, m: int, centred: bool) -> Code:
     points
         Array [k, m], read-only, in ascending order of length.
     """
-    axes = 3 if m == 2 else 2 * m  # In the plane a lattice is denser than four points on the axes.
     if k == 1:
         code = np.zeros((1, m))
     elif m == 1:
         code = _line(k) if not centred else _line(k + 1 - k % 2)[:k]
-    elif centred and k <= axes + 1:
+    elif centred and k - 1 <= _most_on_axes(m):
         code = np.concatenate([np.zeros((1, m)), np.sqrt(2) * _cross_polytope(k - 1, m)])
-    elif k <= axes:
+    elif k <= _most_on_axes(m):
         code = _cross_polytope(k, m)
     elif centred or m == 2:
         code = _lattice(k, m)
@@ -110,12 +110,29 @@ def sparse_code(k: int, m: int, centred: bool) -> Code:
 
 
 @cache
+def even_code(k: int, m: int, centred: bool) -> Code:
+    """Compute a code like `sparse_code`, its points on axes of their own as long as these suffice.
+
+    Then all are equally far from each other, as siblings are in a tree, but for the centre; of more
+    points as few as possible are opposite. Arguments and result are those of `sparse_code`.
+    """
+    around = k - centred
+    if k == 1 or m == 1 or around > _most_on_axes(m):
+        return sparse_code(k, m, centred)
+    code = _one_an_axis(around, m)
+    return _frozen(np.concatenate([np.zeros((1, m)), np.sqrt(2) * code]) if centred else code)
+
+
+@cache
 def wide_code(k: int, m: int) -> Code:
     """Compute a code like `tight_code`, of small families with more steps and their own size.
 
-    Its extent is a few percent less, for which `tight_code` has no time in large taxonomies.
+    Its extent is a few percent less, for which `tight_code` has no time in large taxonomies. Of the
+    points on axes as few as possible are opposite.
     """
-    if k <= 2 * m or k > _WIDE or m < 3:
+    if m + 1 < k <= 2 * m:
+        return _frozen(_one_an_axis(k, m))
+    if k <= m + 1 or k > _WIDE or m < 3:
         return tight_code(k, m)
     return _frozen(min(_optimised(k, m, _MANY_STEPS), tight_code(k, m), key=extent))
 
@@ -133,7 +150,7 @@ def root_code(k: int, d: int) -> Code:
         angle = 2 * np.pi * np.arange(k) / k
         return _frozen(np.stack([np.cos(angle), np.sin(angle)], axis=1))
     if k <= 2 * d:
-        code = _simplex(k, d) if k <= d + 1 else _cross_polytope(k, d)
+        code = _simplex(k, d) if k <= d + 1 else _one_an_axis(k, d)
     else:
         code = _optimised(k, d, _MANY_STEPS)
     return _frozen(code / np.linalg.norm(code, axis=1, keepdims=True))
@@ -174,6 +191,16 @@ def _cross_polytope(k: int, m: int) -> Code:
     points[2 * axis, axis] = np.sqrt(0.5)
     points[2 * axis + 1, axis] = -np.sqrt(0.5)
     return points[:k]
+
+
+def _one_an_axis(k: int, m: int) -> Code:
+    """Take the first `k` points of a cross-polytope, opposite ones last."""
+    return np.sqrt(0.5) * np.concatenate([np.eye(m), -np.eye(m)])[:k]
+
+
+def _most_on_axes(m: int) -> int:
+    """Largest number of points on axes: in the plane a lattice is denser than four."""
+    return 3 if m == 2 else 2 * m
 
 
 def _lattice(k: int, m: int) -> Code:

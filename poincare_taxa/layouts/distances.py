@@ -13,6 +13,13 @@ are nearer than in the tree, as much as edges are longer. Where the tree is deep
 subtrees overlap, and a larger s in small families compensates for this: of five choices the one
 whose distances, measured, are the least distorted is kept.
 
+A tall family, whose levels below need more digits than a simplex would leave them, has its points
+on single axes, each on one of its own as long as they suffice: such points are as equally far from
+each other as those of a simplex, with t² = 1/2, while the two points of one axis would be too far
+by log 2. In the deepest trees the child with the largest subtree keeps its parent's direction (a
+*centred* family) and is nearer to its siblings than in the tree: this is done where it allows a τ
+so much larger that the errors are less.
+
 The children of the root are on the whole sphere, by a code of R^dim instead of R^(dim-1), and all
 nodes but the root are farther from it by :math:`-\log\sin(φ/2)`, φ the least angle between them:
 then no two nodes whose paths part at the root are nearer than in the tree.
@@ -23,6 +30,7 @@ is longer or shorter at one turn only, and the sizes of codes are this library's
 """
 
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +41,7 @@ from scipy.spatial import KDTree
 from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import polar
-from poincare_taxa.layouts.codes import root_code, sparse_code
+from poincare_taxa.layouts.codes import even_code, root_code
 from poincare_taxa.layouts.tree import (
     Layout,
     Level,
@@ -54,6 +62,10 @@ _GROWTHS = (1.0, 0.85, 1.15, 1.3, 1.45)
 _NOTICED = 2.0
 """Logarithm of the expansion × contraction, 7.4, beyond which only the mean distortion decides: so
 it is where edges are near zero."""
+
+_WORTH = 0.24
+"""Share of the τ of centred families down to which others are tried: their errors at an equal τ are
+a quarter or less, as measured."""
 
 _ALL_PAIRS = 2000
 """Nodes up to which all pairs are measured; of a larger tree a sample."""
@@ -81,7 +93,7 @@ def distance_layout(
     tau
         Distance that stands for an edge, or a unit of branch length, > 0. Relative errors are about
         as 1/τ; by default τ is the largest of a few at which all siblings are apart, mostly that of
-        radius 320 (float64) or 80 (float32).
+        radius 320 (float64) or 80 (float32), or a smaller one whose distances are less distorted.
     dtype
         Dtype of the result, ``torch.float64`` or ``torch.float32``.
     seed
@@ -114,20 +126,13 @@ def distance_layout(
     tree = tree_of(taxonomy)
     largest = check_request(tree, dim, tau, dtype)
     levels = list(families_by_level(tree, edges=True))
-    # 1. The largest τ at which siblings are apart; else the one that has the fewest that are not.
+    # 1. The largest τ at which siblings are apart, or the least distorted of two.
     trials = largest * 0.5 ** np.linspace(0, 4, 9) if tau is None else [tau]
-    first = None
-    for trial in trials:
-        for centred in (False, True):
-            points = _points(tree, levels, dim, float(trial), dtype, seed, Shape(1, centred, 0))
-            if first is None or points.info["unresolved"] < first[0].info["unresolved"]:
-                first = points, centred
-            if not points.info["unresolved"]:
-                break
-        if not first[0].info["unresolved"]:
-            break
-    assert first is not None
-    best, centred = first
+    found = _most_apart(tree, levels, dim, trials, dtype, seed)
+    pairs = _pairs(tree, seed)
+    distortion = {centred: _distortion(points, pairs) for centred, points in found.items()}
+    centred = min(distortion, key=lambda key: distortion[key])
+    best, least = found[centred], distortion[centred]
     if best.info["unresolved"]:
         warnings.warn(
             f"{best.info['unresolved']} of {len(tree)} taxa share their siblings' direction, which "
@@ -135,15 +140,45 @@ def distance_layout(
             stacklevel=2,
         )
     # 2. Of the separations of siblings, the one with the least distortion.
-    pairs = _pairs(tree, seed)
-    least = _distortion(best, pairs)
     for growth in _GROWTHS[1:]:
         shape = Shape(growth, centred, 0)
         points = _points(tree, levels, dim, best.info["tau"], dtype, seed, shape)
-        found = _distortion(points, pairs)
-        if points.info["unresolved"] <= best.info["unresolved"] and found < least:
-            best, least = points, found
+        value = _distortion(points, pairs)
+        if points.info["unresolved"] <= best.info["unresolved"] and value < least:
+            best, least = points, value
     return best
+
+
+def _most_apart(
+    tree: Tree,
+    levels: list[Level],
+    dim: int,
+    trials: Iterable[float],
+    dtype: torch.dtype,
+    seed: int,
+) -> dict[bool, Layout]:
+    """Points at the largest τ at which siblings are apart, with centred families or without.
+
+    Where there is no such τ, the points that have the fewest siblings that are not. Centred ones
+    allow a larger τ, with larger errors at an equal one, so that the others are tried some more.
+    """
+    found: dict[bool, Layout] = {}
+
+    def lost(centred: bool) -> int:
+        return found[centred].info["unresolved"] if centred in found else len(tree)
+
+    for tau in trials:
+        if not lost(True) and tau < _WORTH * found[True].info["tau"]:
+            break
+        for centred in (False, True):
+            if lost(False) and lost(centred):
+                points = _points(tree, levels, dim, float(tau), dtype, seed, Shape(1, centred, 0))
+                if points.info["unresolved"] < lost(centred):
+                    found[centred] = points
+        if not lost(False):
+            break
+    fewest = min(lost(centred) for centred in found)
+    return {centred: points for centred, points in found.items() if lost(centred) == fewest}
 
 
 def _points(
@@ -192,7 +227,7 @@ def _around_the_root(
     if k <= 3 or (shallow and k <= 64):
         return root_code(k, dim).astype(above.dtype), 0
     if k <= 2 * dim and dim > 2:
-        return (np.sqrt(2) * sparse_code(k, dim, False)).astype(above.dtype), 0
+        return (np.sqrt(2) * even_code(k, dim, False)).astype(above.dtype), 0
     offset, lost = family_offsets(level, above, tau, rng, False)
     return move_directions(above[level.family], offset), lost
 

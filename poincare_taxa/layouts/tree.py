@@ -52,7 +52,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poincare_taxa.layouts.codes import Code, extent, sparse_code, tight_code, wide_code
+from poincare_taxa.layouts.codes import (
+    Code,
+    even_code,
+    extent,
+    sparse_code,
+    tight_code,
+    wide_code,
+)
 from poincare_taxa.taxonomy.preorder import group_rows
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
@@ -537,7 +544,7 @@ def family_offsets(
                 continue
             code = tight_code(-(-k // layers), usable)[nth // layers]
         elif sparse and (shape is None or centre or k > 3):  # Up to 3, a tight code is as sparse.
-            code = sparse_code(k, usable, bool(centre))
+            code = (sparse_code if shape is None else even_code)(k, usable, bool(centre))
         else:
             code = (tight_code if shape is None else wide_code)(k, usable)
         used = order[family, :usable]

@@ -9,7 +9,14 @@ from support.trees import random_phylogeny, taxonomies
 
 from poincare_taxa.evaluation import metrics
 from poincare_taxa.geometry import polar
-from poincare_taxa.layouts.codes import extent, root_code, tight_code, wide_code
+from poincare_taxa.layouts.codes import (
+    even_code,
+    extent,
+    root_code,
+    sparse_code,
+    tight_code,
+    wide_code,
+)
 from poincare_taxa.layouts.distances import distance_layout
 from poincare_taxa.layouts.tree import layout
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -120,6 +127,43 @@ def test_wide_code__is_no_wider_than_the_tight_one_and_separated(k, m):
     assert extent(code) <= extent(tight_code(k, m)) * (1 + 1e-12)
     gaps = np.linalg.norm(code[:, None] - code, axis=-1)[~np.eye(k, dtype=bool)]
     assert k == 1 or gaps.min() > 1 - 1e-9
+
+
+@given(k=st.integers(1, 40), m=st.integers(1, 9), centred=st.booleans())
+def test_even_code__is_a_sparse_code_whose_points_are_equally_far(k, m, centred):
+    code, sparse = even_code(k, m, centred), sparse_code(k, m, centred)
+    assert code.shape == (k, m)
+    assert extent(code) == pytest.approx(extent(sparse))
+    assert np.count_nonzero(code) == np.count_nonzero(sparse)
+    assert not centred or (code[0] == 0).all() or m == 1
+    around = code[1:] if centred else code
+    if 1 < len(around) <= 2 * m and m > 2:
+        gaps = np.linalg.norm(around[:, None] - around, axis=-1)[~np.eye(len(around), dtype=bool)]
+        nearest = np.sqrt(2) if centred else 1
+        # Two opposite points for each one beyond the number of axes.
+        assert (gaps > 1.01 * nearest).sum() == 2 * max(len(around) - m, 0)
+        assert gaps.min() == pytest.approx(nearest)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("arity", "levels"), [(4, 4), (5, 4), (7, 3)])
+def test_distance_layout__at_the_largest_radius_only_edges_differ_from_the_tree(
+    dtype, arity, levels
+):
+    tree = balanced(arity, levels).tree
+    points = distance_layout(tree, 10, dtype=dtype)
+    rows = np.arange(len(tree))
+    true, found = tree.distance(rows[:, None], rows), distances(points)
+    related = tree.is_ancestor(rows[:, None], rows) | tree.is_ancestor(rows, rows[:, None])
+    tau = points.info["tau"]
+    assert tau * levels > (300 if dtype == torch.float64 else 70)
+    # Sparse codes have the extent √.5, a little more than the largest: siblings are nearer by
+    # 2 log(.7 / √.5), and coordinates hold an offset to 1 part in 8.
+    near = 2 * np.log(0.7 / np.sqrt(0.5)) - 2 * np.log1p(1 / 8)
+    error = found - tau * true
+    assert error[~related].min() > near
+    assert error[~related].max() < 2 * np.log1p(1 / 8)
+    assert error[related].max() < np.log1p(0.49) + 2 * np.log1p(1 / 8)
 
 
 @given(k=st.integers(1, 64), d=st.integers(2, 9))
