@@ -123,11 +123,15 @@ def hsdte(
     ] = None,
     out: Out = None,
 ) -> None:
-    """Distances of all pairs in trees embedded by construction, beside HS-DTE at equal radius."""
-    from benchmarks.quality import hsdte as suite
-    from benchmarks.tables import collected, publish
+    """Distances of all pairs in trees embedded by construction, beside HS-DTE at equal radius.
 
-    rows = collected(suite.hsdte(data, theirs))
+    Without --theirs, its figures are those of the last run that had it.
+    """
+    from benchmarks.quality import hsdte as suite
+    from benchmarks.tables import collected, kept_rows, publish
+
+    earlier = () if theirs is not None else kept_rows(out, "quality/hsdte")
+    rows = collected(suite.hsdte(data, theirs, earlier))
     publish(out, "quality/hsdte", rows, suite.readable(rows))
 
 

@@ -111,6 +111,21 @@ def test_hsdte__measures_as_the_oracles_do(tmp_path, monkeypatch, capsys):
         assert row["ours, largest radius: radius"] > limit
     (first, *_) = hsdte.readable(rows)
     assert first["worst, ours / HS-DTE"] == f"{rows[0]['ours: worst']:.4g}"
+    # Without their code, theirs are those of an earlier run, of the same tree, dim and dtype.
+    theirs = {
+        "theirs: radius": 30.0,
+        "theirs: average": 0.5,
+        "theirs: worst": 2.0,
+        "theirs: MAP": 1,
+    }
+    earlier = [rows[0] | {"dim": 5}, rows[0] | theirs]
+    again = list(hsdte.hsdte(tmp_path, None, earlier))
+    assert again[0] == rows[0] | theirs
+    assert again[1:] == rows[1:]
+    (first, *_) = hsdte.readable(again)
+    assert first["worst, ours / HS-DTE"] == f"{rows[0]['ours: worst']:.4g} / 2"
+    times = 0.5 / rows[0]["ours, largest radius: average"]
+    assert first["HS-DTE's average / that"] == f"{times:.0f}"
 
 
 def test_hsdte__map_counts_ties_against_the_points():
