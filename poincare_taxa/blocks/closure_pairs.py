@@ -250,7 +250,9 @@ class ClosurePairs(Dataset[Tensor]):
         path
             The file, perhaps compressed with gzip.
         relations
-            Relations that lead from a term to what is above it, such as "is_a" and "part_of".
+            Relations that lead from a term to what is above it, such as "is_a" and "part_of": each
+            by its id, or by the id, the name or an xref of its [Typedef] stanza ("part of",
+            "BFO:0000050").
         closed
             Whether to add the pairs that follow by transitivity.
 

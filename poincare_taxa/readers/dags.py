@@ -1,6 +1,7 @@
 """DAGs of other packages as tables of edges: ontologies in OBO (obonet), WordNet (nltk)."""
 
 import importlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ __all__ = ["read_obo", "read_wordnet"]
 
 def read_obo(path: str | Path, relations: Sequence[str] = ("is_a",)) -> pl.DataFrame:
     """Read the terms of an ontology and what is above them, by some relations.
+
+    A relation is given by its id, or by the id, the name or an xref of its [Typedef] stanza.
 
     Returns
     -------
@@ -40,14 +43,10 @@ def read_obo(path: str | Path, relations: Sequence[str] = ("is_a",)) -> pl.DataF
         raise TaxonomyError(f"{path} is no ontology in the OBO format ({error})") from error
     # obonet's edges lead from a term to what is above it; a term that is only referred to has no
     # name of its own.
-    used = {relation for *_, relation in graph.edges(keys=True)}
-    if missing := set(relations) - used:
-        raise TaxonomyError(
-            f"{path} has no relation {sorted(missing)[0]!r}; it has {sorted(used) or 'none'}"
-        )
+    meant = _relations(path, graph, relations)
     above: dict[str, list[str | None]] = {node: [] for node in graph}
     for child, parent, relation in graph.edges(keys=True):
-        if relation in relations:
+        if relation in meant:
             above[child].append(parent)
     rows = [
         (node, parent, graph.nodes[node].get("name"))
@@ -55,6 +54,36 @@ def read_obo(path: str | Path, relations: Sequence[str] = ("is_a",)) -> pl.DataF
         for parent in parents or [None]
     ]
     return _table(rows)
+
+
+def _relations(path: Path, graph: Any, wanted: Sequence[str]) -> set[str]:
+    """Relations as the terms write them, of ids, names and xrefs."""
+    # 1. What each is called: as the terms write it, and by the stanza that has this as id or xref.
+    used = {relation: {_plain(relation)} for *_, relation in graph.edges(keys=True)}
+    shown = {relation: repr(relation) for relation in used}
+    for stanza in graph.graph.get("typedefs", []):
+        xrefs = [word for xref in stanza.get("xref", []) for word in xref.split()[:1]]
+        keys = {_plain(key) for key in (stanza.get("id"), stanza.get("name"), *xrefs) if key}
+        for relation in used:
+            if _plain(relation) in keys:
+                used[relation] |= keys
+                if _plain(stanza.get("name") or relation) != _plain(relation):
+                    shown[relation] = f"{relation!r} ({stanza['name']})"
+    # 2. Those that are called so.
+    meant = {
+        name: {rel for rel, called in used.items() if _plain(name) in called} for name in wanted
+    }
+    if missing := [name for name, found in meant.items() if not found]:
+        raise TaxonomyError(
+            f"the terms of {path} have no relation {', '.join(map(repr, missing))}; they have "
+            f"{', '.join(shown[relation] for relation in sorted(used)) or 'none'}"
+        )
+    return set().union(*meant.values())
+
+
+def _plain(name: str) -> str:
+    """Name of a relation in one form: "part_of" is "part of", BFO_0000050 is BFO:0000050."""
+    return re.sub(r"[\s_:]+", " ", name).strip().casefold()
 
 
 def read_wordnet(root: str | None = None, pos: str = "n") -> pl.DataFrame:

@@ -249,7 +249,9 @@ def test_from_obo__reads_terms_labels_and_relations(tmp_path):
     packed = tmp_path / "cells.obo.gz"
     packed.write_bytes(gzip.compress(CELLS.read_bytes()))
     assert named(ClosurePairs.from_obo(packed)) == found
-    with pytest.raises(TaxonomyError, match=r"no relation 'has_part'; it has \['is_a', 'part"):
+    with pytest.raises(
+        TaxonomyError, match=r"no relation 'has_part'; they have 'is_a', 'part_of'$"
+    ):
         ClosurePairs.from_obo(CELLS, relations=["has_part"])
     with pytest.raises(TypeError, match="a list of names"):
         ClosurePairs.from_obo(CELLS, relations="is_a")
@@ -259,6 +261,42 @@ def test_from_obo__reads_terms_labels_and_relations(tmp_path):
     text.write_text("id1,id2\n")
     with pytest.raises(TaxonomyError, match=r"text\.obo"):
         ClosurePairs.from_obo(text)
+
+
+RELATIONS = CELLS.with_name("relations.obo")
+PART = {("CELL:0001", "CELL:0003")}
+DEVELOPS = {("CELL:0004", "CELL:0005"), ("CELL:0004", "CELL:0006")}
+
+
+@pytest.mark.parametrize(
+    ("relation", "found"),
+    [
+        ("BFO:0000050", PART),
+        ("BFO_0000050", PART),
+        ("part of", PART),
+        ("part_of", PART),
+        ("develops_from", DEVELOPS),  # of two terms, one of which writes the xref
+        ("develops from", DEVELOPS),
+        ("RO:0002202", DEVELOPS),
+        ("regulates", {("CELL:0005", "CELL:0006")}),  # no stanza
+    ],
+)
+def test_from_obo__knows_relations_by_ids_names_and_xrefs(relation, found):
+    pytest.importorskip("obonet")
+    pairs = ClosurePairs.from_obo(RELATIONS, relations=[relation], closed=False)
+    assert named(pairs) == found
+    with_is_a = ClosurePairs.from_obo(RELATIONS, relations=["is_a", relation], closed=False)
+    assert named(with_is_a) == found | named(ClosurePairs.from_obo(RELATIONS, closed=False))
+
+
+def test_from_obo__names_the_relations_that_a_file_has():
+    pytest.importorskip("obonet")
+    message = (
+        r"no relation 'has_part', 'x'; they have 'BFO:0000050' \(part of\), 'RO:0002202' "
+        r"\(develops from\), 'develops_from', 'is_a', 'regulates'$"
+    )
+    with pytest.raises(TaxonomyError, match=message):
+        ClosurePairs.from_obo(RELATIONS, relations=["has_part", "part_of", "x"])
 
 
 class Synset:
