@@ -49,6 +49,7 @@ _PARTS = (
 )
 _AGAINST_ALL = {"precision", "purity", "ancestor", "closure", "neighbour"}
 _EXACT = 5000  # Taxa up to which every one is a query.
+_COMPARED = 16  # Rows between which distances are compared between processes.
 _TIMED, _STRETCHES = 1024, 4  # Queries whose time says how long all will take; as so many slices.
 
 
@@ -151,7 +152,9 @@ def evaluate(
     tau = _scale(model)
     taxonomy, points = read_points(model, taxonomy, manifold, c)
     tree, clock, rows = taxonomy.tree, Clock(), list[Row]()
-    _require_same(together, points, tree, queries, seed, exact, k, sorted(parts), floor_queries)
+    ranks = None if taxon_ranks is None else list(taxon_ranks)
+    settings = queries, seed, exact, k, sorted(parts), floor_queries, ranks, points.manifold, c
+    _require_same(together, points, tree, settings)
     subjects = _subjects(points, tree, seed, device, floors=floor_queries > 0)
     every = len(tree) <= max(_EXACT, queries) if exact is None else exact
     asked = stream(seed, "queries").permutation(len(tree))[: None if every else queries]
@@ -238,11 +241,18 @@ def _against_all(
         }
 
 
-def _require_same(together: Processes, points: GivenPoints, tree: Tree, *settings: object) -> None:
-    """Raise RuntimeError unless processes that share queries have the same vectors and settings."""
+def _require_same(
+    together: Processes, points: GivenPoints, tree: Tree, settings: Sequence[object]
+) -> None:
+    """Raise RuntimeError unless processes that share queries have the same vectors and settings.
+
+    A distance function is compared by what it returns for a few rows.
+    """
     if together.size > 1:
+        some = points.vectors[:_COMPARED]
+        apart = () if points.distance is None else [points.distance(some[:, None], some[None])]
         together.require_equal(
-            (digest(points.vectors, points.radius), tree.fingerprint, settings),
+            (digest(points.vectors, points.radius, *apart), tree.fingerprint, settings),
             "the processes evaluate other vectors, taxonomies or settings: all that share the "
             "queries must call evaluate(processes=True) alike",
         )

@@ -714,7 +714,8 @@ class TaxonEmbedding:
         else:
             queries, single = self._rows(keys)
             asked = torch.from_numpy(queries)
-        alike = k, stretch, index.count(stretch)
+        rows = None if among is None else digest(self._mask_or_rows(among))
+        alike = k, stretch, taxon_rank, rows
         together = self._together(
             processes, alike, *(asked if isinstance(asked, tuple) else (asked,))
         )

@@ -34,11 +34,25 @@ np.savez(out + f"-graph-{rank}.npz", data=graph.data, indices=graph.indices, ind
 refused = []
 if JOINED:
     other = pt.embed(tax, dim=4, seed=rank)
+    flat, zero = torch.linspace(0, 0.1, 2 * len(tax)).reshape(-1, 2), torch.zeros(len(tax), 2)
+    flat[0], keys = 0, list(tax.ids[50:55])
+    spaces = ["euclidean", "ball"]
+    # They agree about the distance from the root's point, and not about others.
+    functions = [
+        lambda u, v: (u - v).norm(dim=-1),
+        lambda u, v: (u - v).norm(dim=-1) + (u.norm(dim=-1) * v.norm(dim=-1)),
+    ]
     for call in (
         lambda: pt.evaluate(other, only={"ancestor"}, processes=True),
         lambda: pt.evaluate(model, only={"ancestor"}, seed=rank, processes=True),
+        lambda: pt.evaluate(model, taxon_ranks=["family", "genus"][rank:], processes=True),
+        lambda: pt.evaluate(flat, tax, manifold=spaces[rank], processes=True),
+        lambda: pt.evaluate(flat, tax, manifold=functions[rank], processes=True),
+        lambda: pt.evaluate(zero, tax, c=1.0 + rank, processes=True),
         lambda: model.nearest(list(tax.ids[rank : rank + 9]), processes=True),
         lambda: model.nearest(point=np.full(4, 0.1 + 0.1 * rank), processes=True),
+        lambda: model.nearest(keys, taxon_rank=["genus", "family"][rank], processes=True),
+        lambda: model.nearest(keys, among=list(tax.ids[30 + rank : 60 + rank]), processes=True),
         lambda: model.neighbour_graph(3 + rank, processes=True),
     ):
         try:
@@ -84,8 +98,8 @@ def test_shared_queries__of_processes_that_differ_are_refused_in_each(folder):
     for rank in range(2):
         refused = (folder / f"two-refused-{rank}.txt").read_text().splitlines()
         assert [message.split(" ")[:3] for message in refused] == [
-            *2 * [["the", "processes", "evaluate"]],
-            *3 * [["the", "processes", "search"]],
+            *6 * [["the", "processes", "evaluate"]],
+            *5 * [["the", "processes", "search"]],
         ]
 
 
