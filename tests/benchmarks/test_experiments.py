@@ -9,8 +9,10 @@ import torch
 
 import poincare_taxa as pt
 from benchmarks import tables
-from benchmarks.experiments import commands, controls, why_it_failed
+from benchmarks.experiments import commands, controls, full_size, random_start, why_it_failed
 from benchmarks.experiments.scores import scores
+from poincare_taxa.evaluation import measure
+from poincare_taxa.evaluation.subjects import TreeSubject
 from poincare_taxa.testing import synthetic_taxonomy
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -84,3 +86,19 @@ def test_euclidean__the_ball_is_flat_to_a_millionth():
     torch.testing.assert_close(d, 2 * torch.cdist(points, points), rtol=1e-5, atol=1e-5)
     value, _ = scores(points, tax, c=controls.CURVATURE)
     assert value["Spearman"] > 0.5
+
+
+def test_full_size__measures_the_tree_once(monkeypatch):
+    of_tree, compute = [], measure.query_statistics
+
+    def counted(subject, *args, **kwargs):
+        of_tree.append(isinstance(subject, TreeSubject))
+        return compute(subject, *args, **kwargs)
+
+    monkeypatch.setattr(measure, "query_statistics", counted)
+    model = pt.embed(TAX, dim=10)
+    rows = {row["measure"]: row for row in full_size.quality(model, 20)}
+    assert sorted(of_tree) == [False, False, True]
+    value, tree = random_start.measured(model, TAX, queries=20)
+    assert {name: row["trained"] for name, row in rows.items()} == value
+    assert {name: rows[name]["tree"] for name in tree} == tree
