@@ -126,9 +126,17 @@ def copy_notebooks(app, exception):
         )
 
 
+def write_live_page(app, exception):
+    """Write the page that the home page has in a frame."""
+    if exception is None and app.builder.format == "html":
+        tax = poincare_taxa.load_sample("mammals")
+        poincare_taxa.explore(tax, Path(app.outdir) / "mammals.html", title="Mammals")
+
+
 def setup(app):
     app.connect("html-page-context", offer_notebook)
     app.connect("build-finished", copy_notebooks)
+    app.connect("build-finished", write_live_page)
     app.connect("autodoc-skip-member", skip_public)
     app.connect("missing-reference", find_public)
     app.connect("autodoc-process-docstring", escape_bars, priority=400)  # before numpydoc

@@ -1,4 +1,4 @@
-"""`explore`: a taxonomy as one HTML file, and `Page`, what a caller does with it.
+"""`explore`: a taxonomy as one HTML file or a widget, and `Page`, what a caller does with it.
 
 The layout is one for looking, in two dimensions: each clade has a part of its parent's arc of the
 rim, in proportion to its taxa without children (or evenly), siblings are in taxonomic order, and a
@@ -15,8 +15,10 @@ import re
 import tempfile
 import webbrowser
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +26,7 @@ import numpy as np
 import polars as pl
 
 from poincare_taxa.files.atomic import replace_file
+from poincare_taxa.files.extras import import_extra
 from poincare_taxa.files.records import library_version
 from poincare_taxa.page import packing
 from poincare_taxa.taxonomy.lookup import Keys
@@ -32,10 +35,16 @@ from poincare_taxa.taxonomy.taxonomy import Taxonomy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from poincare_taxa.page.widget import TreeWidget
+
 __all__ = ["Page", "explore"]
 
 _LARGEST_ID = 2**53  # whole numbers beyond it are not exact in a browser
-_LARGEST_FRAME = 40_000_000  # bytes of a page that a notebook is given
+_LARGEST_FRAME = 40_000_000  # bytes of a page that a frame in a notebook is given
+_WIDGET_ADDS = (
+    "<small>With <code>pip install 'poincare-taxa[widget]'</code> Python shares the selected "
+    "taxon and the highlights: <code>page.widget.taxon</code>.</small>"
+)
 
 
 class _HasTaxonomy(Protocol):
@@ -43,23 +52,52 @@ class _HasTaxonomy(Protocol):
     def taxonomy(self) -> Taxonomy: ...
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Page:
-    """A page: one HTML document, which shows itself in a notebook.
+    """A page: one HTML document, or a widget of a notebook, which shows itself.
 
     Attributes
     ----------
-    title : str
-        Title of the document.
-    num_taxa : int
-        Number of taxa.
-    html : str
-        The document.
+    taxonomy : Taxonomy
+        What is shown.
+    about : dict
+        What the page knows of it before it reads the sections: title, ranks, columns, highlights.
+    sections : dict of str to bytes
+        Columns of the taxonomy as compressed bytes.
     """
 
-    title: str
-    num_taxa: int
-    html: str = field(repr=False)
+    taxonomy: Taxonomy
+    about: dict[str, Any]
+    sections: dict[str, bytes]
+
+    @property
+    def title(self) -> str:
+        """Title of the document."""
+        return self.about["title"]
+
+    @property
+    def num_taxa(self) -> int:
+        """Number of taxa."""
+        return len(self.taxonomy)
+
+    @cached_property
+    def html(self) -> str:
+        """The document."""
+        return _document(self.about, self.sections)
+
+    @cached_property
+    def widget(self) -> "TreeWidget":
+        """The page as a widget: its `taxon` and its `highlight` are shared with Python.
+
+        Raises
+        ------
+        ImportError
+            If anywidget is not installed: the extra ``widget``.
+        """
+        import_extra("anywidget", "widget")
+        from poincare_taxa.page.widget import TreeWidget
+
+        return TreeWidget(self.taxonomy, self.about, self.sections)
 
     def save(self, path: str | Path) -> Path:
         """Write the document, whole or not at all, and return its path."""
@@ -78,12 +116,18 @@ class Page:
         size = len(self.html) / 1e6
         return f"Page({self.title!r}, {self.num_taxa:,} taxa, {size:.1f} MB; .save(path), .open())"
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        if find_spec("anywidget"):
+            return self.widget._repr_mimebundle_(**kwargs)
+        return {"text/plain": repr(self), "text/html": self._frame()}
+
+    def _frame(self) -> str:
+        """HTML for notebooks without anywidget: the document in a frame."""
         if len(self.html) > _LARGEST_FRAME:
-            return f"<p>{html.escape(repr(self))}: too large for a notebook</p>"
+            return f"<p>{html.escape(repr(self))}: too large for a frame. {_WIDGET_ADDS}</p>"
         frame = '<iframe style="width:100%;height:640px;border:0" sandbox="allow-scripts {}" {}>'
         document = f'srcdoc="{html.escape(self.html)}"'
-        return frame.format("allow-downloads", document) + "</iframe>"
+        return f"{frame.format('allow-downloads', document)}</iframe><p>{_WIDGET_ADDS}</p>"
 
 
 def explore(
@@ -107,7 +151,8 @@ def explore(
         A taxonomy, or an embedding (its taxonomy is shown: see the module).
     path
         File to write, such as ``tree.html``. Without it the page is only returned; a notebook shows
-        it, and `Page.open` opens it in a browser.
+        it, as a widget where anywidget is installed (the extra ``widget``), and `Page.open` opens
+        it in a browser.
     values
         Columns of your own to colour by: a mapping from the name of a column to a mapping from keys
         (ids, names) to values; or a table (polars, pandas) whose first column has keys. Numbers get
@@ -151,7 +196,7 @@ def explore(
     columns = [] if values is None else _columns(tax, values)
     marked = [] if highlight is None else np.unique(np.atleast_1d(tax.rows(highlight))).tolist()
     title = str(title or tax.names[0] or tax.ids[0])
-    about, data = _sections(tax, columns)
+    about, sections = _sections(tax, columns)
     about |= {
         "title": title,
         "highlight": marked,
@@ -159,7 +204,7 @@ def explore(
         "source": _described(tax),
         "version": library_version(),
     }
-    page = Page(title, len(tax), _document(title, about, data))
+    page = Page(tax, about, sections)
     if path is not None:
         page.save(path)
     return page
@@ -167,8 +212,8 @@ def explore(
 
 def _sections(
     tax: Taxonomy, columns: list[tuple[str, pl.Series, list[str] | None]]
-) -> tuple[dict[str, Any], list[str]]:
-    """Pack the columns of a taxonomy: what the page must know of them, and their elements."""
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Pack the columns of a taxonomy: what the page must know of them, and their bytes."""
     tree = tax.tree
     # 1. The tree: how many levels a row lies above where a child of the row before it would lie.
     up = np.zeros(len(tree), np.int64)
@@ -207,7 +252,7 @@ def _sections(
         "synonyms": len(synonyms),
         "columns": [{"name": name, "categories": found} for name, _, found in columns],
     }
-    return about, [packing.element(name, content) for name, content in parts.items()]
+    return about, {name: packing.packed(content) for name, content in parts.items()}
 
 
 def _columns(
@@ -283,22 +328,20 @@ def _described(tax: Taxonomy) -> str:
     return ", ".join(f"{key} {value}" for key, value in source.items())
 
 
-def _document(title: str, about: dict[str, Any], data: list[str]) -> str:
-    """Put text, style, script and data into their places of the template."""
+def _document(about: dict[str, Any], sections: dict[str, bytes]) -> str:
+    """Put title, script and data into their places of the template."""
     folder = files("poincare_taxa.page")
-    text = {
-        name: (folder / f"page.{name}").read_text(encoding="utf-8")
-        for name in ("html", "css", "js")
-    }
-    digest = hashlib.sha256(text["js"].encode()).digest()
+    template, script = (
+        (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.js")
+    )
+    digest = hashlib.sha256(script.encode()).digest()
     parts = {
-        "title": html.escape(title),
-        "style": text["css"],
-        "script": text["js"],
+        "title": html.escape(about["title"]),
+        "script": script,
         "script_hash": f"sha256-{base64.b64encode(digest).decode()}",
         # No "<" in it: nothing in a name can end the element.
         "about": json.dumps(about, ensure_ascii=True).replace("<", "\\u003c"),
-        "data": "\n".join(data),
+        "data": "\n".join(packing.element(*section) for section in sections.items()),
     }
-    pattern = r"\{(title|style|script|script_hash|about|data)\}"
-    return re.sub(pattern, lambda place: parts[place[1]], text["html"])
+    pattern = r"\{(title|script|script_hash|about|data)\}"
+    return re.sub(pattern, lambda place: parts[place[1]], template)

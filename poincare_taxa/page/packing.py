@@ -1,7 +1,7 @@
 """Columns of a taxonomy as bytes of a document: varints, lines of text, gzip, base64.
 
-The page reads them with ``DecompressionStream``, and base64 is inert in HTML: no name, id or value
-can become markup, whatever it holds.
+The page and the widget read them with ``DecompressionStream``, and base64 is inert in HTML: no
+name, id or value can become markup, whatever it holds.
 """
 
 import base64
@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["differences", "element", "lines", "varints"]
+__all__ = ["differences", "element", "lines", "packed", "varints"]
 
 
 def varints(values: ArrayLike) -> bytes:
@@ -54,9 +54,13 @@ def lines(texts: pl.Series) -> bytes:
     return "".join(f"{text}\n" for text in clean).encode()
 
 
-def element(name: str, content: bytes) -> str:
-    """Return an inert element of the document that holds bytes."""
+def packed(content: bytes) -> bytes:
+    """Return a gzip stream of bytes, the same for the same bytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)  # 31: gzip, without the time of day
-    packed = packer.compress(content) + packer.flush()
-    text = base64.b64encode(packed).decode()
+    return packer.compress(content) + packer.flush()
+
+
+def element(name: str, packed_bytes: bytes) -> str:
+    """Return an inert element of the document that holds bytes."""
+    text = base64.b64encode(packed_bytes).decode()
     return f'<script type="text/plain" id="data-{name}">{text}</script>'

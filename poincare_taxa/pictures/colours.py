@@ -1,8 +1,9 @@
 """Colours of taxa: by clade, by a number or by a category, for readers of every colour vision.
 
-Clades and categories have the colours of Okabe & Ito 2008, *Color Universal Design*; numbers have
-matplotlib's viridis. Both can be told apart without one of the three cones of the eye, and most of
-their steps in grey.
+Clades and categories have ten colours and a grey for all others, those of the page in the browser:
+each two are 0.095 or more from each other in OKLab, without one of the three kinds of cones of the
+eye too (Machado, Oliveira & Fernandes 2009). No colour stands for two things. Numbers have
+matplotlib's viridis.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from poincare_taxa.evaluation.groups import taxon_groups
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-__all__ = ["OKABE_ITO", "OTHERS", "Colours", "Values", "colours", "label_of"]
+__all__ = ["OTHERS", "PALETTE", "Colours", "Values", "colours", "label_of"]
 
 Values = Mapping[Any, Any] | Sequence[Any] | ArrayLike | pl.Series
 """Key → value, or a value for each taxon in the order of the rows."""
 
-# Neighbours in this list differ in grey too. Yellow is last: it is faint on paper.
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
-OTHERS = "#B8B8B8"
+PALETTE = (
+    *("#008EFF", "#FF9000", "#008A00", "#AE006E", "#00CAFF"),
+    *("#704A06", "#8F53B6", "#FF1752", "#8FBE86", "#4A00F8"),
+)
+OTHERS = "#8C8C8C"
 _HOME = 30  # taxa of a focus from which on its own parts are coloured
 
 
@@ -82,7 +85,7 @@ def colours(
         Colour of each category, or of each clade (clades of any rank, by key); of numbers the name
         of a colour map.
     most
-        Number of clades that are coloured.
+        Number of clades that are named, the largest ten of them in colours of their own.
     focus
         Row; where its clade is large, it is the one whose parts are coloured by default.
 
@@ -138,9 +141,10 @@ def _of_clades(taxonomy: Taxonomy, color_by: str | None, most: int, focus: int) 
     largest = np.argsort(-count, kind="stable")[:most]
     largest = largest[count[largest] > 0]
     # In preorder, so that clades that lie side by side have different colours.
-    palette = {int(row): OKABE_ITO[i % len(OKABE_ITO)] for i, row in enumerate(np.sort(largest))}
+    coloured = zip(np.sort(largest[: len(PALETTE)]).tolist(), PALETTE, strict=False)
+    palette = dict.fromkeys(largest.tolist(), OTHERS) | dict(coloured)
     what = f"coloured by {name}" if name else ""
-    return _painted(labels, {int(row): palette[int(row)] for row in largest}, count, what)
+    return _painted(labels, palette, count, what)
 
 
 def _dividing(groups: dict[str, NDArray[np.int32]]) -> str:
@@ -218,7 +222,7 @@ def _of_categories(column: pl.Series, colors: Mapping[Any, Any]) -> Colours:
     counted = names.drop_nulls().value_counts(sort=True)
     count = dict(sorted(counted.rows(), key=lambda row: (-row[1], row[0])))
     given = {str(key): color for key, color in colors.items()}
-    free = [color for color in OKABE_ITO if color not in given.values()]
+    free = [color for color in PALETTE if color not in given.values()]
     palette = {}
     for name in count:
         color = given.get(name) or (free.pop(0) if free else None)

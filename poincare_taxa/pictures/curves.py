@@ -12,7 +12,7 @@ from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.evaluation.groups import taxon_groups
 from poincare_taxa.geometry import polar
 from poincare_taxa.model.model import TaxonEmbedding
-from poincare_taxa.pictures.colours import OKABE_ITO, OTHERS
+from poincare_taxa.pictures.colours import OTHERS, PALETTE
 from poincare_taxa.pictures.figures import axes_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["plot_depth_radius", "plot_distances", "plot_separation", "plot_train
 _INK = "#303030"
 _MOST_POINTS = 20_000
 _PARTNERS = 20
-_NEAR, _FAR = OKABE_ITO[0], OKABE_ITO[1]
+_NEAR, _FAR = PALETTE[0], PALETTE[1]
 _MARKS = "os^Dv<>"
 _SHORT = {"depth_radius": "depth–radius", "spearman": "Spearman"}
 
@@ -249,7 +249,7 @@ def plot_training(
 
     epoch = history["epoch"].to_numpy()
     for i, name in enumerate(columns):
-        color, values = OKABE_ITO[i % len(OKABE_ITO)], history[name].cast(pl.Float64).to_numpy()
+        color, values = PALETTE[i % len(PALETTE)], history[name].cast(pl.Float64).to_numpy()
         start, end = values[0], values[-1]
         short = _SHORT.get(name, name.replace("pair_accuracy/", "pairs, "))
         label = f"{short}: {start:.2f} → {end:.2f}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poincare_taxa.closure.model import ClosureEmbedding
-from poincare_taxa.pictures.colours import OKABE_ITO, OTHERS
+from poincare_taxa.pictures.colours import OTHERS, PALETTE
 from poincare_taxa.pictures.figures import axes_of
 from poincare_taxa.pictures.view import OUTERMOST, drawn, geodesics
 
@@ -56,7 +56,7 @@ def draw_dag(model: ClosureEmbedding, ax: "Axes | None") -> "Axes":
     shown = np.argsort(-below, kind="stable")[:: -(-n // _MOST_POINTS)]
     largest = shown[:_NAMED]
     color = np.full(n, OTHERS, object)
-    color[largest] = [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(largest))]
+    color[largest] = [*PALETTE, *[OTHERS] * _NAMED][: len(largest)]
     order = shown[::-1]
     size = np.clip(2e4 / n, 0.5, 60)
     ax.scatter(

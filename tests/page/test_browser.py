@@ -1,9 +1,5 @@
 """The page in Chromium, from the disk: what a reader does with it, and that nothing leaves it."""
 
-import io
-import os
-import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,98 +10,8 @@ from poincare_taxa.page.html import explore
 from poincare_taxa.readers.sample import load_sample
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
-]
-
-SHOTS = Path(__file__).parent / "screenshots"
-PATIENCE = 120_000  # milliseconds; a loaded machine is slow
+pytestmark = pytest.mark.slow
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE
-        )
-        yield browser
-        browser.close()
-    for thread in threading.enumerate():  # none of Playwright's is left to the next test
-        assert "playwright" not in thread.name.lower()
-
-
-@pytest.fixture(scope="module")
-def mammals(tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "mammals.html"
-    tax = load_sample("mammals")
-    explore(tax, path, values={"legs": {"Cetacea": 0, "Homo sapiens": 2, "Mus musculus": 4}})
-    return path
-
-
-class Watched:
-    """A page that was opened, with every request and complaint of its."""
-
-    def __init__(self, browser, path, *, width=1100, height=760, fragment="", **options):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, reduced_motion="reduce", **options
-        )
-        context.set_default_timeout(PATIENCE)
-        self.tab = context.new_page()
-        self.requests, self.complaints = [], []
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.on("console", lambda message: self.complaints.append(message.text))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.url = path.as_uri()
-        self.tab.goto(self.url + fragment)
-        self.tab.wait_for_selector("html[data-searchable]", state="attached")
-
-    def name(self):
-        return self.tab.evaluate("page.name(page.selected)")
-
-    def centre(self):
-        """Where the selected taxon is drawn, in the disk."""
-        return self.tab.evaluate(
-            "() => { page.draw(); const d = page.scene.dots.find(d => d.row === page.selected);"
-            " return [d.x, d.y]; }"
-        )
-
-    def on_screen(self, key):
-        """Where a taxon is drawn, in pixels of the window."""
-        return self.tab.evaluate(
-            "key => { page.draw(); const row = page.search.row(key);"
-            " const d = page.scene.dots.find(d => d.row === row);"
-            " const box = page.canvas.getBoundingClientRect();"
-            " return [box.left + page.cx + page.radius * d.x,"
-            "         box.top + page.cy + page.radius * d.y]; }",
-            key,
-        )
-
-    def search(self, text):
-        self.tab.fill("#search", text)
-        self.tab.press("#search", "Enter")
-
-    def close(self):
-        assert self.complaints == []
-        assert [url for url in self.requests if not url.startswith((self.url, "blob:file"))] == []
-        self.tab.context.close()
-
-
-@pytest.fixture
-def opened(browser):
-    pages = []
-
-    def open_page(path, **options):
-        pages.append(Watched(browser, path, **options))
-        return pages[-1]
-
-    yield open_page
-    for page in pages:
-        page.close()
 
 
 def test_homo_sapiens__is_found_centred_and_has_its_lineage_in_three_actions(opened, mammals):
@@ -186,6 +92,61 @@ def test_keys__walk_the_tree_and_collapse(opened, mammals):
     assert page.name() == "Mammalia"
     page.tab.keyboard.press("/")
     assert page.tab.evaluate("document.activeElement.id") == "search"
+
+
+def test_list__is_walked_by_keys_alone_and_what_is_selected_is_said(opened, mammals):
+    page = opened(mammals)
+    focused = "document.activeElement.textContent"
+    page.tab.focus("#details li button")
+    page.tab.keyboard.press("Enter")
+    first = page.name()
+    assert first != "Mammalia"
+    assert page.tab.evaluate(focused) == first  # the heading: its children follow
+    page.tab.keyboard.press("Tab")
+    assert page.tab.evaluate(focused) == "To the centre"
+    page.tab.keyboard.press("Tab")
+    page.tab.keyboard.press("Enter")
+    assert page.tab.evaluate("page.collapsed.has(page.selected)")
+    assert page.tab.evaluate(focused) == first
+    assert page.tab.inner_text("#said").startswith(f"{first}, ")
+    page.tab.focus("#lineage button")
+    page.tab.keyboard.press("Enter")
+    assert page.name() == "Mammalia"
+    assert page.tab.evaluate(focused) == "Mammalia"
+    assert page.tab.inner_text("#said").startswith("Mammalia, class, id 40674, ")
+
+
+def test_list__has_every_child_of_a_taxon_with_many(opened, tmp_path):
+    explore(Taxonomy.from_parents([-1] + [0] * 450), tmp_path / "star.html")
+    page = opened(tmp_path / "star.html")
+    for count in (200, 400, 450):
+        items = page.tab.locator("#details li button").all_inner_texts()
+        assert len(items) == count + (count < 450)
+        if count < 450:
+            assert items[-1] == f"{450 - count} more"
+            page.tab.click("#details li button >> nth=-1")
+            assert page.tab.evaluate("document.activeElement.textContent") == str(count + 1)
+
+
+def test_roles__of_what_a_screen_reader_walks(opened, mammals):
+    page = opened(mammals)
+    for role, name in [
+        ("heading", "Mammalia"),
+        ("combobox", "Search a taxon by name, synonym or id"),
+        ("navigation", "Lineage"),
+        ("application", "The tree in the Poincaré disk"),
+        ("list", "Children of Mammalia"),
+        ("button", "Deeper"),
+        ("complementary", "Details and settings"),
+    ]:
+        assert page.tab.get_by_role(role, name=name).count() >= 1, (role, name)
+    assert page.tab.get_attribute("#panel", "aria-expanded") == "true"
+    page.tab.click("#panel")
+    assert page.tab.get_attribute("#panel", "aria-expanded") == "false"
+    assert not page.tab.is_visible("#details")
+    page.tab.fill("#search", "primates")
+    chosen = page.tab.get_attribute("#search", "aria-activedescendant")
+    assert page.tab.get_attribute(f"#{chosen}", "aria-selected") == "true"
 
 
 def test_link__restores_the_view(opened, mammals):
@@ -273,37 +234,3 @@ def test_layout__that_is_judged_is_the_one_that_is_drawn(opened, mammals):
         drawn = points(load_sample("mammals"), power).ball().numpy()[rows.astype(int)]
         assert len(rows) > 50
         np.testing.assert_allclose(drawn, np.stack([x, y], axis=1), atol=1e-5)
-
-
-def picture(png):
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image.convert("RGB").resize((160, 110)), np.float64)
-
-
-@pytest.mark.parametrize(
-    ("name", "taxon", "options"),
-    [
-        ("root", "Mammalia", {}),
-        ("carnivora-dark", "Carnivora", {"color_scheme": "dark"}),
-        ("phone", "Primates", {"width": 390, "height": 800}),
-    ],
-)
-def test_picture__is_the_one_that_was_reviewed(opened, mammals, name, taxon, options):
-    pytest.importorskip("PIL", reason="Pillow is not installed")
-    page = opened(mammals, **options)
-    page.tab.evaluate("name => { page.color('clades'); page.fly(page.search.row(name)); }", taxon)
-    page.tab.wait_for_function("page.view.anchor === page.selected")
-    page.tab.evaluate("page.draw()")
-    png = page.tab.locator("#disk").screenshot()
-    file = SHOTS / f"{name}.png"
-    if os.environ.get("RENEW_SCREENSHOTS"):
-        from PIL import Image
-
-        file.parent.mkdir(exist_ok=True)
-        with Image.open(io.BytesIO(png)) as image:
-            image.quantize(64).save(file, optimize=True)
-    # Fonts differ between systems, and so do the places of labels: a mean of the differences.
-    difference = np.abs(picture(png) - picture(file.read_bytes())).mean()
-    assert difference < 6

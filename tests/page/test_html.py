@@ -52,7 +52,7 @@ def test_page__is_the_same_for_the_same_taxonomy(tax):
 
 def test_page__script_is_the_one_that_its_policy_allows(tax):
     text = explore(tax).html
-    script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    script = re.findall(r'<script type="module">(.*?)</script>', text, re.DOTALL)
     assert len(script) == 1
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in text
@@ -64,17 +64,21 @@ def test_page__hostile_text_is_no_markup():
         [-1, 0, 0], ids=[HOSTILE, "b", "{data}"], names=[HOSTILE, "{script}", None]
     )
     page = explore(tax, values={HOSTILE: {"b": HOSTILE}}, title=HOSTILE)
-    assert page.html.count("<script>") == 1  # the page's own
+    assert page.html.count('<script type="module">') == 1  # the page's own
+    assert "<script>" not in page.html
     assert "<img" not in page.html
     assert about(page)["columns"] == [{"name": HOSTILE, "categories": [HOSTILE]}]
     assert HOSTILE in html.unescape(page.html)
 
 
-def test_page__in_a_notebook_is_a_frame_without_access_to_it(tax):
-    frame = explore(tax)._repr_html_()
-    inside = html.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1])
+def test_page__in_a_notebook_without_anywidget_is_a_frame_without_access_to_it(tax, monkeypatch):
+    monkeypatch.setattr("poincare_taxa.page.html.find_spec", lambda name: None)
+    shown = explore(tax)._repr_mimebundle_()
+    inside = html.unescape(re.search(r'srcdoc="([^"]*)"', shown["text/html"])[1])
     assert inside == explore(tax).html
-    assert "allow-same-origin" not in frame
+    assert "allow-same-origin" not in shown["text/html"]
+    assert "pip install 'poincare-taxa[widget]'" in shown["text/html"]
+    assert shown["text/plain"] == repr(explore(tax))
 
 
 def test_explore__writes_the_file(tax, tmp_path):

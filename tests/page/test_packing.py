@@ -44,8 +44,8 @@ def test_lines__have_one_for_each_text():
 
 @given(st.binary())
 def test_element__holds_the_bytes_and_no_markup(content):
-    text = packing.element("x", content)
+    text = packing.element("x", packing.packed(content))
     inside = re.fullmatch(r'<script type="text/plain" id="data-x">([A-Za-z0-9+/=]*)</script>', text)
     assert inside
     assert gzip.decompress(base64.b64decode(inside[1])) == content
-    assert text == packing.element("x", content)
+    assert text == packing.element("x", packing.packed(content))

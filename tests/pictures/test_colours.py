@@ -1,5 +1,8 @@
 """Colours of taxa."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -7,7 +10,8 @@ import pytest
 from matplotlib.colors import to_rgba
 from support.zoo import zoo
 
-from poincare_taxa.pictures.colours import OKABE_ITO, OTHERS, colours
+from poincare_taxa.pictures.colours import OTHERS, PALETTE, colours
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 TAX = zoo()
 GREY = to_rgba(OTHERS)
@@ -33,6 +37,12 @@ def test_clades__of_your_own_nest():
     assert grey(found) == {"root", "Aves"}
 
 
+def test_palette__is_that_of_the_page_in_the_browser():
+    source = (Path(__file__).parents[2] / "web" / "src" / "colors.ts").read_text()
+    listed = re.search(r"PALETTE = \[(.*?)\];", source, re.DOTALL)[1]
+    assert re.findall(r"#[0-9a-f]{6}", listed) == [color.lower() for color in PALETTE]
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -56,12 +66,25 @@ def test_numbers__have_a_scale_from_the_least_to_the_greatest(values):
 
 
 def test_categories__are_in_a_legend_with_counts_and_the_rest_are_others():
-    names = ["a"] * 3 + [f"c{i}" for i in range(9)]
-    found = colours(TAX, values=names, colors={"a": "black"})
-    assert found.legend["a"] == ("black", 3)
-    assert len(found.legend) == 1 + len(OKABE_ITO) + 1
+    tax = Taxonomy.from_parents([-1] + [0] * 15)
+    names = ["a"] * 4 + [f"c{i:02}" for i in range(12)]
+    found = colours(tax, values=names, colors={"a": "black"})
+    assert found.legend["a"] == ("black", 4)
+    assert len(found.legend) == 1 + len(PALETTE) + 1
     assert found.legend["2 others"] == (OTHERS, 2)
-    assert sum(count for _, count in found.legend.values()) == 12
+    assert sum(count for _, count in found.legend.values()) == 16
+
+
+def test_clades__more_than_colours_have_no_colour_twice_and_the_rest_is_grey():
+    ranks = ["class"] + ["order", "species"] * 14
+    tax = Taxonomy.from_parents(
+        [-1] + [at for i in range(14) for at in (0, 1 + 2 * i)], taxon_ranks=ranks
+    )
+    found = colours(tax, "order", most=12)
+    assert len(found.clades) == 12
+    seen = [tuple(found.of_taxon[row]) for row in found.clades]
+    assert len({color for color in seen if color != GREY}) == len(PALETTE)
+    assert seen.count(GREY) == 2
 
 
 @pytest.mark.parametrize(

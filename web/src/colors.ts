@@ -3,20 +3,27 @@
 import type { About } from "./data";
 import type { Tree } from "./tree";
 
-// Okabe and Ito's eight, without black and yellow, and four more that keep apart in grey.
+// Ten colours and a grey for all others, as many as stay apart: each two are 0.1 or more from each other
+// in OKLab, for eyes without red, green or blue cones too, and all stand out from a light and a dark page.
 export const PALETTE = [
-  ...["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"],
-  ...["#8f6bd1", "#7a9a01", "#a85c32", "#00a6a6", "#c2306b", "#5b6fb5"],
+  ...["#008eff", "#ff9000", "#008a00", "#ae006e", "#00caff"],
+  ...["#704a06", "#8f53b6", "#ff1752", "#8fbe86", "#4a00f8"],
 ];
 export const OTHER = "#8c8f98";
+export const NONE = ""; // of a taxon that the colours are not about: the colour of the rim
+const COLORS = [...PALETTE, OTHER, NONE];
+const OTHERS = PALETTE.length;
+const NOTHING = OTHERS + 1;
+// Viridis from 0.2 to 0.9: its ends would be lost on a dark and on a light page.
 const RAMP = [
-  ...["#440154", "#482878", "#3e4989", "#31688e", "#26828e"],
-  ...["#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"],
+  ...["#414487", "#355f8d", "#2a788e", "#21918c"],
+  ...["#22a884", "#44bf70", "#7ad151", "#bddf26"],
 ];
 const STEPS = 48;
 
 export interface Legend {
   label: string;
+  count: number; // of taxa
   color: string;
   row?: number;
 }
@@ -25,8 +32,14 @@ export interface Coloring {
   colors: string[];
   of: Uint8Array; // index into colors, by row
   legend: Legend[];
-  ramp: { low: number; high: number; colors: string[] } | null;
+  ramp: { low: number; high: number; logarithmic: boolean; colors: string[] } | null;
 }
+
+/** One entry for all that have no colour of their own; none where there is nothing of the kind. */
+const others = (label: string, count: number): Legend[] =>
+  count > 0 ? [{ label, count, color: OTHER }] : [];
+
+const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
 
 /**
  * Large clades side by side: the largest is opened until as many as wanted have a hundredth of all
@@ -49,17 +62,36 @@ export function largestClades(tree: Tree, most: number): number[] {
   return [...closed, ...opened].sort(larger).slice(0, most);
 }
 
-export function byClades(tree: Tree, clades: number[], label: (row: number) => string): Coloring {
-  const of = new Uint8Array(tree.size).fill(PALETTE.length);
+/** Clades that have colours, and clades beside them that share one. */
+function ofClades(
+  tree: Tree,
+  [clades, rest]: [number[], number[]],
+  outside: number,
+  label: (row: number) => string,
+  words: string,
+): Coloring {
+  const of = new Uint8Array(tree.size).fill(outside);
+  // What lies in a coloured clade has its colour, and the smaller of two such clades lies above.
+  for (const row of rest) of.fill(OTHERS, row, tree.end[row]!);
   clades.forEach((row, i) => {
     of.fill(i, row, tree.end[row]!);
   });
+  const count = new Array<number>(COLORS.length).fill(0);
+  for (const color of of) count[color]!++;
   return {
-    colors: [...PALETTE, OTHER],
+    colors: COLORS,
     of,
-    legend: clades.map((row, i) => ({ label: label(row), color: PALETTE[i]!, row })),
+    legend: [
+      ...clades.map((row, i) => ({ label: label(row), count: count[i]!, color: PALETTE[i]!, row })),
+      ...others(words, count[OTHERS]!),
+    ],
     ramp: null,
   };
+}
+
+/** The largest clades side by side, at most one for each colour. */
+export function byClades(tree: Tree, clades: number[], label: (row: number) => string): Coloring {
+  return ofClades(tree, [clades.slice(0, OTHERS), []], OTHERS, label, "elsewhere");
 }
 
 /** Clades of one rank: the largest have a colour. */
@@ -72,29 +104,33 @@ export function byCladesOfRank(
   const found = [];
   for (let row = 0; row < tree.size; row++) if (rank[row] === wanted) found.push(row);
   found.sort((a, b) => tree.leaves[b]! - tree.leaves[a]! || a - b);
-  return byClades(tree, found.slice(0, PALETTE.length), label);
+  const rest = found.splice(OTHERS);
+  const words = `${rest.length.toLocaleString("en")} others`;
+  return ofClades(tree, [found, rest], NOTHING, label, words);
+}
+
+/** The most frequent of some kinds, and how many have each: the first of them have a colour. */
+function frequent(count: number[], names: string[]): { place: Uint8Array; legend: Legend[] } {
+  const order = names
+    .map((_, i) => i)
+    .filter((i) => count[i]! > 0)
+    .sort((a, b) => count[b]! - count[a]! || a - b);
+  const place = new Uint8Array(names.length).fill(OTHERS);
+  const rest = order.splice(OTHERS);
+  const legend = order.map((kind, i) => {
+    place[kind] = i;
+    return { label: names[kind]!, count: count[kind]!, color: PALETTE[i]! };
+  });
+  const words = `${rest.length.toLocaleString("en")} others`;
+  legend.push(...others(words, sum(rest.map((kind) => count[kind]!))));
+  return { place, legend };
 }
 
 export function byRank(rank: Uint8Array, ranks: string[]): Coloring {
   const count = new Array<number>(ranks.length).fill(0);
   for (const r of rank) count[r]!++;
-  const order = ranks.map((_, i) => i).sort((a, b) => count[b]! - count[a]!);
-  const place = new Uint8Array(ranks.length).fill(PALETTE.length);
-  order.slice(0, PALETTE.length).forEach((r, i) => {
-    place[r] = i;
-  });
-  return {
-    colors: [...PALETTE, OTHER],
-    of: rank.map((r) => place[r]!),
-    legend: order
-      .slice(0, PALETTE.length)
-      .filter((r) => count[r]! > 0)
-      .map((r, i) => ({
-        label: `${ranks[r]!} ${count[r]!.toLocaleString("en")}`,
-        color: PALETTE[i]!,
-      })),
-    ramp: null,
-  };
+  const { place, legend } = frequent(count, ranks);
+  return { colors: COLORS, of: rank.map((r) => place[r]!), legend, ramp: null };
 }
 
 export function rampColor(share: number): string {
@@ -108,48 +144,48 @@ export function rampColor(share: number): string {
   return `#${mixed.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
 }
 
+const ORDERS = 100; // numbers > 0 of which the largest is so many times the smallest: a logarithm
+
 /** Numbers by taxon; a clade has the mean of the taxa in it that have one. */
 export function byNumbers(tree: Tree, values: ArrayLike<number>): Coloring {
-  const sum = new Float64Array(tree.size);
+  const total = new Float64Array(tree.size);
   const count = new Int32Array(tree.size);
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
   for (let row = tree.size - 1; row >= 0; row--) {
     const own = values[row]!;
     if (Number.isFinite(own)) {
-      sum[row]! += own;
+      total[row]! += own;
       count[row]!++;
       low = Math.min(low, own);
       high = Math.max(high, own);
     }
     const above = tree.parent[row]!;
     if (above >= 0) {
-      sum[above]! += sum[row]!;
+      total[above]! += total[row]!;
       count[above]! += count[row]!;
     }
   }
+  const logarithmic = low > 0 && high / low >= ORDERS;
+  const scale = logarithmic ? Math.log : (value: number) => value;
+  const [from, to] = [scale(low), scale(high)];
   const colors = Array.from({ length: STEPS }, (_, i) => rampColor(i / (STEPS - 1)));
   const of = new Uint8Array(tree.size).fill(STEPS);
   for (let row = 0; row < tree.size; row++) {
     if (count[row] === 0) continue;
     const own = values[row]!;
-    const value = Number.isFinite(own) ? own : sum[row]! / count[row]!;
-    of[row] = high > low ? Math.round(((value - low) / (high - low)) * (STEPS - 1)) : 0;
+    const value = scale(Number.isFinite(own) ? own : total[row]! / count[row]!);
+    of[row] = to > from ? Math.round(((value - from) / (to - from)) * (STEPS - 1)) : 0;
   }
-  const any = high >= low;
-  return { colors: [...colors, OTHER], of, legend: [], ramp: any ? { low, high, colors } : null };
+  const ramp = high >= low ? { low, high, logarithmic, colors } : null;
+  return { colors: [...colors, NONE], of, legend: [], ramp };
 }
 
 /** Categories by taxon (0: none); a clade has one where all taxa in it have the same. */
 export function byCategories(tree: Tree, codes: ArrayLike<number>, names: string[]): Coloring {
-  const count = new Array<number>(names.length + 1).fill(0);
-  for (let row = 0; row < tree.size; row++) count[codes[row]!]!++;
-  const order = names.map((_, i) => i + 1).sort((a, b) => count[b]! - count[a]! || a - b);
-  const shown = order.slice(0, PALETTE.length);
-  const place = new Uint8Array(names.length + 1).fill(PALETTE.length);
-  shown.forEach((code, i) => {
-    place[code] = i;
-  });
+  const count = new Array<number>(names.length).fill(0);
+  for (let row = 0; row < tree.size; row++) if (codes[row]! > 0) count[codes[row]! - 1]!++;
+  const { place, legend } = frequent(count, names);
   // 0: nothing in the clade has a category; −1: several.
   const clade = new Int32Array(tree.size);
   for (let row = tree.size - 1; row >= 0; row--) {
@@ -160,17 +196,9 @@ export function byCategories(tree: Tree, codes: ArrayLike<number>, names: string
       clade[above] = clade[above] === 0 || clade[above] === clade[row] ? clade[row]! : -1;
     }
   }
-  const of = new Uint8Array(tree.size).fill(PALETTE.length);
-  for (let row = 0; row < tree.size; row++) if (clade[row]! > 0) of[row] = place[clade[row]!]!;
-  return {
-    colors: [...PALETTE, OTHER],
-    of,
-    legend: shown.map((code, i) => ({
-      label: `${names[code - 1]!} ${count[code]!.toLocaleString("en")}`,
-      color: PALETTE[i]!,
-    })),
-    ramp: null,
-  };
+  const of = new Uint8Array(tree.size).fill(NOTHING);
+  for (let row = 0; row < tree.size; row++) if (clade[row]! > 0) of[row] = place[clade[row]! - 1]!;
+  return { colors: COLORS, of, legend, ramp: null };
 }
 
 /** Choices of colour that a file offers: key and words. */
