@@ -1,4 +1,4 @@
-"""Chromium, and pages that are opened in it and watched: no complaint, and no request leaves one."""
+"""Chromium, and pages that are opened in it and watched: no complaint, no request leaves one."""
 
 import shutil
 import threading
@@ -81,7 +81,7 @@ class Watched:
 
     def close(self):
         assert self.complaints == []
-        assert [url for url in self.requests if not url.startswith((self.url, "blob:file"))] == []
+        assert [url for url in self.requests if not url.startswith((self.url, "blob:"))] == []
         self.tab.context.close()
 
 

@@ -51,8 +51,8 @@ def test_tap__selects_and_moves_nothing_even_if_the_finger_trembles(phone):
     page, fingers = phone
     before = page.on_screen("Primates")
     x, y = before
-    fingers.send("Start", (x + 6, y - 5))
-    fingers.send("Move", (x + 8, y - 2))
+    fingers.send("Start", (x - 3, y + 2))
+    fingers.send("Move", (x + 2, y - 1))
     fingers.send("End")
     assert page.name() == "Primates"
     assert page.on_screen("Primates") == before
@@ -82,18 +82,15 @@ def test_pinch__goes_deeper_between_the_fingers_and_back(phone):
     page, fingers = phone
     x, y = page.on_screen("Primates")
     depth = "page.tree.depth[page.view.anchor]"
-    fingers.send("Start", (x - 20, y), (x + 20, y))
-    for reach in range(24, 90, 6):
+    fingers.send("Start", (x - 10, y), (x + 10, y))
+    for reach in range(11, 31):
         fingers.send("Move", (x - reach, y), (x + reach, y))
     fingers.send("End")
-    deep = page.tab.evaluate(depth)
-    assert deep > 0
-    above = page.tab.evaluate("page.tree.lineage(page.view.anchor).map((row) => page.name(row))")
-    assert above[0] == "Mammalia"
+    assert page.tab.evaluate(depth) > 0
     for _ in range(6):
-        fingers.send("Start", (x - 100, y), (x + 80, y))
-        for reach in range(76, 16, -6):
-            fingers.send("Move", (x - 20 - reach, y), (x + reach, y))
+        fingers.send("Start", (20, y), (370, y))
+        for way in range(15, 165, 15):
+            fingers.send("Move", (20 + way, y), (370 - way, y))
         fingers.send("End")
     assert page.tab.evaluate(depth) == 0
     assert page.name() == "Mammalia"  # two fingers select nothing

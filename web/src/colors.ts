@@ -72,6 +72,8 @@ function ofClades(
 ): Coloring {
   const of = new Uint8Array(tree.size).fill(outside);
   // What lies in a coloured clade has its colour, and the smaller of two such clades lies above.
+  const size = (row: number) => tree.end[row]! - row;
+  clades.sort((a, b) => size(b) - size(a) || a - b);
   for (const row of rest) of.fill(OTHERS, row, tree.end[row]!);
   clades.forEach((row, i) => {
     of.fill(i, row, tree.end[row]!);

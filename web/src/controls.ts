@@ -40,8 +40,22 @@ function listenToPointer(page: Page): void {
       apart: Math.hypot(a!.x - b!.x, a!.y - b!.y),
     };
   };
+  // Two fingers: the point between them goes with them, and as they part it comes nearer. Each has an
+  // event of its own, so that their way is taken once for a frame of the screen.
+  let before: ReturnType<typeof pair> | null = null;
+  const pinch = () => {
+    if (!before) return;
+    const now = pair();
+    view.drag(before.middle, now.middle);
+    const nearer = before.apart > 0 && now.apart > 0 ? 2 * Math.log(now.apart / before.apart) : 0;
+    if (nearer > 0) view.approach(now.middle, nearer);
+    else view.retreat(-nearer);
+    before = null;
+    page.change();
+  };
   canvas.addEventListener("pointerdown", (event) => {
     page.stop();
+    pinch();
     canvas.setPointerCapture(event.pointerId);
     const { clientX: x, clientY: y } = event;
     held.set(event.pointerId, { at: page.point(event), x, y, moving: false });
@@ -59,14 +73,9 @@ function listenToPointer(page: Page): void {
     finger.moving ||= several || way > (SLOP[kind(event)] ?? SLOP.mouse);
     if (!finger.moving) return;
     if (held.size === 2) {
-      // Two fingers: the point between them goes with them, and as they part it comes nearer.
-      const before = pair();
+      if (!before) requestAnimationFrame(pinch);
+      before ??= pair();
       finger.at = p;
-      const now = pair();
-      view.drag(before.middle, now.middle);
-      const nearer = before.apart > 0 && now.apart > 0 ? 2 * Math.log(now.apart / before.apart) : 0;
-      if (nearer > 0) view.approach(now.middle, nearer);
-      else view.retreat(-nearer);
     } else {
       view.drag(finger.at, p);
       finger.at = p;
@@ -77,6 +86,7 @@ function listenToPointer(page: Page): void {
   });
   const up = (event: PointerEvent) => {
     const finger = held.get(event.pointerId);
+    pinch();
     held.delete(event.pointerId);
     canvas.classList.remove("moving");
     if (!finger || finger.moving || several || event.type !== "pointerup") return;
@@ -95,7 +105,9 @@ function listenToPointer(page: Page): void {
     tip.hidden = true;
   });
   // Not every browser makes a double click of two taps: `up` counts those of fingers.
-  canvas.addEventListener("touchend", (event) => event.preventDefault());
+  canvas.addEventListener("touchend", (event) => {
+    if (event.cancelable) event.preventDefault();
+  });
   canvas.addEventListener("dblclick", (event) => {
     const found = page.at(page.point(event), 16);
     if (found) page.fly(found.row);

@@ -172,6 +172,8 @@ export class Page {
       accent: of("accent"),
     };
     const { coloring, markedBefore } = this;
+    const legend = this.element("legend");
+    const [x, y] = [legend.offsetLeft, legend.offsetTop];
     return {
       width,
       height,
@@ -186,6 +188,7 @@ export class Page {
       highlighted: (from, to) => (markedBefore ? markedBefore[to]! - markedBefore[from]! : 0),
       anyHighlight: this.highlight.size > 0,
       selected: this.selected,
+      covered: { x0: x, y0: y, x1: x + legend.offsetWidth, y1: y + legend.offsetHeight },
     };
   }
 
@@ -441,10 +444,13 @@ export class Page {
       const bar = made("div");
       bar.className = "ramp";
       bar.style.background = `linear-gradient(90deg,${ramp.colors.join(",")})`;
-      const short = (value: number) => String(Number(value.toPrecision(4)));
+      const short = new Intl.NumberFormat("en", {
+        notation: "compact",
+        maximumSignificantDigits: 3,
+      });
       const ends = made("div");
       ends.className = "ends";
-      ends.append(made("span", short(ramp.low)), made("span", short(ramp.high)));
+      ends.append(made("span", short.format(ramp.low)), made("span", short.format(ramp.high)));
       const name = this.colorBy.slice("column:".length);
       box.append(made("b", ramp.logarithmic ? `${name}, logarithmic` : name), bar, ends);
     }

@@ -50,6 +50,7 @@ export interface Look {
   highlighted: (from: number, to: number) => number; // how many of the rows are in the reader's list
   anyHighlight: boolean;
   selected: number;
+  covered: Box; // by the legend: no name is written there
 }
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
@@ -224,7 +225,7 @@ interface Label {
   dot?: { x: number; y: number; gap: number }; // inside the disk, a name may stand on any side of it
 }
 
-interface Box {
+export interface Box {
   x0: number;
   y0: number;
   x1: number;
@@ -316,7 +317,7 @@ function labels(surface: Surface, scene: Scene, look: Look): void {
     });
   }
   wanted.sort((a, b) => b.priority - a.priority);
-  const taken: Box[] = [];
+  const taken: Box[] = [look.covered];
   const obstacles = scene.dots
     .map((dot) => ({ x: cx + radius * dot.x, y: cy + radius * dot.y, r: dotRadius(dot, tree) }))
     .filter(({ r }) => r > 2.5);
@@ -324,7 +325,7 @@ function labels(surface: Surface, scene: Scene, look: Look): void {
   surface.textBaseline = "middle";
   surface.lineJoin = "round";
   for (const label of wanted.slice(0, 6 * most)) {
-    if (taken.length >= most) break;
+    if (taken.length > most) break;
     const weight = label.strong ? "600 " : "";
     surface.font = `${label.italic ? "italic " : ""}${weight}${label.size.toFixed(1)}px ${FONT}`;
     const text = label.text.length > 42 ? `${label.text.slice(0, 40)}…` : label.text;

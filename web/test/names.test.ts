@@ -131,6 +131,7 @@ test("wedges side by side of one colour are one area", () => {
     highlighted: () => 0,
     anyHighlight: false,
     selected: 0,
+    covered: { x0: 0, y0: 0, x1: 0, y1: 0 },
   });
   const areas = surface.markup
     .split("\n")
