@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from poincare_taxa.files.progress import progress_display
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -241,11 +243,21 @@ def plan(
 
 
 @app.command()
-def check(saved: Saved, json: Json = False) -> None:
+def check(
+    saved: Saved,
+    reproduce: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Verify too that this source (as for `embed`) still gives the same vectors.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Verify a saved embedding and its taxonomy; exit status 1 if a check fails."""
     from poincare_taxa.model.checks import check as verify
 
-    results = verify(saved)
+    results = verify(saved, reproduce=None if reproduce is None else _read(reproduce))
     if json:
         _print_json([result.to_dict() for result in results])
     else:
@@ -706,7 +718,8 @@ def _load_dag(saved: Path) -> "ClosureEmbedding | None":
 def _step(what: str) -> Iterator[None]:
     """Show the name of a step while it runs, then the time that it took."""
     start = time.perf_counter()
-    with _err.status(Text(what)):
+    with progress_display(None, transient=True) as show:
+        show(what, 0, 1)
         yield
     _err.print(f"{what}: {time.perf_counter() - start:.1f} s", highlight=False, soft_wrap=True)
 

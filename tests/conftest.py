@@ -1,9 +1,11 @@
 """Settings of every test run: Hypothesis profiles, one thread per process, no display."""
 
 import os
+from types import SimpleNamespace
 
 os.environ["MPLBACKEND"] = "Agg"
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -23,3 +25,10 @@ if not torch.cuda.is_available():
 
 # No line of progress on a machine that is slow today; tests of progress have a clock of their own.
 progress._LOG_PAUSE = 1e9
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """Progress in a log as it comes: no pause, on a clock that stands still."""
+    monkeypatch.setattr(progress, "_LOG_PAUSE", 0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 0.0))

@@ -116,8 +116,9 @@ def evaluate(
     device
         Where the points are searched; by default where they are. All else runs on the CPU.
     progress
-        Whether to show how far it is: by default a bar in a terminal or a notebook, else (in a log)
-        a line now and then. True adds lines at the start and at the end there.
+        Whether to show how far it is: by default a bar in a terminal or a notebook after two
+        seconds, else (in a log) a line now and then. True shows it from the start on. False is
+        silence.
     processes
         Whether the processes of ``torchrun``, or of the program's process group, share the queries.
         All of them make this call, and each has the whole report, with the values of one process to

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from poincare_taxa.evaluation import metrics, samples
+from poincare_taxa.files.progress import open_display
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.geometry import polar
 from poincare_taxa.layouts.codes import even_code, root_code
@@ -194,8 +195,11 @@ def _points(
     direction = np.zeros((len(tree), dim), torch.empty(0, dtype=dtype).numpy().dtype)
     direction[0, 0] = 1
     rng = np.random.default_rng(seed)
-    unresolved = 0
+    show = open_display()
+    placed, unresolved = 1, 0
     for level in levels:
+        show(f"layout · {tau:.3g} per edge", placed, len(tree))
+        placed += len(level.child)
         above = direction[level.parent]
         if level.parent[0] == 0:
             direction[level.child], lost = _around_the_root(level, above, tau, rng)

@@ -21,6 +21,8 @@ quality of the points:
 So no measure gets worse on the taxa compared. Radii stay proportional to depth.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.evaluation.clock import Clock
 from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
 from poincare_taxa.evaluation.subjects import polar_subject
+from poincare_taxa.files.progress import open_display
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.layouts.tree import Layout, largest_tau, layout_in_layers
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
@@ -186,9 +189,8 @@ class _Yardstick:
     def __call__(self, points: Layout) -> Measures:
         subject = polar_subject(points.radius, points.direction)
         coincident = count_coincident(self.tree.parent, points.direction)
-        found = query_statistics(
-            subject, self.asked, self.queries, Clock(), lambda done, total: None
-        )
+        advance = partial(open_display(), f"refinement · {points.info['tau']:.3g} per level")
+        found = query_statistics(subject, self.asked, self.queries, Clock(), advance)
         measures = {
             "apart": np.array([-max(0.0, coincident - _TOLERATED * len(self.tree))]),
             "precision": _each(found["precision"]),

@@ -52,6 +52,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from poincare_taxa.files.progress import open_display
 from poincare_taxa.layouts.codes import (
     Code,
     even_code,
@@ -420,8 +421,11 @@ def _directions(
     direction = np.zeros((n, dim), torch.empty(0, dtype=dtype).numpy().dtype)
     direction[0] = _pole(dim)
     rng = np.random.default_rng(seed)
-    unresolved = 0
+    show = open_display()
+    placed, unresolved = 1, 0
     for level in levels:
+        show(f"layout · {tau:.3g} per level", placed, n)
+        placed += len(level.child)
         if (level.children == 1).all():
             direction[level.child] = direction[level.parent]
             continue

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,9 @@ from poincare_taxa.files.records import dtype_name
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.model import storage
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from poincare_taxa.layouts.tree import Layout
 
 __all__ = ["CheckResult", "check", "first_fault"]
 
@@ -52,7 +55,7 @@ class CheckResult:
         return asdict(self)
 
 
-def check(path: str | Path) -> list[CheckResult]:
+def check(path: str | Path, *, reproduce: Taxonomy | None = None) -> list[CheckResult]:
     """Verify a saved embedding and its taxonomy.
 
     ==============  ==============================================================================
@@ -69,6 +72,14 @@ def check(path: str | Path) -> list[CheckResult]:
     configuration   recorded dim, dtype, number of taxa, seed and source agree with the files
     ==============  ==============================================================================
 
+    With `reproduce` there is one more:
+
+    ==============  ==============================================================================
+    reproduction    the source has the recorded SHA-256 and these taxa, and a layout of it with the
+                    recorded settings has these vectors: bit for bit with the numpy and the
+                    processor that made them, else to an ulp on each level of the tree
+    ==============  ==============================================================================
+
     Of the points of a DAG (`ClosureEmbedding`) files, mapping and projection are verified, and
 
     ==============  ==============================================================================
@@ -79,6 +90,8 @@ def check(path: str | Path) -> list[CheckResult]:
     ----------
     path
         Folder of a saved embedding.
+    reproduce
+        The taxonomy, read again from its source.
 
     Returns
     -------
@@ -92,9 +105,12 @@ def check(path: str | Path) -> list[CheckResult]:
     """
     meta = storage.read_meta(path)
     is_dag = "nodes.parquet" in meta.get("files", {})
-    saved = (_SavedDag if is_dag else _Saved)(Path(path), meta)
+    saved = (_SavedDag if is_dag else _Saved)(Path(path), meta, reproduce)
     results: dict[str, CheckResult] = {}
-    for name, (needs, verify) in (_DAG_CHECKS if is_dag else _CHECKS).items():
+    checks = _DAG_CHECKS if is_dag else _CHECKS
+    if reproduce is not None:
+        checks = checks | {"reproduction": (("mapping",), _reproduction)}
+    for name, (needs, verify) in checks.items():
         failed = [need for need in needs if results[need].status != "passed"]
         if failed:
             results[name] = CheckResult(name, "skipped", f"needs {', '.join(failed)}")
@@ -126,6 +142,8 @@ class _Saved:
 
     path: Path
     meta: dict[str, Any]
+    again: Taxonomy | None = None
+    """The taxonomy, read again from its source."""
 
     @cached_property
     def tables(self) -> dict[str, pl.DataFrame]:
@@ -324,7 +342,8 @@ def _distance(saved: _Saved) -> str:
     return f"a metric on {_SAMPLE:,} triples; {len(off)} recorded distances reproduced"
 
 
-def _initialisation(saved: _Saved) -> str:
+def _layout_again(saved: _Saved, taxonomy: Taxonomy) -> "Layout":
+    """Compute the layout of a taxonomy with the recorded settings."""
     # Imported here: opening an embedding needs no layout.
     from poincare_taxa.layouts.distances import distance_layout
     from poincare_taxa.layouts.tree import layout, layout_in_layers
@@ -335,25 +354,76 @@ def _initialisation(saved: _Saved) -> str:
         raise _NothingToCompareError("the points are not those of a layout with recorded settings")
     dim, dtype, seed = settings["dim"], _DTYPES[settings["dtype"]], settings["seed"]
     # The first versions ignored branch lengths.
-    tree = saved.taxonomy.tree if made.get("lengths") else saved.taxonomy.tree.topology
+    tree = taxonomy.tree if made.get("lengths") else taxonomy.tree.topology
     if dim != saved.direction.shape[1]:
         raise _FailedError(f"settings have dim {dim!r}, the file {saved.direction.shape[1]}")
     if any(proposal["kept"] for proposal in made.get("passes", [])[1:]):
-        again = layout_in_layers(tree, dim, made["tau"], dtype, seed)
-    else:
-        chosen = made["tau"] if "aim" in settings else None  # else the default of the layout
-        compute = distance_layout if settings.get("aim") == "distances" else layout
-        again = compute(tree, dim, tau=chosen, dtype=dtype, seed=seed)
-    # On another processor the same operations may differ by an ulp on each level.
-    slack = (4 + saved.taxonomy.tree.max_depth) * torch.finfo(dtype).eps
+        return layout_in_layers(tree, dim, made["tau"], dtype, seed)
+    chosen = made["tau"] if "aim" in settings else None  # else the default of the layout
+    compute = distance_layout if settings.get("aim") == "distances" else layout
+    return compute(tree, dim, tau=chosen, dtype=dtype, seed=seed)
+
+
+def _initialisation(saved: _Saved) -> str:
+    again = _layout_again(saved, saved.taxonomy)
+    slack = _slack(saved)
     off = (again.direction.double() - saved.direction.double()).abs().amax(1)
     if off.max() > slack:
         raise _FailedError(
-            f"{int((off > slack).sum())} directions differ from the layout of dim {dim}, "
-            f"{settings['dtype']}, seed {seed}, the first is that of "
+            f"{int((off > slack).sum())} directions differ from the layout of "
+            f"{_described(saved)}, the first is that of "
             f"{saved.name(int((off > slack).long().argmax()))}"
         )
-    return f"the layout of dim {dim}, {settings['dtype']}, seed {seed} has these directions"
+    return f"the layout of {_described(saved)} has these directions"
+
+
+def _slack(saved: _Saved) -> float:
+    """On another processor the same operations may differ by an ulp on each level."""
+    return (4 + saved.taxonomy.tree.max_depth) * torch.finfo(saved.direction.dtype).eps
+
+
+def _described(saved: _Saved) -> str:
+    settings = saved.meta["settings"]
+    return f"dim {settings['dim']}, {settings['dtype']}, seed {settings['seed']}"
+
+
+def _reproduction(saved: _Saved) -> str:
+    source = saved.again
+    assert source is not None
+    if isinstance(saved, _SavedDag):
+        raise _NothingToCompareError("the points of a DAG are not those of a layout of a taxonomy")
+    # 1. The same file, and the same taxa in it.
+    recorded, found = saved.meta.get("source") or {}, source.source or {}
+    if recorded.get("sha256") != found.get("sha256"):
+        raise _FailedError(
+            f"this is another source: its SHA-256 is {found.get('sha256')}, that of the vectors is "
+            f"{recorded.get('sha256')} ({recorded.get('path', 'without a path')})"
+        )
+    if not source.to_frame().equals(saved.taxonomy.to_frame()):
+        raise _FailedError(
+            f"the source has {len(source):,} taxa, which are not the {len(saved.frame):,} of the "
+            "vectors, or not in their order; was a part of it embedded, or other columns of it?"
+        )
+    # 2. The same vectors.
+    again = _layout_again(saved, source)
+    if torch.equal(again.radius, saved.radius) and torch.equal(again.direction, saved.direction):
+        return f"the source and {_described(saved)} give these vectors bit for bit"
+    off = (again.direction.double() - saved.direction.double()).abs().max()
+    far = (again.radius.double() / saved.radius.double().clamp(min=1e-300) - 1)[1:].abs().max()
+    most, slack = max(float(off), float(far)), _slack(saved)
+    versions = saved.meta.get("versions", {})
+    there = versions.get("numpy"), versions.get("processor")
+    here = np.__version__, storage.processor()
+    what = f"numpy {there[0]} on {there[1] or 'a processor that was not recorded'}"
+    if here == there or most > slack:
+        raise _FailedError(
+            f"vectors made here differ from those of {what} by up to {most:.3g}; another processor "
+            f"or numpy may explain {slack:.3g}"
+        )
+    return (
+        f"the source and {_described(saved)} give these vectors to {most:.3g}, at most {slack:.3g} "
+        f"between processors; they were made with {what}, here is {here[0]} on {here[1]}"
+    )
 
 
 def _siblings(saved: _Saved) -> str:

@@ -25,6 +25,7 @@ from poincare_taxa.evaluation.calibration import CALIBRATION_PAIRS, Calibration,
 from poincare_taxa.files.atomic import read_whole
 from poincare_taxa.files.extras import import_extra
 from poincare_taxa.files.html import html_sheet
+from poincare_taxa.files.progress import progress_display
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.geometry import convert, polar
 from poincare_taxa.model import checks, exports, storage
@@ -63,6 +64,7 @@ def embed(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
     refine: bool | int = False,
+    progress: bool | None = None,
 ) -> "TaxonEmbedding":
     """Compute a vector for every taxon: distance means relatedness and radius means depth.
 
@@ -95,6 +97,10 @@ def embed(
         The default is False because refinement increases radii: in polar coordinates this improves
         the vectors, but more taxa are clipped to the rim of a float64 *ball* view, at radius 28;
         and because the same taxonomy and seed give the vectors that they always gave.
+    progress
+        Whether to show how far it is: by default a bar in a terminal or a notebook after two
+        seconds, else (in a log) a line now and then. True shows it from the start on. False is
+        silence.
 
     Returns
     -------
@@ -131,11 +137,12 @@ def embed(
     if aim == "targets" and tau is None:
         tau = _TARGET_TAU / taxonomy.tree.mean_edge
     compute = distance_layout if aim == "distances" else layout
-    points = compute(taxonomy, dim, tau=tau, dtype=dtype, seed=seed)
-    if refine is True:
-        points = refined(taxonomy, points, seed=seed)
-    elif refine:
-        points = refined(taxonomy, points, passes=refine, seed=seed)
+    with progress_display(progress, transient=True):
+        points = compute(taxonomy, dim, tau=tau, dtype=dtype, seed=seed)
+        if refine is True:
+            points = refined(taxonomy, points, seed=seed)
+        elif refine:
+            points = refined(taxonomy, points, passes=refine, seed=seed)
     first_of_level = np.unique(taxonomy.tree.depth, return_index=True)[1]
     settings = {
         "method": "refined layout" if refine else "layout",
@@ -1134,5 +1141,6 @@ def _origin() -> dict[str, Any]:
             "torch": torch.__version__,
             "numpy": np.__version__,
             "polars": pl.__version__,
+            "processor": storage.processor(),
         },
     }

@@ -17,6 +17,7 @@ not interpret the values; `poincare_taxa.model.model` and `poincare_taxa.model.c
 
 import hashlib
 import json
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,7 @@ __all__ = [
     "keep_foreign",
     "open_tensors",
     "parse_json",
+    "processor",
     "read_meta",
     "read_points",
     "read_table",
@@ -63,6 +65,11 @@ META = "meta.json"
 POINTS, TREE = "points.safetensors", "tree.safetensors"
 _TREE = ("parent", "end", "depth")
 _LARGEST_META = 64 * 2**20  # bytes; a report and the radii of a thousand levels are 0.1 MiB
+
+
+def processor() -> str:
+    """Name the processor, as far as the last bits of results depend on it."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def write_folder(

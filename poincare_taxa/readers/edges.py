@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from poincare_taxa.files.parquet import read_parquet
+from poincare_taxa.files.progress import open_display
 from poincare_taxa.readers.headings import Headed, headed_table, kinds_of, partner_of
 from poincare_taxa.readers.text import Text, errors_of, provenance
 from poincare_taxa.taxonomy.columns import (
@@ -77,6 +78,7 @@ def read_edges(
         with errors_of(path):
             columns = _choose(table, child, parent)
             synonym = _is_synonym(columns)
+            open_display()(f"{path} · tree", 1, 2)
             taxa, synonyms = np.flatnonzero(~synonym), _synonyms(columns.filter(pl.Series(synonym)))
             tax = Taxonomy.from_edges(
                 _below_accepted(columns.filter(pl.Series(~synonym)), synonyms),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from poincare_taxa.files.progress import open_display
 from poincare_taxa.readers.headings import RANKS, headed_table, kinds_of, names_edges
 from poincare_taxa.readers.text import Text, errors_of, provenance
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
@@ -110,6 +111,7 @@ def read_lineages(
         taxon_ranks = [given or found for given, found in zip(taxon_ranks, by_prefix, strict=True)]
         levels = [_blanked(level.str.replace(_RANK_PREFIX, ""), missing) for level in levels]
     source = provenance(path, "lineages")
+    open_display()(f"{path} · tree", 1, 2)
     try:
         with errors_of(path):
             return Taxonomy.from_frame(_nodes(levels, taxon_ranks, root), source=source)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from poincare_taxa.files.progress import open_display, progress_display
 from poincare_taxa.readers.archive import read_members
 from poincare_taxa.readers.package import read_package
 from poincare_taxa.readers.text import Text, provenance
@@ -30,7 +31,12 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
 _SCIENTIFIC = "scientific name"
 
 
-def read_ncbi(path: str | Path | None = None, *, old_ids: str | Path | None = None) -> Taxonomy:
+def read_ncbi(
+    path: str | Path | None = None,
+    *,
+    old_ids: str | Path | None = None,
+    progress: bool | None = None,
+) -> Taxonomy:
     """Read a taxonomy in NCBI's format.
 
     Parameters
@@ -43,6 +49,10 @@ def read_ncbi(path: str | Path | None = None, *, old_ids: str | Path | None = No
     old_ids
         A taxdump, which may be partial, whose ``merged.dmp`` and ``delnodes.dmp`` are used. The
         offline package has none, and without them every old id is unknown.
+    progress
+        Whether to show how far it is: by default a bar in a terminal or a notebook after two
+        seconds, else (in a log) a line now and then. True shows it from the start on. False is
+        silence.
 
     Returns
     -------
@@ -59,6 +69,11 @@ def read_ncbi(path: str | Path | None = None, *, old_ids: str | Path | None = No
     ImportError
         If `path` is None and the extra is not installed.
     """
+    with progress_display(progress, transient=True):
+        return _read_ncbi(path, old_ids)
+
+
+def _read_ncbi(path: str | Path | None, old_ids: str | Path | None) -> Taxonomy:
     old = {} if old_ids is None else _read_tables(Path(old_ids), {"merged.dmp", "delnodes.dmp"})[0]
     merged = old.get("merged.dmp")
     deleted = old["delnodes.dmp"]["id"] if "delnodes.dmp" in old else None
@@ -93,7 +108,9 @@ def _read_tables(
         path = path.parent
     tables: dict[str, pl.DataFrame] = {}
     nodes, date = None, None
-    for name, data, written in read_members(path, wanted):
+    show = open_display()
+    for step, (name, data, written) in enumerate(read_members(path, wanted)):
+        show(f"{path} · {name}", step, len(TABLES) + 1)
         place = f"{path}{'/' if path.is_dir() else ':'}{name}"
         if name in ("merged.dmp", "delnodes.dmp") and (not data or data.isspace()):
             continue  # An empty table: no id was merged or deleted.
@@ -106,6 +123,7 @@ def _read_tables(
 
 def _assemble(tables: dict[str, pl.DataFrame], text: Text, source: dict[str, Any]) -> Taxonomy:
     """Build the taxonomy of the tables; errors refer to lines of nodes.dmp, the `text`."""
+    open_display()(f"{text.name} · tree", len(TABLES), len(TABLES) + 1)
     nodes = tables["nodes.dmp"]
     names, synonyms = None, None
     if "names.dmp" in tables and len(nodes):  # without nodes, from_frame raises

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from poincare_taxa.files.progress import open_display
 from poincare_taxa.readers.text import Text, provenance
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
@@ -172,6 +173,10 @@ def _ids(labels: pl.Series) -> pl.Series:
     return labels.zip_with(good, numbered)
 
 
+_REPORTED = 1 << 16
+"""Tokens between two reports of progress."""
+
+
 class _Parser:
     """Parser of one tree; nodes are in the order of their first character, which is preorder."""
 
@@ -189,7 +194,10 @@ class _Parser:
         open_nodes: list[tuple[int, int]] = []  # Nodes with an open bracket, and its position.
         node, state = self._new_node(-1), _NEW
         tokens = _TOKEN.finditer(self.string, self.start)
-        for token in tokens:
+        show = open_display()
+        for count, token in enumerate(tokens):
+            if count % _REPORTED == 0:
+                show(f"{self.text.name} · tree", token.start(), len(self.string))
             mark, quoted, plain, bad = token.groups()
             if mark == "(":
                 if state != _NEW:

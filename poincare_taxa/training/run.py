@@ -223,8 +223,9 @@ def fit(
         Go on from the latest checkpoint; from the start where there is none. A run that was killed
         and is resumed ends with the same bits as one that was not.
     progress
-        Whether to show how far it is: by default a bar in a terminal or a notebook, else (in a log)
-        a line now and then. True adds lines at the start and at the end there.
+        Whether to show how far it is: by default a bar in a terminal or a notebook after two
+        seconds, else (in a log) a line now and then. True shows it from the start on. False is
+        silence.
     device
         Where to train; that of the embedding by default.
 

@@ -2,12 +2,13 @@
 
 import io
 import sys
+import time
 import types
 
 import pytest
 
 from poincare_taxa.files import progress
-from poincare_taxa.files.progress import progress_display
+from poincare_taxa.files.progress import open_display, progress_display
 
 
 class Terminal(io.StringIO):
@@ -88,13 +89,53 @@ def test_without_a_terminal__nothing_fails(monkeypatch, stream):
         show("work", 1, 1)
 
 
-def test_terminal__has_a_bar_with_text_as_it_is(monkeypatch):
+def in_a_terminal(monkeypatch):
+    """Standard error of a terminal, from here on in a test."""
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    with progress_display(None) as show:
+    return sys.stderr
+
+
+def test_terminal__has_a_bar_with_text_as_it_is(monkeypatch):
+    terminal = in_a_terminal(monkeypatch)
+    with progress_display(True) as show:
         show("epoch [bold]1", 1, 2)
-    assert "epoch [bold]1" in sys.stderr.getvalue()
-    assert "━" in sys.stderr.getvalue()
+    assert "epoch [bold]1" in terminal.getvalue()
+    assert "━" in terminal.getvalue()
+
+
+def test_terminal__has_no_bar_of_short_work(monkeypatch):
+    terminal = in_a_terminal(monkeypatch)
+    monkeypatch.setattr(progress, "_QUIET", 1e6)
+    with progress_display(None) as show:
+        show("short", 1, 2)
+    assert terminal.getvalue() == ""
+
+
+def test_terminal__has_a_bar_of_a_long_step_without_a_word(monkeypatch):
+    terminal = in_a_terminal(monkeypatch)
+    monkeypatch.setattr(progress, "_QUIET", 0.0)
+    with progress_display(None) as show:
+        show("one long step", 0, 2)
+        deadline = time.monotonic() + 60
+        while "one long step" not in terminal.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert "one long step" in terminal.getvalue()
+
+
+def test_display__inside_of_another_one_is_that_one(capsys):
+    open_display()("nobody looks", 0, 1)
+    with progress_display(True) as outer:
+        assert open_display() is outer
+        with progress_display(None) as inner, progress_display(True) as innermost:
+            assert inner is innermost is outer
+        with progress_display(False):
+            open_display()("silence", 1, 1)
+        assert open_display() is outer
+    with progress_display(False), progress_display(None) as show:
+        show("silence too", 1, 1)
+    open_display()("nobody looks", 1, 1)
+    assert capsys.readouterr().err == ""
 
 
 def test_notebook__has_one_bar_that_goes_away(clock, monkeypatch):
@@ -115,7 +156,7 @@ def test_notebook__has_one_bar_that_goes_away(clock, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
     with progress_display(None) as show:
-        work(clock, show, 0.4, text="<b>short</b>")
+        work(clock, show, 1.9, text="<b>short</b>")
         assert states == []
         work(clock, show, 60, text="<b>long</b>")
         assert 20 < len(states) <= 121

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from poincare_taxa.geometry import polar
 from poincare_taxa.model import storage
 from poincare_taxa.model.checks import check
 from poincare_taxa.model.model import TaxonEmbedding, embed
+from poincare_taxa.readers.ncbi import read_ncbi
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 
 NAMES = [
@@ -284,3 +286,61 @@ def test_check__of_a_phylogeny_compares_with_its_branch_lengths(tmp_path):
     wrong = replace(by_edges, taxonomy=tax, meta={**model.meta, "probe": None})
     wrong.save(tmp_path / "wrong")
     assert {"initialisation", "targets"} <= set(failed(tmp_path / "wrong"))
+
+
+# -------------------------------------------------------------------- from the source
+
+DUMP = Path(__file__).parents[1] / "data" / "taxdump"
+
+
+def reproduced(path: Path, source: Taxonomy) -> tuple[str, str]:
+    (found,) = [one for one in check(path, reproduce=source) if one.name == "reproduction"]
+    return found.status, found.detail
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "options", [{}, {"refine": 2}, {"aim": "distances"}, {"aim": "targets"}, {"tau": 0.7}]
+)
+def test_reproduction__is_bit_for_bit_from_source_and_settings(tmp_path, dtype, options):
+    embed(read_ncbi(DUMP), dim=4, dtype=dtype, seed=3, **options).save(tmp_path / "out")
+    status, detail = reproduced(tmp_path / "out", read_ncbi(DUMP))
+    assert status == "passed"
+    assert "bit for bit" in detail
+
+
+def test_reproduction__fails_for_another_source_or_a_part_of_it(tmp_path):
+    tax = read_ncbi(DUMP)
+    embed(tax.subtree(tax.ids[1]), dim=4).save(tmp_path / "out")
+    assert reproduced(tmp_path / "out", tax)[0] == "failed"
+    dump = Path(shutil.copytree(DUMP, tmp_path / "dump"))
+    with (dump / "nodes.dmp").open("a") as file:
+        file.write("424242\t|\t1\t|\tno rank\t|\n")
+    embed(tax, dim=4).save(tmp_path / "out")
+    status, detail = reproduced(tmp_path / "out", read_ncbi(dump))
+    assert status == "failed"
+    assert "another source" in detail
+
+
+def test_reproduction__of_other_vectors_is_judged_by_who_made_them(tmp_path):
+    tax = read_ncbi(DUMP)
+    model = embed(tax, dim=4)
+    ulp = torch.finfo(torch.float64).eps
+    for off, elsewhere, status in (
+        (ulp, False, "failed"),
+        (ulp, True, "passed"),
+        (1e-9, True, "failed"),
+    ):
+        direction = model.direction.clone()
+        direction[-1, 0] += off * (1 if direction[-1, 0] < 0 else -1)
+        other = replace(model, direction=direction)
+        if elsewhere:
+            other.meta["versions"] = {"numpy": "0.9", "processor": "z80"}
+        other.save(tmp_path / "out")
+        assert reproduced(tmp_path / "out", tax)[0] == status, (off, elsewhere)
+
+
+def test_reproduction__is_skipped_without_settings_of_a_layout(tmp_path):
+    model = embed(zoo(), dim=4)
+    TaxonEmbedding(model.taxonomy, model.radius, model.direction).save(tmp_path / "out")
+    assert reproduced(tmp_path / "out", zoo())[0] == "skipped"

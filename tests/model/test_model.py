@@ -34,6 +34,24 @@ from poincare_taxa.testing import synthetic_taxonomy
 # -------------------------------------------------------------------- vectors
 
 
+@pytest.mark.parametrize("options", [{}, {"refine": 2}, {"aim": "distances"}])
+def test_embed__shows_how_far_it_is_where_that_takes_long(options, capsys, request):
+    tax = synthetic_taxonomy(60, seed=0)
+    quiet = embed(tax, dim=4, **options)
+    assert capsys.readouterr().err == "", "short work leaves no line"
+    request.getfixturevalue("every_step")
+    shown = embed(tax, dim=4, **options)
+    lines = [line.split(" · ") for line in capsys.readouterr().err.splitlines()]
+    assert lines[0][0] == "layout"
+    assert {line[0] for line in lines} == {"layout", *["refinement"] * ("refine" in options)}
+    shares = [int(line[2].rstrip("%")) for line in lines]
+    assert all(0 <= share <= 100 for share in shares)
+    assert len(set(shares)) > 1
+    assert torch.equal(shown.direction, quiet.direction)
+    embed(tax, dim=4, progress=False, **options)
+    assert capsys.readouterr().err == ""
+
+
 def test_getitem__id_text_id_name_and_synonym_are_one_vector():
     model = random_model(zoo())
     for key in ("9606", "Homo sapiens", "human", np.int64(9606)):

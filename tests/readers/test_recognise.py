@@ -6,7 +6,7 @@ import hashlib
 import pytest
 from support.dumps import DUMP, pack
 
-from poincare_taxa.readers import load_sample, read
+from poincare_taxa.readers import load_sample, read, read_ncbi
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 
@@ -74,3 +74,30 @@ def test_read__says_what_it_took_a_bad_file_for(tmp_path):
         read(tmp_path / "broken.gz")
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "nowhere.tsv")
+
+
+TEXTS = {
+    "tree.nwk": "(a,b)c;",
+    "edges.tsv": "child\tparent\na\tb\nc\tb\n",
+    "lineages.tsv": "G1\td__B;p__C;c__\nG2\td__B;p__D;c__\n",
+    "dump": None,
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_read__shows_how_far_it_is_where_that_takes_long(name, tmp_path, capsys, request):
+    path, text = tmp_path / name, TEXTS[name]
+    path = DUMP if text is None else path
+    if text is not None:
+        path.write_text(text)
+    quiet = read(path)
+    assert capsys.readouterr().err == "", "short work leaves no line"
+    request.getfixturevalue("every_step")
+    readers = [read] if text is not None else [read, read_ncbi]
+    for reader in readers:
+        assert reader(path).to_frame().equals(quiet.to_frame())
+        steps = [line.split(" · ")[1:3] for line in capsys.readouterr().err.splitlines()]
+        assert steps[-1][0] == "tree"
+        assert len(steps) > 1
+        reader(path, progress=False)
+        assert capsys.readouterr().err == ""
