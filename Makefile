@@ -2,7 +2,9 @@
 # make test    the whole test suite, doctests included
 # make check   lint, format, types, layering, documentation, examples
 # make page    the script of the page, from web/ (needs npm), its lint, types and tests
+# make figures  every table of the documentation that two cores can make (hours)
 # make mutate  small changes of the code: do the tests notice? (hours; it goes on where it stopped)
+# make newcomer  what the installation page says, line by line, in an empty folder: what does each take?
 # make venv    only the virtual environment that the three above use
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 SOURCES := $(shell find poincare_taxa -type f -not -name '*.pyc')
 
-.PHONY: venv demo test check lint types layers docs links examples page mutate wheel clean
+.PHONY: venv demo test check lint types layers docs links examples figures newcomer page mutate wheel clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -49,11 +51,21 @@ docs: $(STAMP)
 
 # Addresses outside this project; not in CI, which needs no network for its documentation.
 links: $(STAMP)
-	$(BIN)/python -m sphinx --quiet -D nb_execution_mode=off -b linkcheck docs docs/_build/links
+	rm -rf docs/_build/links
+	-$(BIN)/python -m sphinx -Q -D nb_execution_mode=off -b linkcheck docs docs/_build/links
+	$(BIN)/python .ci/links.py docs/_build/links/output.json
 
-# As scripts; the documentation runs them once more, as the notebooks that readers see.
+# As scripts, with the time of each; the documentation runs them once more, as the notebooks that
+# readers see.
 examples: $(STAMP)
-	set -e; for example in examples/*.py; do $(BIN)/python $$example; done
+	$(BIN)/python -m benchmarks examples
+
+# Every table of the documentation that two cores can make; `python -m benchmarks figures` lists them.
+figures: $(STAMP)
+	$(BIN)/python -m benchmarks figures --out .
+
+newcomer: $(STAMP)
+	$(BIN)/python -m benchmarks newcomer
 
 # What the wheel ships is poincare_taxa/page/page.js; CI compares it with what this builds.
 page:

@@ -34,6 +34,9 @@ report = pt.evaluate(pt.embed(tax, dim=5), only={"ancestor"})
 assert report["ancestor MAP"].value > 0.9
 PY
 
+# Vectors that an earlier version saved, made with the pinned torch, to an ulp on each level.
+"$python" -m pytest -q tests/test_fixtures.py -k embed
+
 OMP_NUM_THREADS=1 "$python" -m pytest -q -m "not slow" tests/geometry tests/blocks/test_manifolds.py \
   tests/blocks/test_embedding.py tests/blocks/test_optimizers.py tests/blocks/test_losses.py \
   tests/kernels/test_distance.py tests/training/test_level_stress.py tests/test_public_api.py

@@ -45,6 +45,10 @@ autodoc_default_options = {
 }
 numpydoc_show_class_members = False
 
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_workers = 8
+
 html_theme = "furo"
 html_title = "poincare_taxa"
 

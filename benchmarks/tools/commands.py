@@ -97,6 +97,75 @@ def imports(out: Out = None) -> None:
         write_text(pages(out) / "rooms.svg", import_graph.picture(rooms) + "\n")
 
 
+def figures(
+    data: Annotated[Path, typer.Option(help="Folder of data that are not shipped.")] = Path(
+        "../shared/data"
+    ),
+    only: Annotated[str, typer.Option(help="Commands that begin so.")] = "",
+    out: Out = None,
+) -> None:
+    """Every table of the documentation and its command; with --out FOLDER those that fit are made.
+
+    That is what two cores do in about an hour each, from shipped data or those of the folder. Each
+    command says whether its tables are the same as before; times always differ.
+    """
+    from benchmarks.tables import collected, markdown
+    from benchmarks.tools import figures as suite
+
+    if out is None:
+        print(markdown(suite.listed(data)))
+        return
+    chosen = tuple(figure for figure in suite.FIGURES if figure.command.startswith(only))
+    rows = collected(suite.made(data.resolve(), out.resolve(), chosen))
+    print(markdown(rows))
+    if any(row["result"].startswith("failed") for row in rows):
+        raise typer.Exit(1)
+
+
+def lock(out: Out = None) -> None:
+    """Exact versions of all that is installed, as the published figures were made with.
+
+    With --out FOLDER they are written to benchmarks/lock.txt there.
+    """
+    from benchmarks.tables import write_text
+    from benchmarks.tools import lock as suite
+
+    text = suite.text()
+    print(text, end="")
+    if out is not None:
+        write_text(out / suite.FILE, text)
+
+
+def examples(
+    notebooks: Annotated[
+        bool, typer.Option("--notebooks", help="Each as a notebook too, as the documentation does.")
+    ] = False,
+) -> None:
+    """Run every example; the time of each, and of all."""
+    from benchmarks.tables import collected
+    from benchmarks.tools import examples as suite
+
+    collected(suite.measure(notebooks=notebooks))
+
+
+def newcomer(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="An empty folder to work in, which is kept.", show_default="temporary"),
+    ] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="The README's complete NCBI taxonomy too.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """What the installation page and the README say, line by line, with the time of each."""
+    from benchmarks.tables import publish
+    from benchmarks.tools import newcomer as suite
+
+    rows = suite.follow(suite.path(complete), folder)
+    publish(out, "newcomer", rows, below=suite.circumstances())
+
+
 def fuzz(
     inputs: Annotated[int, typer.Option(help="How many.", min=1)] = 100_000,
     seed: Annotated[int, typer.Option(help="Of the inputs.")] = 0,
@@ -199,4 +268,7 @@ def mutate(
     publish(out, "mutate", rows, suite.table(rows), below=suite.circumstances(rows, seed))
 
 
-COMMANDS = (report, aot, sample, taxdump, lines, imports, fuzz, kills, soak, mutate)
+COMMANDS = (
+    *(report, figures, lock, examples, aot, sample, taxdump, lines, imports, newcomer),
+    *(fuzz, kills, soak, mutate),
+)

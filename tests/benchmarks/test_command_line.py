@@ -24,7 +24,7 @@ MODULES = sorted(
     if not file.name.startswith("__")
 )
 
-PRINT_ONLY = {"lines", "lookup", "startup", "fit", "reading"}
+PRINT_ONLY = {"examples", "lines", "lookup", "startup", "fit", "reading"}
 
 ALL_HELP = """
 import sys
