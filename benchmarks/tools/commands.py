@@ -173,6 +173,10 @@ def fuzz(
     only: Annotated[
         int | None, typer.Option(help="Write this one to ./fuzzed and show what it gives.")
     ] = None,
+    guided: Annotated[
+        bool,
+        typer.Option("--guided", help="Change what reaches new code; bad ones go to ./fuzzed."),
+    ] = False,
     out: Out = None,
 ) -> None:
     """Every reader, and what reads saved files, over damaged and hostile inputs."""
@@ -183,6 +187,9 @@ def fuzz(
         name, outcome = suite.kept(only, seed, Path("fuzzed") / f"{seed}-{only}")
         print(f"{name}: {outcome.kind}\n{outcome.detail}")
         return
+    if guided:
+        _guided(inputs, seed, processes, out)
+        return
     bad: list[int] = []
 
     def show(i: int, name: str, outcome: suite.Outcome) -> None:
@@ -191,6 +198,24 @@ def fuzz(
 
     rows = suite.measure(inputs, seed, processes, show)
     publish(out, "fuzz", rows, below=suite.circumstances(inputs, seed))
+    if bad:
+        raise typer.Exit(1)
+
+
+def _guided(inputs: int, seed: int, processes: int, out: Path | None) -> None:
+    from benchmarks.tables import publish
+    from benchmarks.tools import fuzz, guided
+
+    bad: list[str] = []
+
+    def show(name: str, place: str) -> None:
+        bad.append(place)
+        print(f"{name}: {place}", flush=True)
+
+    rows, kept = guided.measure(inputs, seed, processes, show)
+    publish(out, "fuzz_guided", rows, below=fuzz.circumstances(inputs, seed))
+    if out is not None:
+        guided.write_corpus(kept, out)
     if bad:
         raise typer.Exit(1)
 
