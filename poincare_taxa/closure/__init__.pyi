@@ -1,5 +1,6 @@
 from .layout import closure_layout as closure_layout
 from .layout import nested_start as nested_start
+from .layout import packed_start as packed_start
 from .links import LinkReport as LinkReport
 from .links import LinkSplit as LinkSplit
 from .links import evaluate_links as evaluate_links

@@ -1,6 +1,6 @@
 r"""Points whose nearest are their ancestors, by plain distance and without training.
 
-`closure_layout` is a result of its own; `nested_start` is a start for training.
+`closure_layout` is a result of its own; `nested_start` and `packed_start` are starts for training.
 
 From a leaf at infinite radius in direction x, a node at radius r and angle θ from x has the
 Busemann distance
@@ -40,12 +40,13 @@ import torch
 from numpy.typing import NDArray
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
+from poincare_taxa.kernels.numba.packing import pack_caps
 from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.taxonomy.preorder import group_rows
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
 
-__all__ = ["LEAF_RADIUS", "closure_layout", "direct_parents", "nested_start"]
+__all__ = ["LEAF_RADIUS", "closure_layout", "direct_parents", "nested_start", "packed_start"]
 
 _GAP = 0.25
 """Half of the gap in the middle of an interval, in widths of a leaf."""
@@ -60,6 +61,16 @@ first moves an ancestor hundreds of ranks back, the second each of the leaf's an
 
 _NARROWEST = 1e-14
 """Half-width in radians below which float64 does not resolve an interval's ends near 1."""
+
+_FILL = 0.65
+"""Half-angle of the cap of an only child, in that of its parent. F1 of WordNet's nouns in 5-D as
+`packed_start` leaves them: .95 at .8, .96 at .65; in 10-D .93 at .77, .96 at .6 and .68."""
+
+_TRIES = 64
+"""Places that are tried for a node; four times as many change F1 by less than .01."""
+
+_PLACES = 2**16
+"""Random places, of which each node tries the next ones; so the same come again after 1,024."""
 
 _BLOCK = 256
 """Nodes of a block when caps are compared; all leaves are held for each of them."""
@@ -179,6 +190,79 @@ def nested_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
     return Layout(torch.from_numpy(radius), torch.from_numpy(direction), {})
 
 
+def packed_start(pairs: ClosurePairs, dim: int, *, seed: int = 0) -> Layout:
+    """Place every node in the cap of a parent, where it keeps clear of its siblings.
+
+    The cap of a node has 0.65 times the half-angle of its parent's, times (its share of the
+    siblings' nodes)^(1 / (dim - 1)), so that siblings have the room that they need; the parent is
+    the one with most ancestors. A node most of whose descendants lie elsewhere goes there. Siblings
+    are placed one after the other, the largest first, each at the best of 64 random places. Leaves
+    of one parent share a place. The start of training with a limit (`ClosureSoftmax`), which keeps
+    the caps and moves nodes towards their other parents.
+
+    Parameters
+    ----------
+    pairs
+        Pairs of a DAG, transitively closed.
+    dim
+        Number of coordinates of a direction, at least 2.
+    seed
+        Seed of the places.
+
+    Returns
+    -------
+    layout
+        Radius [n], direction [n, dim], float64; info is empty.
+
+    Raises
+    ------
+    ValueError
+        If `dim` < 2.
+    TaxonomyError
+        If the pairs have a cycle.
+    """
+    if dim < 2:
+        raise ValueError(f"dim must be at least 2, got {dim}: there is no room for siblings")
+    n, rng = pairs.num_nodes, np.random.default_rng(seed)
+    parent = _spanning_parents(pairs)
+    pairs.warn_unless_closed()
+    forest = _Forest.of(parent)
+    above = np.append(np.where(parent < 0, n, parent), n)  # Row n stands for what is above roots.
+    # 1. Of the leaves of one parent, the first stands for all.
+    leaf = np.bincount(pairs.pairs[:, 0].cpu().numpy(), minlength=n) == 0
+    stands = np.arange(n)
+    leaves = np.flatnonzero(leaf & (parent >= 0))
+    _, of, family = np.unique(parent[leaves], return_index=True, return_inverse=True)
+    stands[leaves] = leaves[of][family]
+    levels = [rows[stands[rows] == rows] for rows in forest.levels]
+    # 2. Bottom up: how many places a node needs. Top down: its cap.
+    size, below = np.ones(n + 1), np.zeros(n + 1)
+    for rows in reversed(levels):
+        size[rows] += below[rows]
+        np.add.at(below, above[rows], size[rows])
+    cap = np.full(n + 1, np.pi / 2)
+    for depth, rows in enumerate(levels):
+        share = (size[rows] / below[above[rows]]) ** (1 / (dim - 1))
+        cap[rows] = share * (_FILL * cap[above[rows]] if depth > 0 else 1.0)
+    # 3. Top down: places, the largest of the siblings first.
+    order = np.concatenate([rows[np.lexsort((-size[rows], above[rows]))] for rows in levels])
+    starts = np.flatnonzero(np.diff(above[order], prepend=-1))
+    first = np.repeat(starts, np.diff(np.append(starts, len(order))))
+    direction = rng.standard_normal((n + 1, dim))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    turns, shares = rng.standard_normal((_PLACES, dim)), rng.random(_PLACES) ** (1 / (dim - 1))
+    pack_caps(np.float64)(order, first, above, cap, turns, shares, _TRIES, direction)
+    # 4. A node most of whose descendants are in another part of the forest goes there.
+    several, top = _elsewhere(pairs, parent)
+    order = np.lexsort((size[top], several))
+    largest = order[np.diff(several[order], append=-1) != 0]
+    largest = largest[size[stands[top[largest]]] > size[several[largest]]]
+    node, part = several[largest], stands[top[largest]]
+    direction[node], cap[node] = direction[part], 1.1 * cap[part]
+    radius = np.maximum(-2 * np.log(np.tan(cap[stands] / 2)), 0.05)
+    return Layout(torch.from_numpy(radius), torch.from_numpy(direction[stands]), {})
+
+
 # -------------------------------------------------------------------- ancestors
 
 
@@ -206,6 +290,20 @@ def _spanning_parents(source: ClosurePairs) -> Rows:
     spanning = np.full(source.num_nodes, -1, np.int64)
     spanning[child[first]] = parent[first]
     return spanning
+
+
+def _elsewhere(source: ClosurePairs, parent: Rows) -> tuple[Rows, Rows]:
+    """Nodes with descendants in other parts of the spanning forest, and the tops of these parts.
+
+    The top of a part is a descendant whose parent in the forest is neither the node itself nor a
+    descendant of it; all that is below it in the forest belongs to the part.
+    """
+    n = len(parent)
+    ancestor, descendant = source.pairs.cpu().numpy().T
+    up = parent[descendant]
+    inside = np.isin(up * n + ancestor, descendant * n + ancestor)
+    part = (up != ancestor) & ~inside
+    return ancestor[part], descendant[part]
 
 
 def _missed(source: ClosurePairs, parent: Rows) -> int:
@@ -340,14 +438,7 @@ def _largest_two(
     source: ClosurePairs, parent: Rows, intervals: _Intervals
 ) -> tuple[Rows, Floats, Floats]:
     """Nodes whose descendants fill several intervals, and the ends [k, 2] of the largest two."""
-    n = len(parent)
-    ancestor, descendant = source.pairs.cpu().numpy().T
-    # Subtrees that lie elsewhere start at descendants whose parent in the spanning tree is neither
-    # the node itself nor a descendant of it.
-    up = parent[descendant]
-    inside = np.isin(up * n + ancestor, descendant * n + ancestor)
-    elsewhere = (up != ancestor) & ~inside
-    several, top = ancestor[elsewhere], descendant[elsewhere]
+    several, top = _elsewhere(source, parent)
     # Pieces of a node are its own interval and those of the subtrees elsewhere.
     own = np.unique(several)
     owner, piece = np.concatenate([own, several]), np.concatenate([own, top])

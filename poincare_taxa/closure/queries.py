@@ -70,6 +70,8 @@ class Queries:
     """Columns that are neither ancestors nor compared with them."""
     inner: Tensor
     """Rows of the inner nodes, column by column [V]."""
+    share: Tensor
+    """Share of all nodes that are descendants of each of them [V]."""
     leaves: Tensor
     """Rows of all leaves, also of those in no pair."""
     leaf: Tensor
@@ -127,6 +129,7 @@ class Queries:
             parents=_lists_of(row, direct_start, column[direct_parent]),
             excluded=_lists_of(row, excluded_start, column[excluded]),
             inner=inner,
+            share=below[inner].double() / n,
             leaves=(below == 0).nonzero()[:, 0],
             leaf=leaf,
             leaf_query=len(single) + group,

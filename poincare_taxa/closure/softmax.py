@@ -5,8 +5,16 @@ For a node u and an ancestor v the loss is
 .. math:: \log\Bigl(1 + \sum_b e^{(d(u, v) - d(u, b)) / T}\Bigr)
 
 over all nodes b that are not ancestors of u ([NK17] eq. 5; T a temperature), listed or by
-transitivity, and that no pair to ignore names as one. Three properties make
-it cheap:
+transitivity, and that no pair to ignore names as one. That orders the nodes seen from u, and says
+nothing of distances of different u. For link prediction u can have a *limit*,
+l(u) = d(u, origin) + 1: ancestors should be nearer and other nodes b farther, which adds
+
+.. math:: \lambda \sum_v \log\bigl(1 + e^{(d(u, v) - l(u)) / T}\bigr)
+   + 5 \lambda \sum_b s_b \log\bigl(1 + e^{(l(u) - d(u, b)) / T}\bigr)
+
+with the share s_b of all nodes that are descendants of b: as often as b is an ancestor in a pair
+whose descendant is replaced at random, five times for each pair (`links`). (The first sum stands in
+the logarithm above, as one more b.) Three properties make it cheap:
 
 - Leaves (nodes without descendants; four of five in WordNet) have radius 160. They are farther from
   every node than its ancestors are, so b runs over the inner nodes only.
@@ -34,8 +42,9 @@ from torch.autograd.function import once_differentiable
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.manifolds import Polar
 from poincare_taxa.blocks.settings import settings_repr
-from poincare_taxa.closure.layout import LEAF_RADIUS
+from poincare_taxa.closure.layout import LEAF_RADIUS, nested_start, packed_start
 from poincare_taxa.closure.queries import Queries
+from poincare_taxa.layouts.tree import Layout
 
 __all__ = ["ClosureSoftmax"]
 
@@ -49,6 +58,12 @@ _OUTERMOST = 40.0
 """Largest radius of inner nodes at the start. `closure_layout` gives the radius of leaves to inner
 nodes that have no child in its spanning tree, and there e^(d / T) overflows."""
 
+_BEYOND = 1.0
+"""Distance of the limit beyond the origin, so that the root can be within it for every node."""
+
+_REPLACED = 5.0
+"""Negatives of each pair with another descendant, in the splits of `links`."""
+
 _LARGE_EXCESS = 5
 """Mean of (rank − 1) over a node's ancestors above which the node moves to a parent."""
 
@@ -61,8 +76,8 @@ class ClosureSoftmax:
 
     An objective (see `training.objectives`) for points in polar coordinates, float64. By default,
     `fit` steps it with `blocks.AngularAdam` and a cosine from ``lr`` to 0 over its ``epochs``. The
-    default of ``lr`` is `step`, which suits a `nested_start`; random points need more, such as
-    0.15, and more epochs.
+    default of ``lr`` is `step`, which suits `start`; random points need more, such as 0.15, and
+    more epochs.
 
     Parameters
     ----------
@@ -76,6 +91,9 @@ class ClosureSoftmax:
         Length of the run, at least 1.
     batch_size
         Queries of a step; by default 1,024, or a 24th of all if that is fewer.
+    limit
+        λ, at least 0: the weight of the limit. With one, training begins with a `packed_start`,
+        and its steps are a tenth as long.
     rejoin
         Share of the run after which every second epoch moves nodes to a parent; 1 for never.
 
@@ -100,6 +118,7 @@ class ClosureSoftmax:
 
     temperature: float
     epochs: int
+    limit: float
     rejoin: float
     steps_per_epoch: int
 
@@ -110,13 +129,14 @@ class ClosureSoftmax:
         temperature: float = 0.25,
         epochs: int = 24,
         batch_size: int | None = None,
+        limit: float = 0.0,
         rejoin: float = 0.6,
         ignore: ClosurePairs | ArrayLike | Tensor | None = None,
     ) -> None:
-        if not temperature > 0 or epochs < 1 or not 0 <= rejoin <= 1:
+        if not temperature > 0 or epochs < 1 or not limit >= 0 or not 0 <= rejoin <= 1:
             raise ValueError(
-                "temperature must be positive, epochs at least 1, rejoin between 0 and 1; got "
-                f"{temperature}, {epochs} and {rejoin}"
+                "temperature must be positive, epochs at least 1, limit at least 0 and rejoin "
+                f"between 0 and 1; got {temperature}, {epochs}, {limit} and {rejoin}"
             )
         self._pairs = pairs
         pairs.require_acyclic()
@@ -133,7 +153,7 @@ class ClosureSoftmax:
                 f"batch_size must be at least 1 and at most the number of distinct queries, "
                 f"{len(queries.row)}; got {batch_size}"
             )
-        self.temperature, self.epochs, self.rejoin = temperature, epochs, rejoin
+        self.temperature, self.epochs, self.limit, self.rejoin = temperature, epochs, limit, rejoin
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(queries.row) / batch_size)
         self._rank, self._size = 0, 1
@@ -144,9 +164,17 @@ class ClosureSoftmax:
         """Divide the queries of a batch among processes."""
         self._rank, self._size = rank, size
 
+    def start(self, dim: int, *, seed: int = 0) -> Layout:
+        """Make the points that training begins with."""
+        make = packed_start if self.limit else nested_start
+        return make(self._pairs, dim, seed=seed)
+
     def step(self, dim: int) -> float:
-        """Angle of the first steps: a quarter of a leaf's cap in a `nested_start`."""
-        return 0.25 * self._queries.num_nodes ** (-1 / (dim - 1))
+        """Angle of the first steps: a quarter of a leaf's cap in a `nested_start`.
+
+        With a limit it is a tenth of that, which leaves clades in the caps of a `packed_start`.
+        """
+        return (0.025 if self.limit else 0.25) * self._queries.num_nodes ** (-1 / (dim - 1))
 
     @torch.no_grad()
     def begin(self, epoch: int, points: Any, generator: torch.Generator) -> None:
@@ -173,7 +201,7 @@ class ClosureSoftmax:
         self._done += 1
         q, share = self._queries, batch.tensor_split(self._size)[self._rank]
         pairs = (q.weight[batch] * q.ancestors.length(batch)).sum() / self._size
-        loss: Any = _Softmax.apply(points, q, share, pairs, 1 / self.temperature)
+        loss: Any = _Softmax.apply(points, q, share, pairs, 1 / self.temperature, self.limit)
         return {"softmax": loss}
 
     def _set_radii(self, points: Tensor, generator: torch.Generator) -> None:
@@ -221,11 +249,18 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, points: Tensor, queries: Queries, batch: Tensor, total: Tensor, power: float
+        ctx: Any,
+        points: Tensor,
+        queries: Queries,
+        batch: Tensor,
+        total: Tensor,
+        power: float,
+        limit: float,
     ) -> Tensor:
         """Compute the loss and keep its gradient by all points.
 
-        ``total`` is the number of pairs that the loss is divided by; ``power`` is 1 / T.
+        ``total`` is the number of pairs that the loss is divided by; ``power`` is 1 / T, and
+        ``limit`` is λ.
         """
         points = points.detach().as_subclass(Tensor)
         gradient = torch.zeros_like(points)
@@ -236,7 +271,7 @@ class _Softmax(torch.autograd.Function):
         is_leaf = queries.own[batch] < 0
         for some in (batch[~is_leaf], batch[is_leaf]):
             for block in some.split(per_block) if len(some) else ():
-                terms, by_query = _block(table, points, queries, block, power, by_table)
+                terms, by_query = _block(table, points, queries, block, power, limit, by_table)
                 loss += terms
                 gradient[queries.row[block]] += by_query
         # All leaves of a query move as one.
@@ -252,7 +287,7 @@ class _Softmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Scale the gradient that `forward` kept."""
-        return ctx.saved_tensors[0] * grad, None, None, None, None
+        return ctx.saved_tensors[0] * grad, None, None, None, None, None
 
 
 class _Scores(NamedTuple):
@@ -263,10 +298,18 @@ class _Scores(NamedTuple):
     """E divided by its derivative by h, which the formulas of `_scores` define."""
     slope: Tensor
     """Factor of h of the query, 1 or sinh R [q, 1]."""
+    origin: Tensor
+    """Score of the origin: 1 or e^R [q]."""
 
 
 def _block(
-    table: Tensor, points: Tensor, q: Queries, block: Tensor, power: float, by_table: Tensor
+    table: Tensor,
+    points: Tensor,
+    q: Queries,
+    block: Tensor,
+    power: float,
+    limit: float,
+    by_table: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Loss of some queries, all leaves or all inner nodes, and its gradient by their points.
 
@@ -278,7 +321,7 @@ def _block(
     half = torch.sinh(r) / 2
     chord = _squared_chords(y, x)
     scores = _scores(r, R, half, chord, of_leaves)
-    loss, c = _loss_by_h(scores, q, block, power)
+    loss, c, by_limit = _loss_by_h(scores, q, block, power, limit)
 
     # By radii: through sinh r and sinh R of the term with D, then through the rest of h.
     slope, by_query, by_chord = scores.slope, torch.zeros_like(query), c * chord
@@ -290,6 +333,7 @@ def _block(
         by_table[:, 0] += (torch.sinh(r) * (ch.T @ c) - torch.cosh(r) * (slope.T @ c))[0]
         by_query[:, :1] = slope * (c @ torch.cosh(r)[:, None]) - ch * (c @ torch.sinh(r)[:, None])
         by_query[:, :1] += ch * (by_chord @ half[:, None])
+        by_query[:, 0] += by_limit
     # By directions: D = |x - y|².
     lever = 2 * half[:, None]
     by_table[:, 1:] += lever * ((slope.T @ c).T * x - c.T @ (slope * y))
@@ -314,16 +358,18 @@ def _scores(r: Tensor, R: Tensor, half: Tensor, chord: Tensor, of_leaves: bool) 
     """
     if of_leaves:
         E = torch.addcmul(torch.exp(-r), chord, half)
-        return _Scores(E, E, torch.ones_like(R))
+        return _Scores(E, E, torch.ones_like(R), torch.ones_like(R[:, 0]))
     slope = torch.sinh(R)
     h = torch.sinh((R - r) / 2).square_().mul_(2)
     h.addcmul_(chord * half, slope).clamp_(min=1e-14)
     root = (h * (h + 2)).sqrt_()  # sinh d
-    return _Scores(h.add_(1).add_(root), root, slope)
+    return _Scores(h.add_(1).add_(root), root, slope, torch.exp(R[:, 0]))
 
 
-def _loss_by_h(scores: _Scores, q: Queries, block: Tensor, power: float) -> tuple[Tensor, Tensor]:
-    """Loss of some queries, and its derivative by h [q, V]."""
+def _loss_by_h(
+    scores: _Scores, q: Queries, block: Tensor, power: float, limit: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of some queries, and its derivatives by h [q, V] and by the distance of the origin."""
     # Each entry of c is e^(-d / T), and 0 for ancestors, what is excluded and the query itself.
     c = _power(scores.E.reciprocal(), power)
     number = q.ancestors.length(block)
@@ -333,16 +379,27 @@ def _loss_by_h(scores: _Scores, q: Queries, block: Tensor, power: float) -> tupl
     c[every.repeat_interleave(q.excluded.length(block)), q.excluded.joined(block)] = 0
     if (own := q.own[block])[0] >= 0:
         c[every, own] = 0
-    # f is the sum over b in the loss of each pair: e^(d(u, v) / T) times the sum of the row.
+    # f is the sum over b in the loss of each pair: e^(d(u, v) / T) times the sum of the row, with
+    # the limit as one b.
+    bound = (scores.origin * math.exp(_BEYOND)).pow(-power)  # e^(-l / T)
     weight = q.weight[block][i]
     wrong = _power(scores.E[i, j], power)
-    f = wrong * c.sum(1)[i]
+    f = wrong * c.sum(1).add_(limit * bound)[i]
     loss = (weight * torch.log1p(f)).sum()
     # By log E: all other nodes share the pull of the ancestors of their row.
     pull = torch.zeros_like(number, dtype=c.dtype).index_add_(0, i, weight * wrong / (1 + f))
-    c.mul_(-power * pull[:, None])
+    by_limit = -power * limit * pull * bound
+    if limit > 0:
+        # The other nodes b by the limit: x is e^((l - d) / T).
+        x, share = c / bound[:, None], limit * _REPLACED * q.share
+        loss += q.weight[block] @ (torch.log1p(x) @ share)
+        x.div_(x + 1).mul_(share).mul_(q.weight[block][:, None])
+        by_limit += power * x.sum(1)
+        c.mul_(-power * pull[:, None]).sub_(x, alpha=power)
+    else:
+        c.mul_(-power * pull[:, None])
     c[i, j] = power * weight * f / (1 + f)
-    return loss, c.div_(scores.by_h)
+    return loss, c.div_(scores.by_h), by_limit
 
 
 def _power(x: Tensor, power: float) -> Tensor:

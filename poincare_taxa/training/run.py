@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -29,6 +30,7 @@ from poincare_taxa.files.html import html_table
 from poincare_taxa.files.records import dtype_name
 from poincare_taxa.files.seeds import stream_seed
 from poincare_taxa.geometry import ball
+from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.model.model import TaxonEmbedding
 from poincare_taxa.processes import Processes, digest, job, restarted
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
@@ -279,8 +281,12 @@ def fit(
     blocks |= {"regularizer": regularizer, "curriculum": curriculum}
     sizes = {"steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
     own = [objective, steps_per_epoch, *blocks.values()]
-    by_softmax = all(block is None for block in own) or isinstance(objective, ClosureSoftmax)
-    embedding = _start(source, names, embedding, dim, seed, by_softmax, device)
+    start: Callable[..., Layout] | None = None
+    if isinstance(objective, ClosureSoftmax):
+        start = objective.start
+    elif isinstance(source, ClosurePairs) and all(block is None for block in own):
+        start = partial(nested_start, source)
+    embedding = _start(source, names, embedding, dim, seed, start, device)
     plan = recipe(source, embedding, objective, blocks, sizes, optimizer, lr, ignore)
     ignored = _ignored(plan.objective)
     chosen = {"epochs": epochs, "lr_schedule": lr_schedule}
@@ -321,16 +327,16 @@ def _start(
     embedding: PoincareEmbedding | None,
     dim: int | None,
     seed: int,
-    by_softmax: bool,
+    start: Callable[..., Layout] | None,
     device: torch.device | str | None,
 ) -> PoincareEmbedding:
     """Check the start that was given, or make one, and move it to the device.
 
     One that is made has random points, or for the full softmax of a DAG points near their parents.
     """
-    if embedding is None and by_softmax and isinstance(source, ClosurePairs):
-        start = nested_start(source, 10 if dim is None else dim, seed=seed)
-        embedding = PoincareEmbedding.from_pretrained(start.radius, start.direction)
+    if embedding is None and start is not None:
+        layout = start(10 if dim is None else dim, seed=seed)
+        embedding = PoincareEmbedding.from_pretrained(layout.radius, layout.direction)
     elif embedding is None:
         generator = torch.Generator().manual_seed(seed)
         embedding = PoincareEmbedding(len(names), 10 if dim is None else dim, generator=generator)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.realdata import real_data
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
-from poincare_taxa.closure.layout import closure_layout, nested_start
+from poincare_taxa.closure.layout import closure_layout, nested_start, packed_start
 from poincare_taxa.closure.ranking import rank_ancestors
 from poincare_taxa.closure.softmax import ClosureSoftmax
 from poincare_taxa.geometry import polar
@@ -101,6 +101,8 @@ def test_faults__are_named():
         closure_layout(Taxonomy.from_parents([-1, 0]), 1)
     with pytest.raises(ValueError, match="dim must be at least 2, got 1"):
         nested_start(ClosurePairs([(0, 1)]), 1)
+    with pytest.raises(ValueError, match="dim must be at least 2, got 1"):
+        packed_start(ClosurePairs([(0, 1)]), 1)
     with pytest.raises(TaxonomyError, match="node b is an ancestor of one of its ancestors"):
         closure_layout(ClosurePairs([(1, 2), (2, 1), (0, 1)], names=["a", "b", "c"]))
 
@@ -175,6 +177,34 @@ def test_nested_start__is_near_the_parents_and_farther_out_the_smaller(dim):
     assert cosine[related].mean() > cosine[strangers].mean()
 
 
+@given(st.integers(0, 1000), st.integers(2, 5))
+@settings(deadline=None, max_examples=15)
+def test_packed_start__of_a_tree_nests_caps(seed, dim):
+    rng = np.random.default_rng(seed)
+    parent = [int(rng.integers(v)) for v in range(1, 40)]
+    pairs = ClosurePairs.from_edges([(v, p) for v, p in enumerate(parent, 1)]).closed()
+    names = pairs.names.to_list()
+    radius, direction, _ = packed_start(pairs, dim, seed=seed)
+    cap = 2 * torch.atan(torch.exp(-radius / 2))
+    for v, p in enumerate(parent, 1):
+        v, p = names.index(v), names.index(p)
+        apart = 2 * torch.asin((direction[v] - direction[p]).norm() / 2)
+        assert apart <= cap[p] - cap[v] + 1e-9
+
+
+def test_packed_start__puts_a_node_where_most_of_its_descendants_are():
+    # In the forest 14 is below 1, which has more ancestors than 2, and of 2 only 3 is left.
+    edges = [(17, 0), (1, 17), (14, 1), (2, 0), (14, 2), (3, 2)]
+    edges += [(leaf, 14) for leaf in range(4, 14)] + [(15, 4), (16, 5)]
+    pairs = ClosurePairs.from_edges(edges).closed()
+    names = pairs.names.to_list()
+    radius, direction, _ = packed_start(pairs, 3)
+    at = {name: i for i, name in enumerate(names)}
+    assert torch.equal(direction[at[2]], direction[at[14]])
+    assert radius[at[2]] < radius[at[14]]
+    assert not torch.equal(direction[at[1]], direction[at[2]])
+
+
 def test_closure_layout__counts_missed_pairs_of_edges_too():
     edges = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)]
     with pytest.warns(UserWarning, match=r"4 pairs follow from these 5"):
@@ -184,11 +214,11 @@ def test_closure_layout__counts_missed_pairs_of_edges_too():
     assert closure_layout(closed).info["missed"] == 2  # the same one, of 3 and of 4
 
 
-@pytest.mark.parametrize("use", [nested_start, rank_ancestors, ClosureSoftmax, fit])
+@pytest.mark.parametrize("use", [nested_start, packed_start, rank_ancestors, ClosureSoftmax, fit])
 def test_closure_mode__warns_of_pairs_that_are_not_closed(use):
     pairs = ClosurePairs([(0, 1), (1, 2), (0, 3)])
     points = nested_start(pairs.closed(), 3)[:2]
-    arguments = {nested_start: (3,), rank_ancestors: points}.get(use, ())
+    arguments = {nested_start: (3,), packed_start: (3,), rank_ancestors: points}.get(use, ())
     options = {"epochs": 1, "progress": False} if use is fit else {}
     with pytest.warns(UserWarning, match=r"1 pairs follow from these 3 .*closed\(\)") as caught:
         use(pairs, *arguments, **options)

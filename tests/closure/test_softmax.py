@@ -27,18 +27,27 @@ def dag(seed, n=40):
     return pt.ClosurePairs([(a, v) for v in range(n) for a in sorted(above[v])], num_nodes=n)
 
 
-def slowly(pairs, x, temperature, ignored=()):
-    """Mean over all pairs of equation 5 of Nickel & Kiela, by distances."""
+def slowly(pairs, x, temperature, limit, ignored=()):
+    """Mean over all pairs of equation 5 of Nickel & Kiela, by distances, with a limit of each node:
+    one more b, and the other nodes beyond it."""
     u = x[:, 1:] / torch.linalg.vector_norm(x[:, 1:], dim=1, keepdim=True)
     d = polar.cdist(x[:, 0], u, x[:, 0], u) / temperature
     related = torch.eye(len(x), dtype=torch.bool)
     related[pairs.pairs[:, 1], pairs.pairs[:, 0]] = True
     for a, v in ignored:
         related[v, a] = True
+    bound = (x[:, 0] + 1) / temperature
     losses = [
-        torch.log1p(torch.exp(d[v, a] - d[v, ~related[v]]).sum()) for a, v in pairs.pairs.tolist()
+        torch.log1p(
+            torch.exp(d[v, a] - d[v, ~related[v]]).sum() + limit * torch.exp(d[v, a] - bound[v])
+        )
+        for a, v in pairs.pairs.tolist()
     ]
-    return torch.stack(losses).mean()
+    share = 5 * torch.bincount(pairs.pairs[:, 0], minlength=len(x)) / len(x)
+    for v in set(pairs.pairs[:, 1].tolist()):
+        beyond = torch.log1p(torch.exp(bound[v] - d[v])) * share
+        losses.append(limit * beyond[~related[v]].sum())
+    return torch.stack(losses).sum() / len(pairs)
 
 
 def started(pairs, objective, dim, seed=0, radius=2.0):
@@ -50,17 +59,22 @@ def started(pairs, objective, dim, seed=0, radius=2.0):
     return points, generator
 
 
-@given(st.integers(0, 1000), st.sampled_from([0.25, 0.4, 1.0]), st.integers(2, 5))
-@settings(deadline=None, max_examples=15)
-def test_loss__is_the_softmax_over_all_nodes_and_so_is_its_gradient(seed, temperature, dim):
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([0.25, 0.4, 1.0]),
+    st.integers(2, 5),
+    st.sampled_from([0.0, 0.3, 2.0]),
+)
+@settings(deadline=None, max_examples=20)
+def test_loss__is_the_softmax_over_all_nodes_and_so_is_its_gradient(seed, temperature, dim, limit):
     pairs = dag(seed)
-    objective = ClosureSoftmax(pairs, temperature=temperature, batch_size=1)
-    objective = ClosureSoftmax(pairs, temperature=temperature, batch_size=objective.steps_per_epoch)
+    make = partial(ClosureSoftmax, pairs, temperature=temperature, limit=limit)
+    objective = make(batch_size=make(batch_size=1).steps_per_epoch)
     points, generator = started(pairs, objective, dim, seed)
     (loss,) = objective(points, generator).values()
     loss.backward()
     x = points.detach().as_subclass(torch.Tensor).clone().requires_grad_()
-    expected = slowly(pairs, x, temperature)
+    expected = slowly(pairs, x, temperature, limit)
     expected.backward()
     torch.testing.assert_close(loss.detach(), expected.detach(), rtol=1e-8, atol=0)
     # Leaves that share a direction get the sum of their gradients, for they move as one.
@@ -95,7 +109,10 @@ def test_ignored_pairs_and_what_follows__are_no_negatives(seed, closed):
     (loss,) = objective(points, generator).values()
     x = points.detach().as_subclass(torch.Tensor)
     torch.testing.assert_close(
-        loss.detach(), slowly(pairs, x, objective.temperature, left_out), rtol=1e-8, atol=0
+        loss.detach(),
+        slowly(pairs, x, objective.temperature, objective.limit, left_out),
+        rtol=1e-8,
+        atol=0,
     )
     q = objective._queries
     table, d = x[q.inner], polar.cdist(x[:, 0], x[:, 1:], x[:, 0], x[:, 1:])
