@@ -9,6 +9,7 @@ from . import model as model
 from . import page as page
 from . import pictures as pictures
 from . import readers as readers
+from . import shards as shards
 from . import taxonomy as taxonomy
 from . import testing as testing
 from . import training as training
@@ -76,6 +77,8 @@ from .readers import read_lineages as read_lineages
 from .readers import read_ncbi as read_ncbi
 from .readers import read_newick as read_newick
 from .readers import read_parents as read_parents
+from .shards import embed_shards as embed_shards
+from .shards import evaluate_shards as evaluate_shards
 from .taxonomy import Taxonomy as Taxonomy
 from .taxonomy import TaxonomyError as TaxonomyError
 from .taxonomy import diff as diff

@@ -131,12 +131,23 @@ def embed(
             help="Better neighbourhoods, larger radii; a minute or two for 2.6 million taxa."
         ),
     ] = False,
+    shards: Annotated[
+        bool,
+        typer.Option(
+            "--shards",
+            help="Each process of torchrun computes and writes a slice of the rows; SOURCE is a "
+            "parquet file of id and parent in preorder.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Embed a taxonomy and save vectors, taxonomy and provenance as a folder."""
     from poincare_taxa.model import storage
 
     storage.ensure_writable(out)
+    if shards:
+        _embed_shards(source, out, dim, dtype, seed, refine, json)
+        return
     taxonomy = _read(source)
     model = _embed(taxonomy, dim, dtype, seed, refine)
     with _step(f"save {out}"):
@@ -204,9 +215,17 @@ def evaluate(
     from poincare_taxa.model import storage
     from poincare_taxa.processes import Processes
 
-    files = storage.read_meta(saved).get("files")
-    model = _load(saved)
-    report = measure(model, queries=queries, seed=seed, exact=exact or None, processes=True)
+    meta = storage.read_meta(saved)
+    files = meta.get("files")
+    if "shards" in meta and Processes.joined().size > 1:
+        from poincare_taxa.shards.evaluation import evaluate_shards
+
+        if exact:
+            raise ValueError("shards are evaluated by a sample of taxa: leave --exact out")
+        report = evaluate_shards(saved, queries=queries, seed=seed)
+    else:
+        model = _load(saved)
+        report = measure(model, queries=queries, seed=seed, exact=exact or None, processes=True)
     if Processes.joined().rank > 0:
         return
     if save:
@@ -693,6 +712,23 @@ def _embed(
         from poincare_taxa.model.model import embed
 
         return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine)
+
+
+def _embed_shards(
+    source: str, out: Path, dim: int, dtype: Dtype, seed: int, refine: bool, json: bool
+) -> None:
+    import torch
+
+    from poincare_taxa.processes import Processes
+    from poincare_taxa.shards.embedding import embed_shards
+
+    with _step(f"embed {source} in shards"):
+        layout = embed_shards(
+            source, out, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine
+        )
+    processes = Processes.joined()
+    if json and processes.rank == 0:
+        _print_json({"path": str(out), "shards": processes.size, "dim": dim, **layout})
 
 
 def _load(saved: Path) -> "TaxonEmbedding":

@@ -126,6 +126,22 @@ class Processes:
                 "that round differently?",
             )
 
+    def each(self, action: Callable[[], Result]) -> list[Result]:
+        """Run an action in every process; all have the results of all, and every error."""
+        if self.size == 1:
+            return [action()]
+        mine: Any
+        try:
+            mine = action()
+        except Exception as error:  # which all raise; else they would wait for ever
+            mine = error
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, mine)
+        for part in found:
+            if isinstance(part, Exception):
+                raise part
+        return found
+
     def split(
         self, queries: Rows, measure: Callable[[Rows], dict[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]]:
@@ -141,16 +157,7 @@ class Processes:
         """
         if self.size == 1:
             return measure(queries)
-        mine: Any
-        try:
-            mine = measure(np.array_split(queries, self.size)[self.rank])
-        except Exception as error:  # which all raise; else they would wait for ever
-            mine = error
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, mine)
-        for part in found:
-            if isinstance(part, Exception):
-                raise part
+        found = self.each(lambda: measure(np.array_split(queries, self.size)[self.rank]))
         names = {name: None for part in found for name in part}  # none where there was no query
         return {
             name: np.concatenate([part[name] for part in found if name in part]) for name in names

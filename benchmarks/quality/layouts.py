@@ -176,7 +176,7 @@ def everywhere(dim: int) -> np.ndarray:
 
 IDEAS = {
     "all of them": {},
-    "radius 0.85 per level in every dimension": {"_preferred": lambda dim: 0.85},
+    "radius 0.85 per level in every dimension": {"preferred_tau": lambda dim: 0.85},
     "random offsets instead of separated codes": {
         "tight_code": random_code,
         "sparse_code": random_code,
@@ -187,7 +187,7 @@ IDEAS = {
     "big families not spread wider": {"_WIDEST": 1.0},
     "heavy children do not keep the direction": {"_HEAVY": 2.0},
     "tight codes also in tall subtrees": {"sparse_code": lambda k, m, centred: tight_code(k, m)},
-    "the root not at a pole: no untouched coordinates": {"_pole": everywhere},
+    "the root not at a pole: no untouched coordinates": {"pole": everywhere},
 }
 """Parts of `poincare_taxa.layouts.tree` to take away, one at a time."""
 

@@ -510,6 +510,27 @@ def torchrun(
     publish(out, "torchrun", rows, suite.summary(rows))
 
 
+def shards(
+    size: Annotated[int, typer.Option(help="Nodes of the synthetic tree.")] = 10_000_000,
+    processes: Annotated[
+        list[int] | None,
+        typer.Option(help="How many; may be given several times.", show_default="4, 1"),
+    ] = None,
+    dim: Annotated[int, typer.Option(help="Coordinates of a direction.")] = 10,
+    queries: Queries = 1000,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the tree and the shards are kept meanwhile.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Peak memory of processes that embed, refine and evaluate a tree in shards, one core each."""
+    from benchmarks.speed import shards as suite
+    from benchmarks.tables import collected, publish
+
+    rows = collected(suite.runs(size, processes or [4, 1], dim, queries, folder))
+    publish(out, "shards", rows)
+
+
 def succeeds(arguments: list[str]) -> bool:
     """Run a module in a process of its own."""
     print("python -m", *arguments, flush=True)
@@ -527,6 +548,7 @@ COMMANDS = (
     steps,
     training,
     torchrun,
+    shards,
     scaling,
     blocks,
     optimizers,

@@ -21,7 +21,9 @@ quality of the points:
 So no measure gets worse on the taxa compared. Radii stay proportional to depth.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,14 +33,23 @@ from torch import Tensor
 from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.evaluation.clock import Clock
 from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
-from poincare_taxa.evaluation.subjects import polar_subject
+from poincare_taxa.evaluation.subjects import Subject, polar_subject
 from poincare_taxa.files.progress import open_display
 from poincare_taxa.files.seeds import stream
 from poincare_taxa.layouts.tree import Layout, largest_tau, layout_in_layers
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, tree_of
 from poincare_taxa.taxonomy.tree import Tree
 
-__all__ = ["refine"]
+__all__ = [
+    "MEASURED",
+    "Measures",
+    "Yardstick",
+    "count_coincident",
+    "count_equal",
+    "improved",
+    "queries_of_yardstick",
+    "refine",
+]
 
 Measures = dict[str, NDArray[np.float64]]
 """Values of each taxon compared [Q], whose mean should be large; "apart" has a single value."""
@@ -54,6 +65,9 @@ _SMALLEST = 1.02
 
 _NEIGHBOURHOODS = ("precision", "ancestor", "ancestor rank", "neighbour")
 """Measures of which one must improve for a pass to be kept."""
+
+MEASURED = {"precision", "ancestor", "neighbour"}
+"""What is measured of each taxon compared."""
 
 _OTHERS = 100
 """Taxa with which each of those compared forms triplets and distortions."""
@@ -132,35 +146,57 @@ def refine(
         )
     info = points.info if isinstance(points, Layout) else {}
     tau = _radius_per_level(tree, radius)
-    best = Layout(radius, direction, {"tau": tau, **info})
-    history = []
-    if tree.max_depth > 0 and tau > 0 and passes:
-        yardstick = _Yardstick(tree, queries, seed)
-        at_start = reached = yardstick(best)
-        history.append({"tau": tau, "kept": True, **_means(reached)})
-        growth, ahead, largest = _GROWTH, 1, largest_tau(tree, direction.dtype)
-        for _ in range(passes):
-            # 1. The next τ: `ahead` steps beyond the best one, within the largest radius.
-            tau = min(best.info["tau"] * growth**ahead, largest)
-            if growth < _SMALLEST or _solved(reached) or tau <= best.info["tau"]:
-                break
-            if any(one["tau"] == tau for one in history):  # The largest τ has been tried already.
-                growth = growth**0.5
-                continue
-            # 2. Compute the layout of this τ and compare it.
-            proposal = layout_in_layers(tree, direction.shape[1], tau, direction.dtype, seed)
-            measures = yardstick(proposal)
-            kept = _better(measures, reached, at_start)
-            history.append({"tau": tau, "kept": kept, **_means(measures)})
-            # 3. After a kept pass take one step; after an unlucky one, one more at once; where
-            #    siblings coincide, half a step.
-            precision_ended = measures["apart"] < reached["apart"]
-            if kept:
-                best, reached, ahead = proposal, measures, 1
-            elif growth == _GROWTH and ahead < _AHEAD and tau < largest and not precision_ended:
-                ahead += 1
-            else:
-                growth, ahead = growth**0.5, 1
+    start = Layout(radius, direction, {"tau": tau, **info})
+    if tree.max_depth == 0 or tau <= 0 or not passes:
+        return start._replace(info={**start.info, "passes": []})
+    dim, dtype = direction.shape[1], direction.dtype
+    return improved(
+        start,
+        Yardstick.of(tree, queries, seed),
+        lambda tau: layout_in_layers(tree, dim, tau, dtype, seed),
+        largest_tau(tree, dtype),
+        passes,
+        tau,
+    )
+
+
+def improved(
+    best: Layout,
+    yardstick: Callable[[Layout], Measures],
+    propose: Callable[[float], Layout],
+    largest: float,
+    passes: int,
+    tau: float,
+) -> Layout:
+    """Search for the largest τ, of at most a given one, whose layout the yardstick finds better.
+
+    The first τ is that of the points given, which are the best so far.
+    """
+    at_start = reached = yardstick(best)
+    history = [{"tau": tau, "kept": True, **_means(reached)}]
+    growth, ahead = _GROWTH, 1
+    for _ in range(passes):
+        # 1. The next τ: `ahead` steps beyond the best one, within the largest radius.
+        tau = min(best.info["tau"] * growth**ahead, largest)
+        if growth < _SMALLEST or _solved(reached) or tau <= best.info["tau"]:
+            break
+        if any(one["tau"] == tau for one in history):  # The largest τ has been tried already.
+            growth = growth**0.5
+            continue
+        # 2. Compute the layout of this τ and compare it.
+        proposal = propose(tau)
+        measures = yardstick(proposal)
+        kept = _better(measures, reached, at_start)
+        history.append({"tau": tau, "kept": kept, **_means(measures)})
+        # 3. After a kept pass take one step; after an unlucky one, one more at once; where
+        #    siblings coincide, half a step.
+        precision_ended = measures["apart"] < reached["apart"]
+        if kept:
+            best, reached, ahead = proposal, measures, 1
+        elif growth == _GROWTH and ahead < _AHEAD and tau < largest and not precision_ended:
+            ahead += 1
+        else:
+            growth, ahead = growth**0.5, 1
     return best._replace(info={**best.info, "passes": history})
 
 
@@ -170,25 +206,46 @@ def _radius_per_level(tree: Tree, radius: Tensor) -> float:
     return float(radius.double() @ depth / (depth @ depth).clamp(min=1))
 
 
-class _Yardstick:
-    """Measures of points, over the same taxa at every call."""
+class Yardstick:
+    """Measures of points, over the same taxa at every call.
 
-    def __init__(self, tree: Tree, queries: int, seed: int) -> None:
-        rng = stream(seed, "refinement")
-        self.queries = rng.permutation(len(tree))[:queries]
-        self.tree = tree
-        self.asked = QueryTaxa(tree, {}, 10, {"precision", "ancestor", "neighbour"})
-        q = self.queries[:, None]
-        uniform = samples.uniform_others(len(tree), self.queries, _OTHERS, rng)
-        balanced, _ = samples.lca_balanced_others(tree, self.queries, _OTHERS, rng)
+    Parameters
+    ----------
+    asked
+        What is measured of each query.
+    queries
+        The taxa that are compared with all others.
+    rng
+        Source of the taxa that form triplets and distortions with them.
+    """
+
+    def __init__(self, asked: QueryTaxa, queries: NDArray[Any], rng: np.random.Generator) -> None:
+        self.asked, self.tree, self.queries = asked, asked.tree, queries
+        tree, q = asked.tree, queries[:, None]
+        uniform = samples.uniform_others(len(tree), queries, _OTHERS, rng)
+        balanced, _ = samples.lca_balanced_others(tree, queries, _OTHERS, rng)
         self.others = {
             kind: (others, np.maximum(tree.distance(q, others), 1))
             for kind, others in (("uniform", uniform), ("balanced", balanced))
         }
 
+    @classmethod
+    def of(cls, tree: Tree, queries: int, seed: int) -> "Yardstick":
+        """Choose taxa of a tree."""
+        chosen, rng = queries_of_yardstick(len(tree), queries, seed)
+        return cls(QueryTaxa(tree, {}, 10, MEASURED), chosen, rng)
+
+    def subject(self, points: Layout) -> Subject:
+        """Return the points as what is measured."""
+        return polar_subject(points.radius, points.direction)
+
+    def coincident(self, points: Layout) -> int:
+        """Count the taxa whose direction is that of a sibling."""
+        return count_coincident(self.tree.parent, points.direction)
+
     def __call__(self, points: Layout) -> Measures:
-        subject = polar_subject(points.radius, points.direction)
-        coincident = count_coincident(self.tree.parent, points.direction)
+        """Measure points."""
+        subject, coincident = self.subject(points), self.coincident(points)
         advance = partial(open_display(), f"refinement · {points.info['tau']:.3g} per level")
         found = query_statistics(subject, self.asked, self.queries, Clock(), advance)
         measures = {
@@ -204,6 +261,14 @@ class _Yardstick:
             measures[f"order, {kind}"] = agreement / max(comparable.mean(), 1 / len(edges))
             measures[f"distortion, {kind}"] = -metrics.distortion(distance, edges).each.mean(1)
         return measures
+
+
+def queries_of_yardstick(
+    n: int, queries: int, seed: int
+) -> tuple[NDArray[np.int64], np.random.Generator]:
+    """Draw the taxa that are compared, and return the source of what is drawn next."""
+    rng = stream(seed, "refinement")
+    return rng.permutation(n)[:queries], rng
 
 
 def count_coincident(parent: NDArray[np.int32], direction: Tensor) -> int:

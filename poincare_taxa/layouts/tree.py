@@ -44,7 +44,7 @@ are this library's.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,10 +72,14 @@ __all__ = [
     "check_request",
     "families_by_level",
     "family_offsets",
+    "fitted",
     "largest_tau",
     "layout",
     "layout_in_layers",
     "move_directions",
+    "pole",
+    "preferred_tau",
+    "warn_of_limits",
 ]
 
 _SPREAD = 0.45
@@ -199,30 +203,45 @@ def layout(
     """
     tree = tree_of(taxonomy)
     largest = check_request(tree, dim, tau, dtype)
-    deepest, weighted = max(tree.max_depth, 1), tree.lengths is not None
-    wanted = _preferred(dim) if tau is None else tau
+    weighted = tree.lengths is not None
+    wanted = 0.0 if weighted else preferred_tau(dim) if tau is None else tau
     levels = list(families_by_level(tree))
     if tau is not None:
         direction, unresolved = _directions(levels, dim, tau, dtype, seed)
     elif weighted:
         tau, direction, unresolved = _resolved(levels, dim, largest, dtype, seed)
     else:
-        tau, direction, unresolved = _fitted(levels, dim, largest, dtype, seed)
-    if unresolved > _TOLERATED * len(tree):
-        warnings.warn(
-            f"{unresolved} of {len(tree)} taxa share their siblings' direction: a tree "
-            f"{_extent(tree)} has more levels than {dim} coordinates of {dtype} resolve. "
-            "Use more dimensions or float64.",
-            stacklevel=2,
+        tau, direction, unresolved = fitted(
+            lambda tau: _directions(levels, dim, tau, dtype, seed), min(wanted, largest), len(tree)
         )
-    elif tau < 0.5 * wanted and not weighted:
-        warnings.warn(
-            f"a tree {deepest} levels deep gets radius {tau:.2g} per level in {dim} coordinates of "
-            f"{dtype}, where large families need {_preferred(dim):.2g}: nearest neighbours will be "
-            "less accurate. Use more dimensions or float64.",
-            stacklevel=2,
-        )
+    warn_of_limits(unresolved, len(tree), _extent(tree), tau, wanted, dim, dtype)
     return _as_layout(tree, tau, direction, unresolved)
+
+
+def warn_of_limits(
+    unresolved: int,
+    n: int,
+    extent: str,
+    tau: float,
+    wanted: float,
+    dim: int,
+    dtype: torch.dtype,
+) -> None:
+    """Warn where siblings share a direction, or τ is less than half of what was wanted."""
+    limits = f"{dim} coordinates of {dtype}"
+    if unresolved > _TOLERATED * n:
+        warnings.warn(
+            f"{unresolved} of {n} taxa share their siblings' direction: a tree {extent} has more "
+            f"levels than {limits} resolve. Use more dimensions or float64.",
+            stacklevel=3,
+        )
+    elif tau < 0.5 * wanted:
+        warnings.warn(
+            f"a tree {extent} gets radius {tau:.2g} per level in {limits}, where large families "
+            f"need {preferred_tau(dim):.2g}: nearest neighbours will be less accurate. Use more "
+            "dimensions or float64.",
+            stacklevel=3,
+        )
 
 
 def check_request(tree: Tree, dim: int, tau: float | None, dtype: torch.dtype) -> float:
@@ -279,28 +298,27 @@ def _as_layout(tree: Tree, tau: float, direction: NDArray[Any], unresolved: int)
     return Layout(radius, directions, info if tree.lengths is None else {**info, "lengths": True})
 
 
-def _preferred(dim: int) -> float:
+def preferred_tau(dim: int) -> float:
     """τ that large families of the NCBI taxonomy need in few dimensions (docs/quality.md)."""
     return 0.85 + 3 / (dim - 1)
 
 
-def _fitted(
-    levels: "list[Level]", dim: int, largest: float, dtype: torch.dtype, seed: int
+def fitted(
+    directions: Callable[[float], tuple[NDArray[Any], int]], tau: float, n: int
 ) -> tuple[float, NDArray[Any], int]:
-    """Decrease τ from its default while this clearly lowers the number of unresolved nodes.
+    """Decrease τ while this clearly lowers the number of unresolved ones of n nodes.
 
     Returns
     -------
     tau, direction, unresolved
-        τ, and what `_directions` returns for it.
+        τ, and what `directions` returns for it.
     """
-    tau = min(_preferred(dim), largest)
-    best = (tau, *_directions(levels, dim, tau, dtype, seed))
+    best = (tau, *directions(tau))
     for _ in range(4):
-        if best[2] <= _TOLERATED * len(best[1]):
+        if best[2] <= _TOLERATED * n:
             break
         tau *= 0.8
-        candidate = (tau, *_directions(levels, dim, tau, dtype, seed))
+        candidate = (tau, *directions(tau))
         if candidate[2] > 0.7 * best[2]:
             break
         best = candidate
@@ -366,12 +384,16 @@ class Level(NamedTuple):
         )
 
 
-def families_by_level(tree: Tree, *, edges: bool = False) -> Iterator[Level]:
+def families_by_level(
+    tree: Tree, *, edges: bool = False, size: NDArray[np.integer] | None = None
+) -> Iterator[Level]:
     """Group the children of a tree by the depth of their parents, from the root downwards.
 
-    With `edges`, levels have the lengths of edges of a tree without branch lengths too: 1.
+    With `edges`, levels have the lengths of edges of a tree without branch lengths too: 1. Sizes of
+    subtrees [n] are given where the tree has only a part of them.
     """
-    depth, parent, size = tree.depth, tree.parent, tree.subtree_size
+    depth, parent = tree.depth, tree.parent
+    size = tree.subtree_size if size is None else size
     weighted = edges or tree.lengths is not None
     height = tree.height.astype(np.float64 if weighted else np.int64)
     # Rows of each depth from 1 on, in preorder, so that the children of one parent are adjacent.
@@ -419,7 +441,7 @@ def _directions(
     """
     n = 1 + sum(len(level.child) for level in levels)
     direction = np.zeros((n, dim), torch.empty(0, dtype=dtype).numpy().dtype)
-    direction[0] = _pole(dim)
+    direction[0] = pole(dim)
     rng = np.random.default_rng(seed)
     show = open_display()
     placed, unresolved = 1, 0
@@ -437,7 +459,7 @@ def _directions(
     return direction, unresolved
 
 
-def _pole(dim: int) -> NDArray[np.float64]:
+def pole(dim: int) -> NDArray[np.float64]:
     """Direction of the root: all its coordinates but the first are 0."""
     return np.eye(1, dim)[0]
 

@@ -101,9 +101,14 @@ def check(path: str | Path, *, reproduce: Taxonomy | None = None) -> list[CheckR
     Raises
     ------
     FileNotFoundError, ValueError
-        If `path` has no ``meta.json`` of an embedding.
+        If `path` has no ``meta.json`` of an embedding, or has shards, which are checked one by one.
     """
     meta = storage.read_meta(path)
+    if "shards" in meta:
+        raise ValueError(
+            f"{path} has {len(meta['shards'])} shards; check each of them: "
+            f"{Path(path) / meta['shards'][0]['folder']}, …"
+        )
     is_dag = "nodes.parquet" in meta.get("files", {})
     saved = (_SavedDag if is_dag else _Saved)(Path(path), meta, reproduce)
     results: dict[str, CheckResult] = {}

@@ -8,7 +8,7 @@ computed from these.
 import datetime
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from poincare_taxa.model.migration import Migration
 
-__all__ = ["TaxonEmbedding", "embed"]
+__all__ = ["TaxonEmbedding", "embed", "join_shards", "origin"]
 
 
 Queries = Tensor | tuple[Tensor, Tensor]
@@ -154,7 +154,7 @@ def embed(
     }
     if not points.info.get("lengths"):  # Else a level has no radius.
         settings["target_radius"] = points.radius[first_of_level].tolist()
-    meta = {"settings": settings, "layout": dict(points.info), **_origin()}
+    meta = {"settings": settings, "layout": dict(points.info), **origin()}
     return TaxonEmbedding(taxonomy, points.radius, points.direction, meta)
 
 
@@ -1030,7 +1030,7 @@ class TaxonEmbedding:
         tables = {"taxonomy": frame, "synonyms": tax.synonyms, "merged": tax.merged}
         tables["deleted"] = None if tax.deleted is None else tax.deleted.alias("id").to_frame()
         about = {
-            **_origin(),
+            **origin(),
             **self.meta,
             "num_taxa": len(self),
             "dim": self.dim,
@@ -1080,6 +1080,10 @@ class TaxonEmbedding:
     @classmethod
     def _read(cls, path: str | Path, verify: bool) -> "TaxonEmbedding":
         meta = storage.read_meta(path)
+        if "shards" in meta:
+            joined = join_shards(Path(path), meta["shards"], verify=verify)
+            about = {key: value for key, value in meta.items() if key not in _WRITTEN_BY_SAVE}
+            return replace(joined, meta=about)
         storage.refuse_dag(path, meta)
         storage.refuse_changed(path, meta, verify=verify)
         points = storage.read_points(path)
@@ -1108,8 +1112,52 @@ class TaxonEmbedding:
 
 
 _WRITTEN_BY_SAVE = frozenset(
-    ["format", "format_version", "num_taxa", "dim", "dtype", "source", "probe", "files"]
+    ["format", "format_version", "num_taxa", "dim", "dtype", "source", "probe", "files", "shards"]
 )
+
+
+def join_shards(
+    path: Path, shards: Sequence[Mapping[str, Any]], *, verify: bool = False
+) -> TaxonEmbedding:
+    """Load consecutive shards of a folder as one embedding: their rows, and ancestors of these.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    shards
+        Some of the entries ``shards`` of its ``meta.json``.
+    verify
+        As for `TaxonEmbedding.load`.
+
+    Raises
+    ------
+    ValueError
+        If a shard is missing, damaged, or not that which was written.
+    """
+    parts: list[TaxonEmbedding] = []
+    for shard in shards:
+        part = TaxonEmbedding.load(storage.shard_folder(path, shard), verify=verify)
+        if len(part) != len(shard["above"]) + shard["stop"] - shard["start"]:
+            raise ValueError(f"{path}: {shard['folder']} has {len(part):,} taxa, others were saved")
+        parts.append(part)
+    if len(parts) == 1:
+        return parts[0]
+    # Ancestors of the first row of a shard are in the shards before it too.
+    skip = [0, *(len(shard["above"]) for shard in shards[1:])]
+    frames = [
+        part.taxonomy.to_frame()[first:].with_columns(pl.col("taxon_rank").cast(pl.String))
+        for part, first in zip(parts, skip, strict=True)
+    ]
+    radius, direction = (
+        torch.cat([getattr(part, name)[first:] for part, first in zip(parts, skip, strict=True)])
+        for name in ("radius", "direction")
+    )
+    try:
+        taxonomy = Taxonomy.from_frame(pl.concat(frames), source=parts[0].taxonomy.source)
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"{path}: shards do not fit together ({error})") from error
+    return TaxonEmbedding(taxonomy, radius, direction, parts[0].meta)
 
 
 def _best(
@@ -1131,7 +1179,7 @@ def _at_least_one(k: int) -> int:
     return k
 
 
-def _origin() -> dict[str, Any]:
+def origin() -> dict[str, Any]:
     """Time of creation, and versions of this library and of those it computes with."""
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -9,6 +9,8 @@
 ``meta.json``
     Settings and provenance of the vectors, and the SHA-256 of every other file.
 
+A folder of *shards* has, besides ``meta.json`` with a list of them, a folder of its own for each.
+
 What is read is not trusted: types, dtypes, shapes and sizes are verified before anything is
 allocated, and whatever does not fit raises ValueError with its file. The functions of this file do
 not interpret the values; `poincare_taxa.model.model` and `poincare_taxa.model.checks` do.
@@ -41,8 +43,10 @@ from poincare_taxa.taxonomy.tree import Tree
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
+    "META",
     "ensure_writable",
     "file_problems",
+    "fingerprint",
     "keep_foreign",
     "open_tensors",
     "parse_json",
@@ -54,9 +58,11 @@ __all__ = [
     "refuse_changed",
     "refuse_dag",
     "save_tensors",
+    "shard_folder",
     "taxonomy_of",
     "update_meta",
     "write_folder",
+    "write_json",
 ]
 
 FORMAT = "poincare-taxa embedding"
@@ -110,8 +116,8 @@ def write_folder(
         for key, table in tables.items():
             with _writing(file := folder / f"{key}.parquet"):
                 table.write_parquet(file, compression="zstd")
-        files = {file.name: _fingerprint(file) for file in sorted(folder.iterdir())}
-        _write_json(
+        files = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
+        write_json(
             folder / META,
             {"format": FORMAT, "format_version": FORMAT_VERSION, **meta, "files": files},
         )
@@ -148,7 +154,8 @@ def keep_foreign(old: Path, new: Path) -> None:
     """Copy what others put into a saved embedding's folder to the folder that replaces it."""
     if not old.is_dir() or not any(old.iterdir()):
         return
-    ours = {META, *read_meta(old).get("files", {})}
+    meta = read_meta(old)
+    ours = {META, *meta.get("files", {}), *(one["folder"] for one in meta.get("shards", []))}
     for entry in old.iterdir():
         if entry.name in ours or DRAFT in entry.name or (new / entry.name).exists():
             continue
@@ -183,7 +190,7 @@ def update_meta(
         meta = read_meta(path)
         if files is not None and meta.get("files") != files:
             raise OSError(f"{path} was replaced by another embedding meanwhile; do that again")
-        _write_json(draft, meta | changes)
+        write_json(draft, meta | changes)
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
@@ -224,6 +231,9 @@ def read_meta(path: str | Path) -> dict[str, Any]:
             f"{file}: files must list names with bytes and sha256, not "
             f"{_brief(meta['files'])}{_ANEW}"
         )
+    shards = meta.get("shards")
+    if shards is not None and not _are_shards(shards, meta.get("num_taxa")):
+        raise ValueError(f"{file}: shards are no list of consecutive slices of all taxa{_ANEW}")
     return meta
 
 
@@ -247,6 +257,47 @@ def parse_json(text: bytes | str, file: Path) -> Any:
 def _brief(value: Any) -> str:
     text = repr(value) if not isinstance(value, list | dict) else f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _are_shards(shards: Any, n: Any) -> bool:
+    """Whether a value lists the folders of consecutive slices of n rows, and their ancestors."""
+    if (
+        not isinstance(shards, list)
+        or not shards
+        or not all(
+            isinstance(one, dict)
+            and isinstance(one.get("folder"), str)
+            and re.fullmatch(r"[\w-][\w.-]{0,200}", one["folder"], re.ASCII)
+            and type(one.get("start")) is int
+            and type(one.get("stop")) is int
+            and one["start"] < one["stop"]
+            and isinstance(one.get("above"), list)
+            and all(type(row) is int and 0 <= row < one["start"] for row in one["above"])
+            and isinstance(one.get("sha256"), str)
+            for one in shards
+        )
+    ):
+        return False
+    bounds = [0, *(one["stop"] for one in shards)]
+    return bounds[-1] == n and bounds[:-1] == [one["start"] for one in shards]
+
+
+def shard_folder(path: Path, shard: Mapping[str, Any]) -> Path:
+    """Return the folder of a shard; its own ``meta.json`` has the hashes of its files.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, or another one than that which was written.
+    """
+    folder = path / shard["folder"]
+    if not (folder / META).is_file():
+        raise ValueError(f"{path}: {folder.name} is missing; copy the embedding anew")
+    if fingerprint(folder / META)["sha256"] != shard["sha256"]:
+        raise ValueError(
+            f"{path}: {folder.name} is not the shard that was written here; copy the embedding anew"
+        )
+    return folder
 
 
 def _are_records(files: Any) -> bool:
@@ -386,7 +437,7 @@ def file_problems(
             problems.append(f"{name} is missing")
         elif (size := file.stat().st_size) != expected["bytes"]:
             problems.append(f"{name} has {size} bytes, {expected['bytes']} were written")
-        elif name not in unread and _fingerprint(file)["sha256"] != expected["sha256"]:
+        elif name not in unread and fingerprint(file)["sha256"] != expected["sha256"]:
             problems.append(f"{name} was changed after it was written (its SHA-256 differs)")
     return problems
 
@@ -537,13 +588,14 @@ def _is_embedding(path: Path) -> bool:
     return True
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
+def fingerprint(file: Path) -> dict[str, Any]:
     """Size and SHA-256 of a file."""
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"bytes": file.stat().st_size, "sha256": digest}
 
 
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON."""
     text = json.dumps(as_json(content), indent=2, ensure_ascii=False, allow_nan=False)
     file.write_text(text + "\n", encoding="utf-8")

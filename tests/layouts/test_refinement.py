@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from support.trees import taxonomies
 
 import poincare_taxa as pt
-from poincare_taxa.layouts.refinement import _better, _means, _Yardstick, count_coincident, refine
+from poincare_taxa.layouts.refinement import Yardstick, _better, _means, count_coincident, refine
 from poincare_taxa.layouts.tree import largest_tau, layout_in_layers
 
 DTYPES = st.sampled_from([torch.float32, torch.float64])
@@ -27,7 +27,7 @@ def broom(handle: int, bristles: int) -> pt.Taxonomy:
 def test_refine__never_worsens_what_it_measures(tax, dim, dtype):
     start = pt.layout(tax, dim, dtype=dtype)
     refined = refine(tax, start, passes=3)
-    measured = _Yardstick(tax.tree, 256, 0)
+    measured = Yardstick.of(tax.tree, 256, 0)
     before, after = _means(measured(start)), _means(measured(refined))
     for name in before:
         assert after[name] >= before[name] - 1e-12, name
@@ -132,7 +132,7 @@ def test_refine__stops_where_precision_ends():
     tax = broom(24, 60)
     start = pt.layout(tax, 2, tau=0.45, dtype=torch.float32)
     refined = refine(tax, start)
-    measured = _Yardstick(tax.tree, 256, 0)
+    measured = Yardstick.of(tax.tree, 256, 0)
     before, after = _means(measured(start)), _means(measured(refined))
     assert all(after[name] >= before[name] - 1e-12 for name in before)
     assert not all(proposal["kept"] for proposal in refined.info["passes"])

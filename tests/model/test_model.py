@@ -461,7 +461,7 @@ def test_ensure_writable__refuses_a_place_that_cannot_be_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("culprit", ["save_file", "_write_json"])
+@pytest.mark.parametrize("culprit", ["save_file", "write_json"])
 def test_save__leaves_the_old_embedding_when_the_disk_refuses(tmp_path, monkeypatch, culprit):
     old = random_model(zoo(), seed=1)
     old.save(tmp_path / "out")

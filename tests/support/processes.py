@@ -1,9 +1,17 @@
-"""Programs run by torchrun, or by several processes without it."""
+"""Programs run by torchrun, or by several processes or threads without it."""
 
 import os
+import pickle
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from poincare_taxa.processes import Processes
 
 PREAMBLE = """
 import os, sys, warnings
@@ -34,3 +42,51 @@ def torchrun(folder: Path, program: str, size: int, *, restarts: int = 0, name: 
         error.add_note(done.stderr[-4000:])
         raise error
     return done.stderr
+
+
+class InThreads(Processes):
+    """What a process knows of others, where threads take the place of processes."""
+
+    def __init__(self, rank: int, barrier: threading.Barrier, found: list[Any]) -> None:
+        super().__init__(rank, len(found))
+        self.barrier, self.found = barrier, found
+
+    def each(self, action: Callable[[], Any]) -> list[Any]:
+        try:
+            self.found[self.rank] = action()
+        except Exception as error:
+            self.found[self.rank] = error
+        self.barrier.wait()
+        found = pickle.loads(pickle.dumps(self.found))  # as what is sent
+        self.barrier.wait()
+        for part in found:
+            if isinstance(part, Exception):
+                raise part
+        return found
+
+    def once(self, action: Callable[[], Any]) -> Any:
+        return self.each(lambda: action() if self.rank == 0 else None)[0]
+
+
+def in_threads(size: int, program: Callable[[int], Any]) -> list[Any]:
+    """Run a program of the rank in so many threads that join as processes do; results of each."""
+    here, barrier, found = threading.local(), threading.Barrier(size), [None] * size
+
+    def one(rank: int) -> Any:
+        here.processes = InThreads(rank, barrier, found)
+        try:
+            return program(rank)
+        except BaseException:
+            barrier.abort()  # what the launcher does to the others
+            raise
+
+    with (
+        patch.object(Processes, "joined", lambda: here.processes),
+        ThreadPoolExecutor(size) as pool,
+    ):
+        runs = [pool.submit(one, rank) for rank in range(size)]
+        errors = [run.exception() for run in runs]
+        for error in errors:
+            if error is not None and not isinstance(error, threading.BrokenBarrierError):
+                raise error
+        return [run.result() for run in runs]
