@@ -24,7 +24,8 @@ from poincare_taxa.evaluation.subjects import Nearest, Relatives, TreeSubject
 from poincare_taxa.files.progress import progress_display
 from poincare_taxa.files.records import dtype_name, library_version
 from poincare_taxa.files.seeds import stream
-from poincare_taxa.kernels import By
+from poincare_taxa.kernels.arguments import By, Points
+from poincare_taxa.kernels.search import with_distances
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, join_shards
 from poincare_taxa.processes import Processes
@@ -36,7 +37,8 @@ __all__ = ["ScatteredPoints", "ScatteredQueries", "evaluate_shards"]
 Rows = NDArray[np.int64]
 _PARTS = ("precision", "ancestor", "closure", "neighbour", "correlation", "distortion")
 _PAIRS = {"correlation", "distortion"}
-_WIDER = 16  # Times as many neighbours are searched for where the last places are tied.
+_WIDER = (160, 2560)  # Neighbours searched for where the last places are tied, as in `subjects`,
+_TIMES = 16  # and then so many times as many.
 
 
 class _Truth(TreeSubject):
@@ -112,28 +114,35 @@ class ScatteredPoints:
             at = left[done]
             chosen = queries[at], rows[done], distance[done], k, relatives.at(at)
             result.put(at, Nearest.among(*chosen))
-            left, width = left[~done], _WIDER * width
+            left = left[~done]
+            width = next((wider for wider in _WIDER if wider > width), _TIMES * width)
         return result
 
     def _nearest_of_all(self, queries: Rows, width: int) -> tuple[NDArray[np.float64], Rows]:
-        """Distances and rows of the nearest [Q, width], nearest first."""
+        """Distances and rows of the nearest [Q, width], nearest first; infinite where none is."""
 
-        def mine() -> tuple[NDArray[np.float64], Rows]:
+        def mine() -> Rows:
             at = torch.from_numpy(np.searchsorted(self._rows, queries))
-            found = self._index.nearest(at, min(width, len(self._rows)))
-            place = found.row.numpy()
-            return found.distance.numpy(), np.where(place >= 0, self._rows[place], -1)
+            place = self._index.nearest(at, min(width, len(self._rows))).row.numpy()
+            return np.where(place >= 0, self._rows[place], -1)
 
-        found = self.tree.together.each(mine)
-        distance, rows = (np.concatenate(some, axis=1) for some in zip(*found, strict=True))
-        # What all know is found by each: it counts once.
-        order = np.argsort(rows, axis=1, kind="stable")
-        distance, rows = (np.take_along_axis(some, order, 1) for some in (distance, rows))
-        distance[:, 1:][rows[:, 1:] == rows[:, :-1]] = np.inf
-        order = np.argsort(distance, axis=1, kind="stable")[:, :width]
-        distance, rows = (np.take_along_axis(some, order, 1) for some in (distance, rows))
-        missing = ((0, 0), (0, width - distance.shape[1]))
-        return np.pad(distance, missing, constant_values=np.inf), np.pad(rows, missing)
+        # 1. Rows that any process found; what all know is found by each, and counts once.
+        rows = np.sort(np.concatenate(self.tree.together.each(mine), axis=1), axis=1)
+        rows[:, 1:][rows[:, 1:] == rows[:, :-1]] = -1
+        once = np.unique(np.append(np.maximum(rows, 0), queries))
+        points = self._points(once)
+        at = torch.from_numpy(np.searchsorted(once, queries))
+        place = torch.from_numpy(np.where(rows >= 0, np.searchsorted(once, rows), -1))
+        # 2. The nearest of these, by what a search compares, which is not rounded to a distance.
+        counts = kernels.count_nearer(points, points[at], place, manifold="polar", skip=at)
+        nearer = counts.nearer.masked_fill(place < 0, len(once))
+        place = place.gather(1, nearer.argsort(dim=1, stable=True)[:, :width])
+        # 3. Their distances, in one tensor: the last digit of what torch computes depends on the
+        #    place of a number in its tensor.
+        place = torch.nn.functional.pad(place, (0, width - place.shape[1]), value=-1)
+        table = Points.of(points, "polar", 1.0)
+        found = with_distances(table, table.at(at), place, False)
+        return found.distance.numpy(), once[found.row.numpy()]
 
     def count_nearer(self, queries: Rows, targets: Rows, by: By) -> tuple[Rows, Rows]:
         """See `Subject`."""

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import hypothesis.strategies as st
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -32,12 +31,12 @@ def embedded(folder, tax, size, **settings):
 def assert_same(found, expected):
     assert torch.equal(found.radius, expected.radius)
     assert torch.equal(found.direction, expected.direction)
-    assert found.taxonomy.to_frame().equals(expected.taxonomy.to_frame(), null_equal=True)
+    assert found.taxonomy.to_frame().to_dicts() == expected.taxonomy.to_frame().to_dicts()
 
 
 @pytest.mark.filterwarnings("ignore:.*taxa share their siblings")
 @pytest.mark.filterwarnings("ignore:.*radius .* per level")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     tax=TAXONOMIES,
     size=st.integers(1, 4),
@@ -54,8 +53,12 @@ def test_joined_shards__are_the_embedding_of_one_process(
     whole = pt.embed(tax, **about)
     found = pt.load(folder)
     assert_same(found, whole)
-    for key in ("settings", "layout"):
-        assert found.meta[key] == json.loads(json.dumps(whole.meta[key])), key
+    kept, expected = (json.loads(json.dumps(model.meta)) for model in (found, whole))
+    assert kept["settings"] == expected["settings"]
+    if expected["layout"].get("passes"):  # whose first τ is estimated from radii
+        first = (layout["layout"]["passes"][0].pop("tau") for layout in (kept, expected))
+        assert next(first) == pytest.approx(next(first), rel=torch.finfo(dtype).eps)
+    assert kept["layout"] == expected["layout"]
 
 
 @pytest.mark.parametrize(("size", "refine"), [(2, False), (3, True), (4, False)])
@@ -163,7 +166,8 @@ def test_processes__of_torchrun_have_the_embedding_and_the_report_of_one(tmp_pat
 
 @pytest.mark.slow
 def test_command__embeds_and_evaluates_shards(tmp_path):
-    pt.load_sample("mammals").to_frame().write_parquet(tmp_path / "tax.parquet")
+    tax = pt.load_sample("mammals").subtree("Felidae")
+    tax.to_frame().write_parquet(tmp_path / "tax.parquet")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     tasks = [
         ["embed", "tax.parquet", "--shards", "-o", "out", "--json"],
@@ -174,4 +178,4 @@ def test_command__embeds_and_evaluates_shards(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)
-    np.testing.assert_equal(len(pt.load(tmp_path / "out")), len(pt.load_sample("mammals")))
+    assert len(pt.load(tmp_path / "out")) == len(tax)
