@@ -46,6 +46,7 @@ from .blocks import soft_labels as soft_labels
 from .closure import ClosureEmbedding as ClosureEmbedding
 from .closure import closure_layout as closure_layout
 from .closure import evaluate_links as evaluate_links
+from .closure import load as load
 from .closure import refine_closure as refine_closure
 from .closure import split_links as split_links
 from .evaluation import evaluate as evaluate
@@ -59,7 +60,6 @@ from .kernels.distance import cdist as cdist
 from .kernels.distance import dist as dist
 from .layouts import layout as layout
 from .layouts import refine as refine
-from .loading import load as load
 from .model import TaxonEmbedding as TaxonEmbedding
 from .model import check as check
 from .model import embed as embed

@@ -174,7 +174,7 @@ def train(
 ) -> None:
     """Train an embedding, and save it with the history of the run."""
     from poincare_taxa.model import storage
-    from poincare_taxa.processes import Processes
+    from poincare_taxa.processes.group import Processes
     from poincare_taxa.training.config import read_config
 
     settings = read_config(config)
@@ -213,7 +213,7 @@ def evaluate(
     """Measure an embedding, and print every value with its floor and ceiling."""
     from poincare_taxa.evaluation.measure import evaluate as measure
     from poincare_taxa.model import storage
-    from poincare_taxa.processes import Processes
+    from poincare_taxa.processes.group import Processes
 
     meta = storage.read_meta(saved)
     files = meta.get("files")
@@ -719,7 +719,7 @@ def _embed_shards(
 ) -> None:
     import torch
 
-    from poincare_taxa.processes import Processes
+    from poincare_taxa.processes.group import Processes
     from poincare_taxa.shards.embedding import embed_shards
 
     with _step(f"embed {source} in shards"):

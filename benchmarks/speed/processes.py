@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.experiments.scores import MEASURES, mean_and_deviation, scores
 from benchmarks.tables import Row
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.testing import synthetic_taxonomy
 from poincare_taxa.training.level_stress import LevelStress

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.tables import Row
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 
 MEASURES = ("precision@10", "ancestor MAP", "neighbour MAP", "Spearman", "mean distortion")
 PARTS = {"precision", "ancestor", "neighbour", "correlation", "distortion"}

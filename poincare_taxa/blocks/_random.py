@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch import distributed as dist
 
-from poincare_taxa.processes import own_generator
+from poincare_taxa.processes.group import own_generator
 
 __all__ = [
     "Order",

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from poincare_taxa.blocks._random import Order, below, index_tensor, integer_weights, tensor_of
 from poincare_taxa.blocks.tree_index import moved
-from poincare_taxa.processes import digest
+from poincare_taxa.processes.digests import digest
 from poincare_taxa.readers.dags import read_obo, read_wordnet
 from poincare_taxa.readers.headings import headed_table
 from poincare_taxa.readers.text import Text

@@ -9,6 +9,7 @@
 | `ranking` | exact MAP and mean rank of ancestors |
 | `links` | link prediction: splits, thresholds, filtered ranks, reachability beside them |
 | `model` | `ClosureEmbedding`: the points of a DAG with its names |
+| `loading` | `pt.load`: vectors of whatever lies at a path, of a taxonomy or of a DAG |
 
 `training.fit` of `ClosurePairs` uses all of it.
 """

@@ -5,6 +5,7 @@ from .links import LinkReport as LinkReport
 from .links import LinkSplit as LinkSplit
 from .links import evaluate_links as evaluate_links
 from .links import split_links as split_links
+from .loading import load as load
 from .model import ClosureEmbedding as ClosureEmbedding
 from .model import link_score as link_score
 from .ranking import ClosureRanking as ClosureRanking

@@ -38,7 +38,7 @@ from torch import Tensor
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.closure.model import ClosureEmbedding, link_score
 from poincare_taxa.geometry import polar
-from poincare_taxa.processes import digest
+from poincare_taxa.processes.digests import digest
 
 __all__ = ["LinkReport", "LinkSplit", "evaluate_links", "split_links"]
 

@@ -29,7 +29,8 @@ from poincare_taxa.evaluation.subjects import Subject, TreeSubject
 from poincare_taxa.files.progress import progress_display
 from poincare_taxa.files.records import library_version
 from poincare_taxa.files.seeds import stream
-from poincare_taxa.processes import Processes, digest
+from poincare_taxa.processes.digests import digest
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.taxonomy.tree import Tree
 

@@ -1,6 +1,6 @@
 """Vectors written for other tools: tables, word2vec text, AnnData, scikit-bio, Hugging Face.
 
-Large files are written in pieces of `PIECE` rows. ``poincare_taxa.loading.load`` reads the tables,
+Large files are written in pieces of `PIECE` rows. `closure.loading` reads the tables,
 the arrays and the folders again, bit for bit.
 """
 

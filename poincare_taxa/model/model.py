@@ -31,7 +31,8 @@ from poincare_taxa.geometry import convert, polar
 from poincare_taxa.model import checks, exports, storage
 from poincare_taxa.model.missing import Missing, known_rows
 from poincare_taxa.model.points import Coordinates, polar_of
-from poincare_taxa.processes import Processes, digest
+from poincare_taxa.processes.digests import digest
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.search.index import SearchIndex
 from poincare_taxa.taxonomy.columns import Key
 from poincare_taxa.taxonomy.lookup import MAX_CELLS, Keys, check_cells, check_paired

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.search.index import SearchIndex
 
 __all__ = ["neighbour_graph"]

@@ -14,7 +14,7 @@ from poincare_taxa.files.records import dtype_name
 from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, origin
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.shards.directions import SliceLayout
 from poincare_taxa.shards.slices import (
     ScatteredTree,
@@ -78,7 +78,7 @@ def embed_shards(
 
     Examples
     --------
-    >>> from poincare_taxa.loading import load
+    >>> from poincare_taxa.closure.loading import load
     >>> folder = getfixture("tmp_path")
     >>> tax = Taxonomy.from_edges([("cats", "all"), ("dogs", "all"), ("lion", "cats")])
     >>> tax.to_frame().write_parquet(folder / "tax.parquet")

@@ -28,7 +28,7 @@ from poincare_taxa.kernels.arguments import By, Points
 from poincare_taxa.kernels.search import with_distances
 from poincare_taxa.model import storage
 from poincare_taxa.model.model import TaxonEmbedding, join_shards
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.search.index import SearchIndex
 from poincare_taxa.shards.slices import Column, ScatteredTree, Slice
 

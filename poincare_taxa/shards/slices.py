@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.taxonomy.tree import Tree
 
 __all__ = [

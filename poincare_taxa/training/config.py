@@ -66,7 +66,7 @@ from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar
 from poincare_taxa.files.atomic import replace_folder
 from poincare_taxa.model.storage import ensure_writable, keep_foreign
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.run import Run, fit
 

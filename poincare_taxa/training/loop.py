@@ -12,7 +12,8 @@ from torch import Tensor
 
 from poincare_taxa.blocks.projection import clip_gradients, project_after_step, project_all
 from poincare_taxa.files.records import as_json
-from poincare_taxa.processes import Processes, job
+from poincare_taxa.processes.group import Processes
+from poincare_taxa.processes.torchrun import job
 from poincare_taxa.training.checkpoint import Checkpoint, Checkpoints
 from poincare_taxa.training.defaults import Recipe
 from poincare_taxa.training.early_stopping import EarlyStopping

@@ -32,7 +32,9 @@ from poincare_taxa.files.seeds import stream_seed
 from poincare_taxa.geometry import ball
 from poincare_taxa.layouts.tree import Layout
 from poincare_taxa.model.model import TaxonEmbedding
-from poincare_taxa.processes import Processes, digest, job, restarted
+from poincare_taxa.processes.digests import digest
+from poincare_taxa.processes.group import Processes
+from poincare_taxa.processes.torchrun import job, restarted
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.checkpoint import Checkpoints
 from poincare_taxa.training.defaults import MakeOptimizer, Recipe, recipe

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.processes import torchrun
 
 import poincare_taxa as pt
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 
 PROGRAM = """
 import numpy as np

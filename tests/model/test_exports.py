@@ -11,7 +11,7 @@ import torch
 from support.pickles import Touches
 from support.zoo import random_model, zoo
 
-from poincare_taxa.loading import load
+from poincare_taxa.closure.loading import load
 from poincare_taxa.model import exports
 from poincare_taxa.model.model import TaxonEmbedding, embed
 from poincare_taxa.taxonomy.taxonomy import Taxonomy

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from support.processes import in_threads
 from support.trees import taxonomies
 
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.shards.slices import (
     ScatteredTree,
     Slice,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 
 PREAMBLE = """
 import os, sys, warnings
@@ -19,7 +19,7 @@ warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
 import poincare_taxa as pt
-from poincare_taxa.processes import Processes
+from poincare_taxa.processes.group import Processes
 out, rank = sys.argv[1], int(os.environ.get("RANK", 0))
 """
 

@@ -14,7 +14,8 @@ from torch import Tensor
 import poincare_taxa as pt
 from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.closure.softmax import ClosureSoftmax
-from poincare_taxa.processes import Processes, job, restarted
+from poincare_taxa.processes.group import Processes
+from poincare_taxa.processes.torchrun import job, restarted
 from poincare_taxa.testing import synthetic_taxonomy
 from poincare_taxa.training.level_stress import LevelStress
 from poincare_taxa.training.objectives import Objective, Ranking

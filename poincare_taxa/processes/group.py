@@ -7,9 +7,7 @@ process calls callbacks and writes checkpoints, while the others wait. `torch.di
 rest: gloo between CPUs, NCCL between GPUs. A process that is alone does nothing of this.
 """
 
-import hashlib
 import os
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self, TypeVar
@@ -21,8 +19,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 from poincare_taxa.files.seeds import stream_seed
+from poincare_taxa.processes.digests import digest
 
-__all__ = ["Processes", "digest", "job", "own_generator", "restarted"]
+__all__ = ["Processes", "own_generator"]
 
 Result = TypeVar("Result")
 Rows = NDArray[np.integer]
@@ -222,25 +221,3 @@ def own_generator(
     at = "cpu" if shared is None else shared.device
     seed = int(torch.randint(2**62, (), generator=shared, device=at))
     return torch.Generator(device).manual_seed(stream_seed(seed, f"process {rank}"))
-
-
-def digest(*arrays: Any) -> str:
-    """SHA-256 of the numbers of tensors and arrays."""
-    found = hashlib.sha256()
-    for array in arrays:
-        held = array.numpy(force=True) if isinstance(array, Tensor) else np.asarray(array)
-        found.update(np.ascontiguousarray(held).data)
-    return found.hexdigest()
-
-
-def restarted() -> bool:
-    """Whether torchrun has started this process anew, after one has died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-
-
-def job() -> str | None:
-    """Name of the torchrun that this process is of, the same after a restart; None without one."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID")
-    if name in (None, "none"):  # not named: known by its process
-        return None if name is None else f"{socket.gethostname()}-{os.getppid()}"
-    return name
