@@ -38,7 +38,7 @@ from poincare_taxa.shards.slices import ScatteredTree
 
 __all__ = ["SliceLayout"]
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.integer]
 
 
 class SliceLayout:

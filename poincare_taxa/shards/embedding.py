@@ -139,7 +139,7 @@ def _save_shard(
     arrays: tuple[NDArray[np.int32], ...],
     shard: dict[str, Any],
     points: Layout,
-    known: NDArray[np.int64],
+    known: NDArray[np.integer],
     meta: dict[str, Any],
 ) -> dict[str, Any]:
     """Save the rows of a slice, and the ancestors of its first one, as an embedding."""

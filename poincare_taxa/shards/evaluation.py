@@ -34,7 +34,7 @@ from poincare_taxa.shards.slices import Column, ScatteredTree, Slice
 
 __all__ = ["ScatteredPoints", "ScatteredQueries", "evaluate_shards"]
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.integer]
 _PARTS = ("precision", "ancestor", "closure", "neighbour", "correlation", "distortion")
 _PAIRS = {"correlation", "distortion"}
 _WIDER = (160, 2560)  # Neighbours searched for where the last places are tied, as in `subjects`,

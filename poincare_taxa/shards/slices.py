@@ -25,7 +25,7 @@ __all__ = [
     "rows_above",
 ]
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.integer]
 _WHOLE = 8  # A clade of at most 1/8 of a slice is not cut.
 _ROWS = 1 << 20  # rows that are looked through together
 
