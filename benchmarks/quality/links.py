@@ -26,6 +26,7 @@ DIMS = (5, 10)
 NAMES = {"mammals": "mammal", "nouns": "noun"}
 HELD = {"follow": "pairs that follow", "basic": "basic edges"}
 POINTS = ("layout", "fit", "limit")
+LABELS = {"limit": "fit with a limit"}
 JOBS = [
     f"{name}-{dim}-{points}-{held}"
     for name, held, dim, points in product(NAMES, HELD, DIMS, POINTS)
@@ -119,13 +120,14 @@ def readable(rows: list[Row]) -> list[Row]:
     shown = []
     for job in JOBS:
         what = about(job)
+        shown_as = what | {"points": LABELS.get(what["points"], what["points"])}
         row = found.get(tuple(what[k] for k in key))
         if row is None:
-            shown.append(what | {"F1": "not run"})
+            shown.append(shown_as | {"F1": "not run"})
             continue
         base = {name: row[f"reachability: {name}"] for name in COLUMNS}
         shown.append(
-            what
+            shown_as
             | {
                 "trained on": row["trained on"],
                 "F1": f"{100 * row['f1']:.1f} ({100 * base['f1']:.0f})",
