@@ -87,7 +87,8 @@ def translated(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, A
 
     The first versions had ``measure_every``, which did not change what was learned, and
     ``burn_in``: epochs at the beginning with a tenth of the step, which a schedule says today.
-    Their optimizer had no ``weight_decay``, which tables of points do not have.
+    Their optimizer had no ``weight_decay``, which tables of points do not have, and
+    `ClosureSoftmax` had no ``limit``.
     """
     settings = dict(stored)
     settings.pop("measure_every", None)
@@ -95,6 +96,9 @@ def translated(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, A
         case ["RowwiseRiemannianAdam", dict() as sizes]:
             added = {"weight_decay": now["optimizer"][1].get("weight_decay")}
             settings["optimizer"] = ["RowwiseRiemannianAdam", added | sizes]
+    match settings.get("objective"):
+        case {"class": "ClosureSoftmax", **given}:
+            settings["objective"] = {"class": "ClosureSoftmax", "limit": 0.0, **given}
     burn_in, schedule = settings.pop("burn_in", 0), settings.get("lr_schedule")
     if burn_in and isinstance(schedule, str):
         # a callable is described by its name alone: that of today's cannot be compared with it

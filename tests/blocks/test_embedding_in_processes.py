@@ -232,7 +232,7 @@ def test_samplers__draw_other_batches_in_each_process_from_one_seed(tmp_path):
 @pytest.mark.slow
 def test_docs__loop_of_ones_own_runs(tmp_path, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "distributed.md"
-    (program,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    program = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     torchrun(tmp_path, program, 2)
     saved = torch.load(tmp_path / "table.pt", weights_only=True)

@@ -5,6 +5,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 PHONE = {"width": 390, "height": 760, "has_touch": True, "is_mobile": True}
+NEXT_FRAME = "() => new Promise(go => requestAnimationFrame(() => requestAnimationFrame(go)))"
 MOMENT = 0.03  # seconds between the events of a gesture, by their own time stamps
 
 
@@ -12,6 +13,7 @@ class Fingers:
     """Fingers on a page: events of a touch screen, each with a time of its own."""
 
     def __init__(self, page):
+        self.tab = page.tab
         self.session = page.tab.context.new_cdp_session(page.tab)
         self.clock = page.tab.evaluate("Date.now() / 1000")
 
@@ -22,6 +24,7 @@ class Fingers:
             "Input.dispatchTouchEvent",
             {"type": f"touch{kind}", "touchPoints": touches, "timestamp": self.clock},
         )
+        self.tab.evaluate(NEXT_FRAME)  # a browser hands moves of fingers on once a frame
 
     def tap(self, point):
         self.send("Start", point)
