@@ -46,9 +46,11 @@ __all__ = [
     "Yardstick",
     "count_coincident",
     "count_equal",
+    "count_equal_siblings",
     "improved",
     "queries_of_yardstick",
     "refine",
+    "row_hashes",
 ]
 
 Measures = dict[str, NDArray[np.float64]]
@@ -71,6 +73,9 @@ MEASURED = {"precision", "ancestor", "neighbour"}
 
 _OTHERS = 100
 """Taxa with which each of those compared forms triplets and distortions."""
+
+_HASHED = 1 << 16
+"""Rows that are hashed together, which takes three times their memory."""
 
 _TOLERATED = 1e-4
 """Share of taxa that may coincide with a sibling."""
@@ -245,7 +250,7 @@ class Yardstick:
 
     def __call__(self, points: Layout) -> Measures:
         """Measure points."""
-        subject, coincident = self.subject(points), self.coincident(points)
+        coincident, subject = self.coincident(points), self.subject(points)
         advance = partial(open_display(), f"refinement · {points.info['tau']:.3g} per level")
         found = query_statistics(subject, self.asked, self.queries, Clock(), advance)
         measures = {
@@ -273,8 +278,12 @@ def queries_of_yardstick(
 
 def count_coincident(parent: NDArray[np.int32], direction: Tensor) -> int:
     """Count the rows whose direction equals that of a sibling, by a 64-bit hash of directions."""
-    # Sort siblings by their hash: equal ones become adjacent.
-    key = row_hashes(direction)
+    return count_equal_siblings(parent, row_hashes(direction))
+
+
+def count_equal_siblings(parent: NDArray[np.int32], key: NDArray[np.uint64]) -> int:
+    """Count the rows whose key equals that of a sibling."""
+    # Sort siblings by their key: equal ones become adjacent.
     order = np.lexsort((key, parent))
     key, parent = key[order], parent[order]
     return _in_runs((key[1:] == key[:-1]) & (parent[1:] == parent[:-1]))
@@ -293,12 +302,16 @@ def _in_runs(same: NDArray[np.bool_]) -> int:
 
 def row_hashes(points: Tensor) -> NDArray[np.uint64]:
     """Hash each row: the sum of its coordinates' bits, mixed, times random odd numbers."""
-    rows = points.numpy(force=True) + 0.0  # -0 becomes 0
-    bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
     weight = stream(0, "hash").integers(0, 2**63, points.shape[1], np.uint64) | np.uint64(1)
-    with np.errstate(over="ignore"):
-        mixed = (bits ^ bits >> np.uint64(32)) * weight  # Else two changed signs would cancel.
-        return (mixed ^ mixed >> np.uint64(29)).sum(axis=1, dtype=np.uint64)
+    found = np.empty(len(points), np.uint64)
+    for start in range(0, len(points), _HASHED):
+        some = slice(start, start + _HASHED)
+        rows = points[some].numpy(force=True) + 0.0  # -0 becomes 0
+        bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
+        with np.errstate(over="ignore"):
+            mixed = (bits ^ bits >> np.uint64(32)) * weight  # Else two changed signs would cancel.
+            found[some] = (mixed ^ mixed >> np.uint64(29)).sum(axis=1, dtype=np.uint64)
+    return found
 
 
 def _each(column: NDArray[np.float64]) -> NDArray[np.float64]:

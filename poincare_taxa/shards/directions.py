@@ -16,9 +16,10 @@ from poincare_taxa.evaluation.subjects import Subject
 from poincare_taxa.layouts.refinement import (
     MEASURED,
     Yardstick,
-    count_coincident,
+    count_equal_siblings,
     improved,
     queries_of_yardstick,
+    row_hashes,
 )
 from poincare_taxa.layouts.tree import (
     Layout,
@@ -191,6 +192,6 @@ class _ScatteredYardstick(Yardstick):
             own = np.zeros(len(parent) + 1, np.bool_)  # the last is for the root, without parent
             own[part.own] = True
             theirs = own[parent]
-            return count_coincident(parent[theirs], points.direction[torch.from_numpy(theirs)])
+            return count_equal_siblings(parent[theirs], row_hashes(points.direction)[theirs])
 
         return sum(self.scattered.together.each(mine))
