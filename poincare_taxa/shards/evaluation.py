@@ -95,13 +95,22 @@ class ScatteredPoints:
         self._shared = np.unique(np.append(named[named >= 0], queries))
         points = self._points(self._shared)
         self._index_of_shared = SearchIndex(points, manifold="polar", ordered=True)
-        # 2. These, and the points of the slice.
+        # 2. These, and the points of the slice between them.
         part = tree.part
-        self._rows = np.union1d(part.rows[part.own], self._shared)
-        table = torch.empty(len(self._rows), points.shape[1], dtype=torch.float64)
-        mine = torch.from_numpy(np.searchsorted(self._rows, part.rows[part.own]))
-        table[mine, 0], table[mine, 1:] = radius[part.own].double(), direction[part.own].double()
-        table[torch.from_numpy(np.searchsorted(self._rows, self._shared))] = points
+        low, high = np.searchsorted(self._shared, (part.start, part.stop)).tolist()
+        own = part.rows[part.own]
+        self._rows = np.concatenate((self._shared[:low], own, self._shared[high:]))
+        mine = slice(low, low + len(own))
+        table = (
+            torch.empty(len(self._rows), dtype=torch.float64),
+            torch.empty(len(self._rows), points.shape[1] - 1, dtype=torch.float64),
+        )
+        for values, shared, of_slice in zip(
+            table, (points[:, 0], points[:, 1:]), (radius, direction), strict=True
+        ):
+            values[:low], values[mine.stop :] = shared[:low], shared[high:]
+            values[mine] = of_slice[part.own]
+        # Two tensors: of one, every search would copy the directions.
         self._index = SearchIndex(table, manifold="polar", ordered=True)
 
     def nearest(self, queries: Rows, k: int, relatives: Relatives) -> Nearest:
