@@ -171,14 +171,16 @@ def improved(
     propose: Callable[[float], Layout],
     largest: float,
     passes: int,
-    tau: float,
+    first: float | None = None,
 ) -> Layout:
     """Search for the largest τ, of at most a given one, whose layout the yardstick finds better.
 
-    The first τ is that of the points given, which are the best so far.
+    The points given are the best so far; their τ is `first`, or as they say. Two layouts are in
+    memory at most, where the caller keeps none.
     """
     at_start = reached = yardstick(best)
-    history = [{"tau": tau, "kept": True, **_means(reached)}]
+    first = best.info["tau"] if first is None else first
+    history = [{"tau": first, "kept": True, **_means(reached)}]
     growth, ahead = _GROWTH, 1
     for _ in range(passes):
         # 1. The next τ: `ahead` steps beyond the best one, within the largest radius.
@@ -202,6 +204,7 @@ def improved(
             ahead += 1
         else:
             growth, ahead = growth**0.5, 1
+        del proposal
     return best._replace(info={**best.info, "passes": history})
 
 

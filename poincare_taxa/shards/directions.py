@@ -155,10 +155,11 @@ class SliceLayout:
         info = {"tau": tau, "unresolved": unresolved}
         return Layout(radius, torch.from_numpy(direction), info)
 
-    def refined(self, start: Layout, passes: int, queries: int = 256) -> Layout:
-        """Compute `layouts.refine` of a layout."""
-        tree, tau = self.tree, start.info["tau"]
+    def refined(self, tau: float | None, passes: int, queries: int = 256) -> Layout:
+        """Compute `layouts.refine` of the layout."""
+        tree = self.tree
         if tree.max_depth == 0 or not passes:
+            start = self.layout(tau)
             return start._replace(info={**start.info, "passes": []})
         largest = min(
             tree.together.each(lambda: check_request(tree.part.tree, self.dim, None, self.dtype))
@@ -168,7 +169,7 @@ class SliceLayout:
             return self._as_layout(tau, *self.directions(tau, layered=True))
 
         yardstick = _ScatteredYardstick(tree, queries, self.seed)
-        return improved(start, yardstick, propose, largest, passes, tau)
+        return improved(self.layout(tau), yardstick, propose, largest, passes)
 
 
 class _ScatteredYardstick(Yardstick):

@@ -109,9 +109,8 @@ def embed_shards(
         layouts = SliceLayout(
             ScatteredTree(part, together), shared, end[rows] - rows, dim, dtype, seed
         )
-        points = layouts.layout(tau)
-        if refine:
-            points = layouts.refined(points, _PASSES if refine is True else int(refine))
+        passes = _PASSES if refine is True else int(refine)
+        points = layouts.refined(tau, passes) if refine else layouts.layout(tau)
         # 3. The shard.
         settings = {
             "method": "refined layout" if refine else "layout",

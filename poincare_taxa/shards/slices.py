@@ -217,10 +217,11 @@ class ScatteredTree:
 
         def mine() -> tuple[Rows, Rows]:
             parent = part.tree.parent[own]
-            above = np.where(parent >= 0, part.rows[parent], -1)
-            at = np.minimum(np.searchsorted(once, above), len(once) - 1)
-            theirs = once[at] == above
-            return at[theirs], part.rows[own][theirs]
+            wanted = np.zeros(len(part.rows) + 1, np.bool_)  # the last is for the root's parent
+            wanted[part.known(once)[1]] = True
+            theirs = np.flatnonzero(wanted[parent])
+            at = np.searchsorted(once, part.rows[parent[theirs]])
+            return at, part.rows[own][theirs]
 
         found = self.together.each(mine)
         at, child = (np.concatenate(some) for some in zip(*found, strict=True))
