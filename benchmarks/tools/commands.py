@@ -179,8 +179,12 @@ def fuzz(
     ] = False,
     out: Out = None,
 ) -> None:
-    """Every reader, and what reads saved files, over damaged and hostile inputs."""
-    from benchmarks.tables import publish
+    """Every reader, and what reads saved files, over damaged and hostile inputs.
+
+    With --out FOLDER rows are written after each part: a run that was stopped goes on, a larger one
+    completes a smaller one, and the table has the sums of all runs, of each seed and each commit.
+    """
+    from benchmarks.tables import kept_rows, publish, write_rows
     from benchmarks.tools import fuzz as suite
 
     if only is not None:
@@ -196,15 +200,20 @@ def fuzz(
         bad.append(i)
         print(f"--only {i} --seed {seed}: {name} {outcome.kind}\n{outcome.detail}", flush=True)
 
-    rows = suite.measure(inputs, seed, processes, show)
-    publish(out, "fuzz", rows, below=suite.circumstances(inputs, seed))
+    rows = [suite.from_text(row) for row in kept_rows(out, "fuzz", as_text=True)] if out else []
+    for so_far in suite.parts(rows, inputs, seed, processes, show):
+        rows = so_far
+        print(suite.circumstances(rows), flush=True)
+        if out is not None:
+            write_rows(out, "fuzz", rows)
+    publish(out, "fuzz", rows, suite.table(rows), below=suite.circumstances(rows))
     if bad:
         raise typer.Exit(1)
 
 
 def _guided(inputs: int, seed: int, processes: int, out: Path | None) -> None:
-    from benchmarks.tables import publish
-    from benchmarks.tools import fuzz, guided
+    from benchmarks.tables import commit, publish
+    from benchmarks.tools import corpus, fuzz, guided
 
     bad: list[str] = []
 
@@ -213,9 +222,10 @@ def _guided(inputs: int, seed: int, processes: int, out: Path | None) -> None:
         print(f"{name}: {place}", flush=True)
 
     rows, kept = guided.measure(inputs, seed, processes, show)
-    publish(out, "fuzz_guided", rows, below=fuzz.circumstances(inputs, seed))
+    below = f"Seed {seed}, on commit {commit()}, {fuzz.versions()}."
+    publish(out, "fuzz_guided", rows, below=below)
     if out is not None:
-        guided.write_corpus(kept, out)
+        corpus.write_corpus(kept, out)
     if bad:
         raise typer.Exit(1)
 

@@ -13,10 +13,9 @@ import json
 import lzma
 import os
 import random
-import shutil
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,24 +216,25 @@ class Harmful:
         return os._exit, (3,)
 
 
-def hostile_folder(saved: Sequence[Path], target: Path, draw: random.Random) -> None:
-    """Copy a saved embedding and change one of its files; most often with hashes that fit."""
-    source = draw.choice(saved)
-    shutil.copytree(source, target)
-    file = draw.choice(sorted(target.iterdir()))
-    data = file.read_bytes()
+def hostile_folder(saved: Sequence[Mapping[str, bytes]], target: Path, draw: random.Random) -> None:
+    """Write a saved embedding and change one of its files; most often with hashes that fit."""
+    files = draw.choice(saved)
+    target.mkdir()
+    for name, data in files.items():
+        (target / name).write_bytes(data)
+    file = target / draw.choice(sorted(files))
+    data = files[file.name]
     kind = draw.randrange(6)
     if kind == 0:
-        other = draw.choice(saved) / file.name
-        file.write_bytes(other.read_bytes() if other.exists() else b"")
+        file.write_bytes(draw.choice(saved).get(file.name, b""))
     elif kind == 1:
-        file.write_bytes(damaged(data, draw, [(target / "meta.json").read_bytes()]))
+        file.write_bytes(damaged(data, draw, [files["meta.json"]]))
     elif file.name == "meta.json":
         meta = hostile_json(json.loads(data), draw)
         deep = b'{"format": ' + b"[" * draw.choice([10, 10**5])
         file.write_bytes(deep if kind == 2 else json.dumps(meta).encode())
     elif file.suffix == ".parquet":
-        hostile_table(pl.read_parquet(file), draw).write_parquet(file)
+        hostile_table(pl.read_parquet(data), draw).write_parquet(file)
     else:
         file.write_bytes(hostile_tensors(data, draw))
     if draw.random() < 0.8:

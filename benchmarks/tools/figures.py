@@ -95,7 +95,7 @@ FIGURES = (
     ),
     Figure("all --device cuda", (), elsewhere="it needs a GPU with CUDA"),
     # reliability
-    Figure("fuzz", ("fuzz.md",)),
+    Figure("fuzz --inputs 1000000", ("fuzz.md",), elsewhere="it takes hours: a million inputs"),
     Figure("kills", ("kills.md",)),
     Figure("soak --minutes 120", ("soak.md",), elsewhere="it takes two hours by design"),
     # this repository

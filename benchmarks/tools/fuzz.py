@@ -6,6 +6,7 @@ answering, or dies, is counted and replaced. What reads must read, or refuse wit
 error and the name of the file in the message.
 """
 
+import gc
 import multiprocessing
 import os
 import platform
@@ -16,8 +17,10 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -30,6 +33,7 @@ import psutil
 
 from benchmarks.tables import CHECKOUT, Row, commit
 from benchmarks.tools import damage
+from benchmarks.tools.corpus import Drawn, corpus
 
 GOOD = ("read", "refused")
 PATIENCE = 5.0  # seconds of the processor for one input
@@ -123,15 +127,25 @@ def parquet(folder: Path, draw: random.Random) -> Path:
     return path
 
 
+@cache
+def embeddings() -> list[dict[str, bytes]]:
+    """Files of each saved embedding of the fixtures, by name."""
+    folders = sorted((FIXTURES / "embeddings").iterdir())
+    return [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
+
+
 def embedding(folder: Path, draw: random.Random) -> Path:
-    saved = sorted((FIXTURES / "embeddings").iterdir())
-    damage.hostile_folder(saved, folder / "saved", draw)
+    damage.hostile_folder(embeddings(), folder / "saved", draw)
     return folder / "saved"
 
 
+@cache
+def checkpoints() -> list[bytes]:
+    return [file.read_bytes() for file in sorted((FIXTURES / "runs").rglob("*.safetensors"))]
+
+
 def checkpoint(folder: Path, draw: random.Random) -> Path:
-    files = sorted((FIXTURES / "runs").rglob("*.safetensors"))
-    data = draw.choice(files).read_bytes()
+    data = draw.choice(checkpoints())
     change = draw.choice([damage.damaged, damage.hostile_tensors])
     path = folder / "epoch-000001.safetensors"
     path.write_bytes(change(data, draw))
@@ -144,7 +158,8 @@ def exports() -> dict[str, bytes]:
     import poincare_taxa as pt
 
     model = pt.embed(_exported(), dim=2)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         found = {}
         for kind in ("csv", "tsv", "npz", "parquet", "vec"):
             path = Path(folder) / f"x.{kind}"
@@ -231,9 +246,17 @@ Subjects = Callable[[], dict[str, Subject]]
 
 
 def chosen(seed: int, i: int, among: Subjects = subjects) -> tuple[str, random.Random]:
-    """Name of the subject of input i, and the numbers that its input is made of."""
+    """Name of the subject of input i, and the numbers that its input is made of.
+
+    Every second input of a subject is drawn by numbers that lead to new code (`fuzz --guided`), and
+    that are changed here; all are drawn by lot where none are kept.
+    """
     names = list(among())
-    return names[i % len(names)], random.Random(f"{seed}/{i}")
+    name, draw = names[i % len(names)], random.Random(f"{seed}/{i}")
+    kept = corpus().get(name)
+    if not kept or i // len(names) % 2:
+        return name, draw
+    return name, Drawn(damage.damaged(draw.choice(kept), draw, kept))
 
 
 def tried(subject: Subject, folder: Path, draw: random.Random) -> Outcome:
@@ -263,25 +286,29 @@ def _peak() -> int:
 # -------------------------------------------------------------------- processes
 
 
-def _work(pipe: Connection, among: Subjects, seed: int, inputs: list[int], memory: int) -> None:
+def _work(
+    pipe: Connection, among: Subjects, seed: int, inputs: list[int], memory: int, folder: Path
+) -> None:
     """Try inputs and send the outcome of each; in a process of its own."""
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # messages of polars' panics
-    with tempfile.TemporaryDirectory(dir=memory_disk()) as folder:
-        for subject in among().values():  # what is imported and compiled once
-            path = Path(folder) / "first"
-            path.mkdir()
-            tried(subject, path, random.Random(0))
-            shutil.rmtree(path)
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + memory, held + memory))
-        pipe.send(None)
-        for i in inputs:
-            name, draw = chosen(seed, i, among)
-            path = Path(folder) / "input"
-            path.mkdir()
-            pipe.send(tried(among()[name], path, draw))
-            shutil.rmtree(path)
+    for subject in among().values():  # what is imported and compiled once
+        _tried_in(folder / "first", subject, random.Random(0))
+    gc.freeze()  # modules are not looked through again and again
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + memory, held + memory))
+    pipe.send(None)
+    for i in inputs:
+        name, draw = chosen(seed, i, among)
+        pipe.send(_tried_in(folder / "input", among()[name], draw))
+
+
+def _tried_in(path: Path, subject: Subject, draw: random.Random) -> Outcome:
+    """Try an input in a folder that is made for it, and removed."""
+    path.mkdir()
+    outcome = tried(subject, path, draw)
+    shutil.rmtree(path)
+    return outcome
 
 
 def memory_disk() -> str | None:
@@ -301,10 +328,11 @@ def outcomes(
     context = multiprocessing.get_context("spawn")
     while left:
         ours, theirs = context.Pipe()
-        worker = context.Process(
-            target=_work, args=(theirs, among, seed, left, memory), daemon=True
-        )
-        worker.start()
+        place = tempfile.TemporaryDirectory(dir=memory_disk())
+        order = (theirs, among, seed, left, memory, Path(place.name))
+        worker = context.Process(target=_work, args=order, daemon=True)
+        with _one_thread():
+            worker.start()
         theirs.close()
         try:
             ours.recv()  # it has begun
@@ -321,10 +349,25 @@ def outcomes(
         finally:
             worker.kill()
             worker.join()
+            place.cleanup()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that are started here compute in one thread: inputs are small."""
+    before = dict(os.environ)
+    os.environ |= dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS"), "1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def _answers(pipe: Connection, process: int | None, patience: float) -> bool:
     """Wait until a worker has sent something, has used its time, or waits for ten times that."""
+    if pipe.poll(patience / 4):
+        return True
     watched = psutil.Process(process)
     start = sum(watched.cpu_times()[:2])
     for _ in range(40):
@@ -335,57 +378,117 @@ def _answers(pipe: Connection, process: int | None, patience: float) -> bool:
     return pipe.poll()
 
 
+# -------------------------------------------------------------------- many inputs, in parts
+
+SHARE = 1000  # inputs of each subject in a part of a run
+KINDS = ("read", "refused", "foreign", "hung", "died")
+Report = Callable[[int, str, Outcome], None]
+
+
 @dataclass
 class Tally:
     """Outcomes of one subject."""
 
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Inputs by what they gave, and those "guided"."""
     seconds: float = 0.0
+    slowest: float = 0.0
     memory: int = 0
 
-    def add(self, outcome: Outcome) -> None:
-        self.counts[outcome.kind] = self.counts.get(outcome.kind, 0) + 1
-        self.seconds = max(self.seconds, outcome.seconds)
+    def add(self, outcome: Outcome, guided: bool) -> None:
+        self.counts.update([outcome.kind, "guided"] if guided else [outcome.kind])
+        self.seconds += outcome.seconds
+        self.slowest = max(self.slowest, outcome.seconds)
         self.memory = max(self.memory, outcome.memory)
 
     def __add__(self, other: "Tally") -> "Tally":
-        kinds = self.counts | other.counts
-        counts = {k: self.counts.get(k, 0) + other.counts.get(k, 0) for k in kinds}
-        largest = max(self.seconds, other.seconds), max(self.memory, other.memory)
-        return Tally(counts, *largest)
+        return Tally(
+            self.counts + other.counts,
+            self.seconds + other.seconds,
+            max(self.slowest, other.slowest),
+            max(self.memory, other.memory),
+        )
 
-    def row(self, name: str) -> Row:
-        get = self.counts.get
+    def inputs(self) -> int:
+        return sum(self.counts[kind] for kind in KINDS)
+
+    def as_row(self) -> Row:
+        """Numbers of a row of results."""
+        counts = {kind: self.counts[kind] for kind in (*KINDS, "guided")}
+        return counts | {"seconds": self.seconds, "slowest": self.slowest, "memory": self.memory}
+
+    @classmethod
+    def of_row(cls, row: Row) -> "Tally":
+        counts = Counter({kind: row[kind] for kind in (*KINDS, "guided")})
+        return cls(counts, row["seconds"], row["slowest"], row["memory"])
+
+    def shown(self) -> Row:
+        """Numbers of a row of the table."""
         return {
-            "what reads": f"`{name}`",
-            "inputs": sum(self.counts.values()),
-            "read": get("read", 0),
-            "refused": get("refused", 0),
-            "foreign exceptions": get("foreign", 0),
-            "hung": get("hung", 0),
-            "died": get("died", 0),
-            "slowest (CPU s)": f"{self.seconds:.2f}",
+            "inputs": self.inputs(),
+            "read": self.counts["read"],
+            "refused": self.counts["refused"],
+            "foreign exceptions": self.counts["foreign"],
+            "hung": self.counts["hung"],
+            "died": self.counts["died"],
+            "mean (CPU ms)": f"{1000 * self.seconds / max(self.inputs(), 1):.1f}",
+            "slowest (CPU s)": f"{self.slowest:.2f}",
             "peak memory (MiB)": f"{self.memory / 2**20:.0f}",
         }
 
 
-def measure(
-    inputs: int, seed: int, processes: int, report: Callable[[int, str, Outcome], None]
-) -> list[Row]:
-    """Try inputs 0, 1, …; `report` is called with each that is neither read nor refused."""
+def measure(inputs: range, seed: int, processes: int, report: Report) -> dict[str, Tally]:
+    """Try inputs; `report` is called with each that is neither read nor refused."""
 
     def share(first: int) -> dict[str, Tally]:
         tallies = {name: Tally() for name in subjects()}
-        for i, outcome in outcomes(range(first, inputs, processes), seed):
-            name, _ = chosen(seed, i)
-            tallies[name].add(outcome)
+        for i, outcome in outcomes(inputs[first::processes], seed):
+            name, draw = chosen(seed, i)
+            tallies[name].add(outcome, isinstance(draw, Drawn))
             if outcome.kind not in GOOD:
                 report(i, name, outcome)
         return tallies
 
     with ThreadPoolExecutor(processes) as pool:
         shares = list(pool.map(share, range(processes)))
-    return [sum((part[name] for part in shares), Tally()).row(name) for name in subjects()]
+    return {name: sum((part[name] for part in shares), Tally()) for name in subjects()}
+
+
+def parts(
+    rows: list[Row], inputs: int, seed: int, processes: int, report: Report
+) -> Iterator[list[Row]]:
+    """Yield the rows after each part, until so many inputs of the seed were tried.
+
+    The first inputs of the seed are those of the given rows, which an earlier run has made.
+    """
+    here = {"seed": seed, "versions": versions(), "commit": commit()}
+    done = sum(Tally.of_row(row).inputs() for row in rows if row["seed"] == seed)
+    while done < inputs:
+        part = range(done, min(inputs, done + SHARE * len(subjects())))
+        for name, tally in measure(part, seed, processes, report).items():
+            key = here | {"reader": name}
+            same = [row for row in rows if row.items() >= key.items()]
+            rows = [row for row in rows if row not in same]
+            rows.append(key | sum(map(Tally.of_row, same), tally).as_row())
+        done = part.stop
+        yield rows
+
+
+def from_text(row: Mapping[str, str]) -> Row:
+    """Take a row from a file of results; the name of a commit may look like a number."""
+    texts, floats = ("versions", "commit", "reader"), ("seconds", "slowest")
+    return {
+        key: value if key in texts else float(value) if key in floats else int(value)
+        for key, value in row.items()
+    }
+
+
+def table(rows: list[Row]) -> list[Row]:
+    """Sums of the rows of each reader."""
+    tallies: dict[str, Tally] = {}
+    for row in rows:
+        tallies[row["reader"]] = tallies.get(row["reader"], Tally()) + Tally.of_row(row)
+    return [{"what reads": f"`{name}`"} | tally.shown() for name, tally in tallies.items()]
 
 
 def kept(i: int, seed: int, folder: Path) -> tuple[str, Outcome]:
@@ -395,12 +498,22 @@ def kept(i: int, seed: int, folder: Path) -> tuple[str, Outcome]:
     return name, tried(subjects()[name], folder, draw)
 
 
-def circumstances(inputs: int, seed: int) -> str:
-    """Sentence about a run: inputs, commit, versions."""
-    versions = {name: version(name) for name in ("polars", "numpy", "torch", "safetensors")}
-    return (
-        f"{inputs:,} inputs of seed {seed} on commit {commit()}, Python "
-        f"{platform.python_version()}, "
-        + ", ".join(f"{name} {number}" for name, number in versions.items())
-        + "."
-    )
+def circumstances(rows: list[Row]) -> str:
+    """Sentences about runs: inputs by seed, commit and versions."""
+    runs: dict[tuple[int, str, str], Tally] = {}
+    for row in rows:
+        run = row["seed"], row["commit"], row["versions"]
+        runs[run] = runs.get(run, Tally()) + Tally.of_row(row)
+    lines = []
+    for (seed, made_by, with_what), tally in runs.items():
+        text = f"{tally.inputs():,} inputs of seed {seed} on commit {made_by}, {with_what}"
+        guided = tally.counts["guided"]
+        lines.append(text + (f"; {guided:,} of them changed from kept ones." if guided else "."))
+    return "\n".join(lines)
+
+
+def versions() -> str:
+    """Names and versions of what reads here."""
+    names = ("polars", "numpy", "torch", "safetensors")
+    python = f"Python {platform.python_version()}"
+    return ", ".join([python, *(f"{name} {version(name)}" for name in names)])

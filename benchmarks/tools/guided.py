@@ -6,8 +6,6 @@ the floor. One subject at a time is read, in a process of its own; one that hang
 replaced.
 """
 
-import base64
-import json
 import os
 import random
 import re
@@ -16,43 +14,17 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.tables import CHECKOUT, Row
+from benchmarks.tables import Row
 from benchmarks.tools import fuzz
-from poincare_taxa.files.atomic import replace_file
+from benchmarks.tools.corpus import Drawn, corpus
 
-CORPUS = Path("tests", "benchmarks", "corpus.json")
 KINDS = {"read": b"r", "refused": b"s", "foreign": b"f"}
 LONGEST = 512  # bytes that numbers are taken from
 SECONDS, MEMORY = 60, 4096  # of one input, by the clock; MiB of the process
-
-
-class Drawn(random.Random):
-    """Random numbers from given bytes; behind their end from the stream that they seed.
-
-    Examples
-    --------
-    >>> Drawn(b"abc").getrandbits(8) == ord("a")
-    True
-    """
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._left = data
-
-    def getrandbits(self, k: int) -> int:
-        size = (k + 7) // 8
-        if len(self._left) < size:
-            self._left = b""
-            return super().getrandbits(k)
-        taken, self._left = self._left[:size], self._left[size:]
-        return int.from_bytes(taken, "little") >> (8 * size - k)
-
-    def random(self) -> float:
-        return self.getrandbits(53) * 2.0**-53
 
 
 # -------------------------------------------------------------------- in a process of its own
@@ -202,30 +174,6 @@ def _subject(
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
-
-
-# -------------------------------------------------------------------- what is kept
-
-
-def corpus(root: Path = CHECKOUT) -> dict[str, list[bytes]]:
-    """Bytes that the kept inputs of each subject are drawn by."""
-    file = root / CORPUS
-    if not file.exists():
-        return {}
-    found: Mapping[str, list[str]] = json.loads(file.read_text())
-    return {name: [base64.b64decode(text) for text in texts] for name, texts in found.items()}
-
-
-def write_corpus(kept: Mapping[str, list[bytes]], root: Path) -> None:
-    """Write those bytes as text, a line for each subject."""
-    lines = {
-        name: [base64.b64encode(data).decode() for data in sorted(some, key=lambda x: (len(x), x))]
-        for name, some in kept.items()
-    }
-    (root / CORPUS).parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(root / CORPUS) as draft:
-        text = ",\n".join(f"{json.dumps(name)}: {json.dumps(some)}" for name, some in lines.items())
-        draft.write_text(f"{{\n{text}\n}}\n")
 
 
 if __name__ == "__main__":
