@@ -1,6 +1,7 @@
 """Commands that count, draw and compile, or that write files of this repository."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -281,6 +282,12 @@ def soak(
 def mutate(
     changes: Annotated[int, typer.Option(help="How many.", min=1)] = 1500,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    minutes: Annotated[
+        float, typer.Option(help="When to stop; the table then has what ran.", min=0)
+    ] = float("inf"),
+    survivors: Annotated[
+        bool, typer.Option("--survivors", help="Try those again that no test noticed.")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Small changes of the library's code, one at a time: do the tests notice?
@@ -291,16 +298,21 @@ def mutate(
     from benchmarks.tables import kept_rows, publish, write_rows
     from benchmarks.tools import mutate as suite
 
+    end = time.monotonic() + 60 * minutes
+    sample = {change.key: change for change in suite.sample(changes, seed)}
     known = {row["key"]: row for row in kept_rows(out, "mutate", as_text=True)} if out else {}
-    rows = []
-    for i, change in enumerate(suite.sample(changes, seed)):
-        row = known.get(change.key) or suite.judged(change)
-        rows.append(row)
+    rows = {key: known[key] for key in sample if key in known}
+    again = suite.survived(rows.values()) if survivors else ()
+    for key in [*again, *(key for key in sample if key not in rows and not survivors)]:
+        if time.monotonic() > end:
+            break
+        rows[key] = row = suite.judged(sample[key])
         what = f"{row['file']}:{row['line']} {row['before']} -> {row['after']}"
-        print(f"{i + 1} · {row['outcome']} · {what}", flush=True)
-        if out is not None and change.key not in known:
-            write_rows(out, "mutate", rows)
-    publish(out, "mutate", rows, suite.table(rows), below=suite.circumstances(rows, seed))
+        print(f"{len(rows)} · {row['outcome']} · {what}", flush=True)
+        if out is not None:
+            write_rows(out, "mutate", list(rows.values()))
+    found = list(rows.values())
+    publish(out, "mutate", found, suite.table(found), below=suite.circumstances(found, seed))
 
 
 COMMANDS = (

@@ -1,8 +1,9 @@
 """Small changes of the library's code, one at a time: do the tests notice?
 
-A change is drawn from the syntax tree of a file and put into a copy of that one file, which takes
-its place where Python imports it: in the tests' process, and in those that tests start. The files
-of the checkout stay as they are. The tests that mirror the file run first, then those of its room.
+A change is drawn from the syntax tree of a file and takes the place of that file where Python
+imports it: in the tests' process, and in those that tests start. The files of the checkout stay as
+they are. Of the tests that mirror the file those run that execute the changed line, the fastest
+first, then those of its room; all of them where none is seen to (`trial.covered`).
 
 mutmut puts its changes behind functions that choose one, which numba cannot compile, and leaves
 defaults and constants of modules alone; cosmic-ray changes the checkout in place and has one
@@ -11,19 +12,17 @@ command of tests for all files. Hence this runner.
 
 import ast
 import hashlib
-import os
-import resource
-import subprocess
-import sys
-import tempfile
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.tables import CHECKOUT, Row, commit
+from benchmarks.tables import CHECKOUT, Row, commit, kept_rows
+from benchmarks.tools.trial import Server, Trial, covered
 
+PACKAGE = CHECKOUT / "poincare_taxa"
 AREAS = {
     "taxonomy": ("taxonomy/*.py",),
     "geometry": ("geometry/*.py",),
@@ -36,7 +35,11 @@ AREAS = {
     "storage": ("model/storage.py", "model/checks.py", "files/*.py", "training/checkpoint.py"),
     "readers": ("readers/*.py",),
 }
-SECONDS = 300  # of the processor, for the tests of a change: an endless loop is noticed too
+# Of the processor, where tests do not end: 60 s, and 20 times what they took with a tenth of the
+# examples.
+SECONDS = 60
+TIMES = 20
+CACHE = CHECKOUT / "build" / "mutate"
 
 _COMPARE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE,), ast.LtE: (ast.Lt,), ast.Gt: (ast.GtE,), ast.GtE: (ast.Gt,),
@@ -62,17 +65,14 @@ class Change(NamedTuple):
     after: str
     start: int
     """Place of `before` in the file, in bytes."""
-
-    @property
-    def key(self) -> str:
-        """Name that stays the same while the file does."""
-        source = (CHECKOUT / "poincare_taxa" / self.file).read_bytes()
-        text = f"{self.file} {self.start} {self.before} {self.after} ".encode()
-        return hashlib.sha256(text + source).hexdigest()[:12]
+    called: bool
+    """Whether it is in the body of a function, which tests execute; else imports do."""
+    key: str
+    """Name that stays the same while the function around it does, or the statement of a module."""
 
     def source(self) -> str:
         """Text of the changed file."""
-        data = (CHECKOUT / "poincare_taxa" / self.file).read_bytes()
+        data = (PACKAGE / self.file).read_bytes()
         end = self.start + len(self.before.encode())
         return (data[: self.start] + self.after.encode() + data[end:]).decode()
 
@@ -80,16 +80,32 @@ class Change(NamedTuple):
 # -------------------------------------------------------------------- what can be changed
 
 
-def changes_of(source: str) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:
-    """Yield (kind, node, the text that takes its place) of every change of a source.
+class Found(NamedTuple):
+    """Something that can be changed, in a source."""
+
+    kind: str
+    node: ast.expr | ast.stmt
+    after: str
+    around: tuple[ast.stmt, ...]
+    """Classes and functions around it; outside of functions the statement, too."""
+    called: bool
+
+
+def changes_of(source: str) -> Iterator[Found]:
+    """Yield every change of a source.
 
     Texts, annotations, docstrings, messages of errors and what only type checkers read stay.
     """
-    pending: list[ast.AST] = [ast.parse(source)]
+    pending: list[tuple[ast.AST, tuple[ast.stmt, ...], bool]] = [(ast.parse(source), (), False)]
     while pending:
-        node = pending.pop()
-        yield from _changes_here(node)
-        pending += _children(node)
+        node, around, called = pending.pop()
+        inside = any(isinstance(one, ast.FunctionDef) for one in around)
+        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.stmt) and not inside):
+            around = (*around, node)
+        for kind, changed, after in _changes_here(node):
+            yield Found(kind, changed, after, around, called)
+        body = node.body if isinstance(node, ast.FunctionDef) else ()
+        pending += [(child, around, called or child in body) for child in _children(node)]
 
 
 def _children(node: ast.AST) -> list[ast.AST]:
@@ -156,18 +172,27 @@ def all_changes() -> list[Change]:
     """List every change of every area, in the order of files and lines."""
     found = []
     for area, patterns in AREAS.items():
-        package = CHECKOUT / "poincare_taxa"
-        for path in sorted({file for pattern in patterns for file in package.glob(pattern)}):
-            source = path.read_text(encoding="utf-8")
+        for path in sorted({file for pattern in patterns for file in PACKAGE.glob(pattern)}):
+            source = path.read_bytes()
             starts = [0]
-            for line in source.encode().splitlines(keepends=True):
+            for line in source.splitlines(keepends=True):
                 starts.append(starts[-1] + len(line))
-            for kind, node, after in changes_of(source):
-                start = starts[node.lineno - 1] + node.col_offset
-                end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
-                before = source.encode()[start:end].decode()
-                name = path.relative_to(package).as_posix()
-                found.append(Change(area, name, node.lineno, kind, before, after, start))
+
+            def span(node: ast.expr | ast.stmt, starts: list[int] = starts) -> tuple[int, int]:
+                end = (node.end_lineno or 0) - 1
+                first = starts[node.lineno - 1] + node.col_offset
+                return first, starts[end] + (node.end_col_offset or 0)
+
+            for change in changes_of(source.decode()):
+                start, end = span(change.node)
+                first, last = span(change.around[-1])
+                name = path.relative_to(PACKAGE).as_posix()
+                names = [getattr(node, "name", "") for node in change.around]
+                text = f"{name} {names} {start - first} {end - start} {change.after} ".encode()
+                key = hashlib.sha256(text + source[first:last]).hexdigest()[:12]
+                before = source[start:end].decode()
+                what = (change.node.lineno, change.kind, before, change.after)
+                found.append(Change(area, name, *what, start, change.called, key))
     return sorted(found, key=lambda c: (c.area, c.file, c.start, c.after))
 
 
@@ -181,9 +206,7 @@ def sample(size: int, seed: int) -> list[Change]:
     for area in AREAS:
         drawn = sorted(
             (change for change in possible if change.area == area),
-            key=lambda c: hashlib.sha256(
-                f"{seed} {c.file} {c.start} {c.after}".encode()
-            ).hexdigest(),
+            key=lambda c: hashlib.sha256(f"{seed} {c.key}".encode()).hexdigest(),
         )
         place, seen = {}, Counter[str]()
         for change in drawn:
@@ -201,69 +224,55 @@ def sample(size: int, seed: int) -> list[Change]:
 
 # -------------------------------------------------------------------- do the tests notice?
 
-# Takes the place of a module where it is imported; Python runs this file when it starts.
-_SITE = """
-import importlib.util, os, sys
-class Finder:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == os.environ["CHANGED_MODULE"]:
-            return importlib.util.spec_from_file_location(name, os.environ["CHANGED_FILE"])
-sys.meta_path.insert(0, Finder)
-"""
+
+def tests_of(change: Change) -> list[list[str]]:
+    """Tests that can notice a change: of those that mirror its file, then of those of its room."""
+    room, name = change.file.split("/")
+    seen = _covered(room)
+    end = change.line + change.before.count("\n")
+    lines = seen["lines"].get(change.file, {}) if change.called else {}
+    names = {name for line in range(change.line, end + 1) for name in lines.get(str(line), ())}
+    mirror = f"tests/{room}/test_{name.removeprefix('_')}"
+    chosen = [
+        test
+        for test in sorted(seen["seconds"], key=seen["seconds"].get)
+        if not names or test in names or test.split("::")[0] in names
+    ]
+    mine = [test for test in chosen if test.split("::")[0] == mirror]
+    others = [test for test in chosen if test.split("::")[0] != mirror]
+    return [tests for tests in (mine, others) if tests]
 
 
-def tests_of(file: str) -> list[list[str]]:
-    """Tests of a file of the package: those that mirror it, then those of its room."""
-    room, name = file.split("/")
-    mirror = CHECKOUT / "tests" / room / f"test_{name.removeprefix('_')}"
-    whole = [f"tests/{room}"]
-    return [[str(mirror.relative_to(CHECKOUT))], whole] if mirror.exists() else [whole]
+@cache
+def _covered(room: str) -> dict[str, Any]:
+    """Lines that tests of a room execute; found again where a test or the room is another."""
+    files = [*(CHECKOUT / "tests" / room).rglob("*.py"), *(PACKAGE / room).rglob("*.py")]
+    now = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
+    return covered(Path("tests", room), CACHE / f"{room}-{now}.json")
 
 
-def outcome(change: Change | None, tests: list[str]) -> tuple[str, float]:
-    """Run tests with a change, or without; return what became of them, and CPU seconds.
+@cache
+def _server() -> Server:
+    return Server()
 
-    "killed" where a test fails, "too long" where the time is used up, "survived" where all pass.
-    """
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        environment = os.environ | {"HYPOTHESIS_PROFILE": "ci", "OMP_NUM_THREADS": "1"}
-        paths = [str(CHECKOUT)]
-        if change is not None:
-            changed = folder / Path(change.file).name
-            changed.write_text(change.source(), encoding="utf-8")
-            (folder / "site" / "sitecustomize.py").parent.mkdir()
-            (folder / "site" / "sitecustomize.py").write_text(_SITE)
-            module = "poincare_taxa." + change.file.removesuffix(".py").replace("/", ".")
-            environment |= {"CHANGED_MODULE": module, "CHANGED_FILE": str(changed)}
-            paths.insert(0, str(folder / "site"))
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            ["/bin/sh", "-c", f'ulimit -t {SECONDS}; exec "$@"', "sh", *command],
-            cwd=CHECKOUT, env=environment, capture_output=True, check=False,
-        )  # fmt: skip
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if done.returncode == 0:
-        return "survived", seconds
-    if done.returncode in (1, 2, 3):  # failed, or not collected
-        return "killed", seconds
-    if done.returncode < 0 or done.returncode > 128:
-        return "too long" if seconds > SECONDS - 5 else "killed", seconds
-    raise RuntimeError(f"{tests} did not run: {done.stdout.decode()[-2000:]}")
+
+def outcome(change: Change | None, tests: Iterable[str], seconds: float = SECONDS) -> Trial:
+    """Run tests with a change, or without."""
+    if change is None:
+        return _server().run(tests, seconds)
+    module = "poincare_taxa." + change.file.removesuffix(".py").replace("/", ".")
+    return _server().run(tests, seconds, module, change.source())
 
 
 def judged(change: Change) -> Row:
-    """Row of a change: the tests that mirror its file, and if it survives those of its room."""
-    found, seconds, by = "survived", 0.0, ""
-    for tests in tests_of(change.file):
-        _require_sound(tuple(tests))
-        found, more = outcome(change, tests)
-        seconds, by = seconds + more, " ".join(tests)
-        if found != "survived":
+    """Row of a change: what became of it, and the test that noticed it."""
+    took = _covered(change.file.split("/")[0])["seconds"]
+    found, seconds = Trial("survived", "", 0.0), 0.0
+    for tests in tests_of(change):
+        found = outcome(change, tests, SECONDS + TIMES * sum(took[test] for test in tests))
+        seconds += found.seconds
+        if found.outcome != "survived":
+            _require_sound(found.by or tests[0])
             break
     return {
         "key": change.key,
@@ -273,38 +282,51 @@ def judged(change: Change) -> Row:
         "kind": change.kind,
         "before": textwrap.shorten(change.before, 200),
         "after": textwrap.shorten(change.after, 200),
-        "outcome": found,
-        "by": by,
+        "outcome": found.outcome,
+        "by": found.by,
         "CPU seconds": round(seconds, 1),
     }
 
 
-_SOUND: set[tuple[str, ...]] = set()
+@cache
+def _require_sound(test: str) -> None:
+    """Raise where a test fails without a change, which would count as noticed."""
+    if outcome(None, [test], 1000).outcome != "survived":
+        raise RuntimeError(f"{test} fails without a change")
 
 
-def _require_sound(tests: tuple[str, ...]) -> None:
-    """Raise where tests fail without a change, which would count as noticed."""
-    if tests not in _SOUND:
-        found, _ = outcome(None, list(tests))
-        if found != "survived":
-            raise RuntimeError(f"{' '.join(tests)} fails without a change")
-        _SOUND.add(tests)
+@cache
+def without_effect() -> dict[str, str]:
+    """Changes that were found to change nothing that can be observed, by key, with the reason."""
+    rows = kept_rows(None, "mutate_without_effect", as_text=True)
+    return {row["key"]: row["reason"] for row in rows}
+
+
+def survived(rows: Iterable[Row]) -> list[str]:
+    """Keys of the changes that no test notices, though they have an effect."""
+    return [
+        row["key"]
+        for row in rows
+        if row["outcome"] == "survived" and row["key"] not in without_effect()
+    ]
 
 
 def table(rows: Iterable[Row]) -> list[Row]:
-    """Number of changes by area: noticed, and not."""
+    """Number of changes by area: noticed, without effect, and neither."""
     rows = list(rows)
     found = []
     for area in [*AREAS, "all"]:
         mine = [row for row in rows if area in (row["area"], "all")]
         if mine:
             noticed = sum(row["outcome"] != "survived" for row in mine)
+            left = len(survived(mine))
             found.append(
                 {
                     "area": area,
                     "changes": len(mine),
                     "noticed": noticed,
-                    "survived": len(mine) - noticed,
+                    "without effect": len(mine) - noticed - left,
+                    "survived": left,
                     "share noticed": f"{noticed / len(mine):.0%}",
                 }
             )

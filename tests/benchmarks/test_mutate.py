@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.tools import mutate
+from benchmarks.tools import mutate, trial
 
 SOURCE = '''
 """Text 1 stays."""
@@ -36,8 +36,8 @@ g(x) -> (not g(x)), break -> continue, x // 2 -> (x * 2), 2 -> 3, 2 -> 1
 
 def test_changes__are_those_of_code_that_does_something():
     found = [
-        f"{ast.get_source_segment(SOURCE, node)} -> {after}"
-        for _, node, after in mutate.changes_of(SOURCE)
+        f"{ast.get_source_segment(SOURCE, found.node)} -> {found.after}"
+        for found in mutate.changes_of(SOURCE)
     ]
     assert Counter(found) == Counter(EXPECTED.replace("\n", " ").strip().split(", "))
 
@@ -58,10 +58,70 @@ def test_sample__has_as_many_of_each_area_and_a_larger_one_holds_it():
     assert mutate.sample(50, seed=4) != small
 
 
-def test_tests__mirror_the_file_and_then_are_those_of_its_room():
-    tests = mutate.tests_of("taxonomy/lookup.py")
-    assert tests == [["tests/taxonomy/test_lookup.py"], ["tests/taxonomy"]]
-    assert mutate.tests_of("taxonomy/writing.py") == [["tests/taxonomy"]]
+def test_keys__stay_while_the_function_around_does(tmp_path, monkeypatch):
+    (tmp_path / "taxonomy").mkdir()
+    monkeypatch.setattr(mutate, "PACKAGE", tmp_path)
+    file = tmp_path / "taxonomy" / "some.py"
+    file.write_text("LIMIT = 3\n\n\ndef f(x=1):\n    return x + 2\n")
+    before = {(c.before, c.after): c for c in mutate.all_changes()}
+    assert len({change.key for change in before.values()}) == len(before) == 7
+    assert {c.before for c in before.values() if c.called} == {"x + 2", "2"}
+    file.write_text("LIMIT = 4\n\n\nLAST = 5\n\n\ndef f(x=1):\n    return x + 2\n")
+    after = {(c.before, c.after): c for c in mutate.all_changes()}
+    same = {what for what in before if what in after and after[what].key == before[what].key}
+    assert same == {what for what in before if what[0] != "3"}
+
+
+SEEN = {
+    "seconds": {
+        "tests/taxonomy/test_lookup.py::test_slow": 2.0,
+        "tests/taxonomy/test_lookup.py::test_fast": 1.0,
+        "tests/taxonomy/test_tree.py::test_a": 0.2,
+        "tests/taxonomy/test_tree.py::test_b": 0.1,
+    },
+    "lines": {
+        "taxonomy/lookup.py": {
+            "7": ["tests/taxonomy/test_lookup.py::test_slow", "tests/taxonomy/test_tree.py"]
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "called", "mirror", "room"),
+    [
+        (7, True, ["slow"], ["b", "a"]),
+        (6, True, ["slow"], ["b", "a"]),  # an expression of two lines
+        (8, True, ["fast", "slow"], ["b", "a"]),  # seen by none: compiled, or in another process
+        (7, False, ["fast", "slow"], ["b", "a"]),  # executed by imports
+    ],
+)
+def test_tests__execute_the_line_and_those_of_the_mirror_come_first(
+    monkeypatch, line, called, mirror, room
+):
+    monkeypatch.setattr(mutate, "_covered", lambda _: SEEN)
+    change = mutate.Change("", "taxonomy/lookup.py", line, "", "a +\nb", "(a - b)", 0, called, "")
+    found = [[test.rpartition("_")[2] for test in tests] for tests in mutate.tests_of(change)]
+    assert found == [mirror, room]
+
+
+def test_covered__are_lines_in_functions_by_the_tests_that_execute_them(tmp_path, monkeypatch):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "test_it.py").write_text(
+        "from poincare_taxa.files.html import html_sheet\n"
+        "def test_a(): html_sheet('a', {})\n"
+        "def test_b(): pass\n"
+    )
+    found = trial.covered(folder, tmp_path / "cache" / "files.json")
+    a, b = found["seconds"]
+    assert a.endswith("test_it.py::test_a")
+    assert b.endswith("test_it.py::test_b")
+    executed = found["lines"]["files/html.py"]
+    assert [a] in executed.values()
+    assert not any(b in tests for tests in executed.values())
+    (folder / "test_it.py").unlink()  # what was found is kept
+    assert trial.covered(folder, tmp_path / "cache" / "files.json") == found
 
 
 NOTICES = """
@@ -83,9 +143,16 @@ def test_outcome__is_that_of_tests_with_the_change(tmp_path, test):
     source = (mutate.CHECKOUT / "poincare_taxa/files/html.py").read_text(encoding="utf-8")
     before = "escape(title)"
     start = len(source[: source.index(before)].encode())
-    change = mutate.Change("", "files/html.py", 1, "", before, "(1 / 0)", start)
+    change = mutate.Change("", "files/html.py", 1, "", before, "(1 / 0)", start, True, "")
     file = tmp_path / "test_it.py"
     file.write_text(textwrap.dedent(test))
-    assert mutate.outcome(None, [str(file)])[0] == "survived"
-    expected = "survived" if "nothing" in test else "killed"
-    assert mutate.outcome(change, [str(file)])[0] == expected
+    assert mutate.outcome(None, [str(file)]).outcome == "survived"
+    found = mutate.outcome(change, [str(file)])
+    assert found.outcome == ("survived" if "nothing" in test else "killed")
+    assert ("test_it.py::test_" in found.by) == (found.outcome == "killed")
+
+
+def test_outcome__of_an_endless_loop_is_too_long(tmp_path):
+    file = tmp_path / "test_it.py"
+    file.write_text("def test_it():\n    while True:\n        pass\n")
+    assert mutate.outcome(None, [str(file)], seconds=8).outcome == "too long"
