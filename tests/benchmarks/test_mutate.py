@@ -115,8 +115,8 @@ def test_covered__are_lines_in_functions_by_the_tests_that_execute_them(tmp_path
     )
     found = trial.covered(folder, tmp_path / "cache" / "files.json")
     a, b = found["seconds"]
-    assert a.endswith("test_it.py::test_a")
-    assert b.endswith("test_it.py::test_b")
+    assert a.endswith("::test_a")
+    assert b.endswith("::test_b")
     executed = found["lines"]["files/html.py"]
     assert [a] in executed.values()
     assert not any(b in tests for tests in executed.values())
@@ -149,7 +149,7 @@ def test_outcome__is_that_of_tests_with_the_change(tmp_path, test):
     assert mutate.outcome(None, [str(file)]).outcome == "survived"
     found = mutate.outcome(change, [str(file)])
     assert found.outcome == ("survived" if "nothing" in test else "killed")
-    assert ("test_it.py::test_" in found.by) == (found.outcome == "killed")
+    assert ("::test_" in found.by) == (found.outcome == "killed")
 
 
 def test_outcome__of_an_endless_loop_is_too_long(tmp_path):
