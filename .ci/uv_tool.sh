@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `uv tool install`, and the command used in another directory. $1: the wheel, $2: an empty folder.
-# The line of the installation page takes torch from PyTorch's own index; where that does not answer, torch comes from
-# where pip finds it (PIP_FIND_LINKS), in the pinned version: all else is the same, and what was not tried is said.
+# `uv pip install` and `uv tool install`, used in another directory. $1: the wheel, $2: an empty folder.
+# The installation page takes torch from PyTorch's own index (--torch-backend cpu). Where that does not answer, torch
+# comes from where pip finds it (PIP_FIND_LINKS), in the pinned version, and what was not tried is said.
 set -euo pipefail
 wheel=$(realpath "$1")
 mkdir -p "$2"
@@ -20,11 +20,18 @@ mkdir -p "$2/work" && cd "$2/work"
 
 if python3 -c 'import urllib.request as u; u.urlopen("https://download.pytorch.org/whl/cpu/torch/", timeout=10)' 2> /dev/null
 then
-  uv tool install --quiet --torch-backend cpu "$wheel"
+  options=(--torch-backend cpu)
 else
   echo "NOT TESTED: --torch-backend cpu; PyTorch's index does not answer here"
-  UV_FIND_LINKS=${PIP_FIND_LINKS:-} uv tool install --quiet --constraints "$constraints" "$wheel"
+  options=(--constraints "$constraints")
+  export UV_FIND_LINKS=${PIP_FIND_LINKS:-}
 fi
+# An environment of its own.
+uv venv --quiet "$2/venv"
+VIRTUAL_ENV=$2/venv uv pip install --quiet "${options[@]}" "$wheel"
+"$2/venv/bin/poincare-taxa" --version
+# A tool for every shell.
+uv tool install --quiet "${options[@]}" "$wheel"
 export PATH=$UV_TOOL_BIN_DIR:$PATH
 test "$(command -v poincare-taxa)" = "$UV_TOOL_BIN_DIR/poincare-taxa"
 # The smoke test imports the library too, which is the tool's Python's.

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Figures
+# # Every figure, drawn
 #
 # Every figure of the library takes a model, and returns axes of matplotlib to go on with. They take
 # `ax=`, so that several of them make one figure, and are saved as SVG or PDF by

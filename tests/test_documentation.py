@@ -47,6 +47,25 @@ def test_placeholder__is_explained_wherever_it_is_used():
             assert "`REPOSITORY` stands for the address" in text, page
 
 
+def test_urls_of_the_package__lead_nowhere_until_there_is_an_address():
+    urls = PROJECT["urls"].values()
+    assert {url.split("/")[2] for url in urls} == {"repository.invalid"}
+    for page in (README_PAGE, ROOT / "docs" / "installation.md"):
+        assert "https://repository.invalid/" in page.read_text(), page
+
+
+def test_page__has_no_name_that_sphinx_writes_over():
+    assert not {"genindex", "py-modindex", "search"} & {
+        page.stem for page in (ROOT / "docs").glob("*.md")
+    }
+
+
+def test_extras__are_explained():
+    page = (ROOT / "docs" / "installation.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert named == set(PROJECT["optional-dependencies"])
+
+
 def test_example__is_in_the_documentation_and_ends_in_its_claim():
     index = (ROOT / "docs" / "index.md").read_text()
     assert len(EXAMPLES) >= 12
