@@ -98,6 +98,20 @@ def test_public_name__is_documented_by_its_public_path(value, path):
             assert vars(value)[name].__doc__, f"{path}.{name}"
 
 
+def test_public_alias__is_documented_by_its_public_path():
+    """Names that are neither functions, classes nor modules: of types, and constants."""
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    places = re.findall(r"^\.\. (?:py:type|autodata):: (\S+)$", pages, re.MULTILINE)
+    aliases = set()
+    for room in ROOMS:
+        for name in getattr(getattr(pt, room), "__all__", ()):
+            value = getattr(getattr(pt, room), name)
+            documented = inspect.isclass(value) or inspect.isfunction(value)
+            if not (documented or inspect.ismodule(value)):
+                aliases.add(f"poincare_taxa.{room}.{name}")
+    assert aliases == set(places)
+
+
 def test_import__loads_nothing_heavy_before_it_is_used():
     code = (
         "import sys, poincare_taxa as pt\n"

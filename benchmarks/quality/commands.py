@@ -138,12 +138,15 @@ def hsdte(
 def numerics(out: Out = None) -> None:
     """Relative error of distances in each coordinate system and dtype."""
     from benchmarks.quality import numerics as suite
-    from benchmarks.tables import markdown, write_page
+    from benchmarks.tables import markdown, pages, write_page
 
-    table = markdown(suite.measure())
+    rows = suite.measure()
+    table = markdown(suite.readable(rows))
     print(table)
     if out is not None:
         write_page(out, "numerics", table)
+        suite.draw_errors(rows, pages(out) / "numerics_errors.svg")
+        suite.draw_steps(pages(out) / "numerics_steps.svg")
 
 
 def intervals(

@@ -106,9 +106,14 @@ def readable(rows: list[Row]) -> list[Row]:
     described = [key for key in rows[0] if key not in MEASURES and not key.startswith("floor")]
     return [
         {key: row[key] for key in described}
-        | {key: f"{row[key]} ({row[f'floor {key}']})" for key in MEASURES}
+        | {key: f"{_short(row[key])} ({_short(row[f'floor {key}'])})" for key in MEASURES}
         for row in rows
     ]
+
+
+def _short(value: Any) -> str:
+    """Four decimals as they come; of ranks in the thousands none."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value}"
 
 
 def frontier(tax: pt.Taxonomy, queries: int) -> Iterator[Row]:

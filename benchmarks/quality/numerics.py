@@ -1,4 +1,4 @@
-"""What each coordinate system and dtype resolves: the table of docs/numerics.md.
+"""What each coordinate system and dtype resolves: the table and the pictures of docs/numerics.md.
 
 Two siblings one unit below a parent at radius R, nearly at right angles there: about 2 apart for
 every R. Each cell is the relative error of the library's distance after their
@@ -6,11 +6,18 @@ coordinates have been rounded to the dtype; the siblings lie in a generic direct
 columns) next to a pole, where all coordinates but one are near zero.
 """
 
+from pathlib import Path
+from typing import Any
+
 import mpmath
+import numpy as np
 import torch
 
 from benchmarks.tables import Row
+from poincare_taxa.files.atomic import replace_file
 from poincare_taxa.geometry import ball, lorentz, polar
+from poincare_taxa.pictures.colours import PALETTE
+from poincare_taxa.pictures.figures import axes_of
 
 RADII = [1, 3, 5, 8, 12, 16, 20, 30, 40, 80, 160]
 DIM = 10
@@ -58,10 +65,10 @@ def in_lorentz(r: float, u: list, dtype: torch.dtype) -> torch.Tensor:
     return stored([mpmath.cosh(r), *(mpmath.sinh(r) * x for x in u)], dtype)
 
 
-def error(value: torch.Tensor, true: float) -> str:
-    """Relative error, or 'lost' from 50 % on."""
+def error(value: torch.Tensor, true: float) -> float:
+    """Relative error; nan is as wrong as can be."""
     relative = abs(float(value) - true) / true
-    return "lost" if not relative < 0.5 else f"{relative:.0e}" if relative > 1e-16 else "0"
+    return relative if relative < 1 else 1.0
 
 
 def measure() -> list[Row]:
@@ -84,3 +91,68 @@ def measure() -> list[Row]:
                 row[f"{place} {name}"] = error(value, exact(r, u, v))
         rows.append(row)
     return rows
+
+
+def readable(rows: list[Row]) -> list[Row]:
+    """Errors as a page has them: 'lost' from 50 % on."""
+    return [
+        row
+        | {
+            key: "lost" if not value < 0.5 else f"{value:.0e}" if value > 1e-16 else "0"
+            for key, value in row.items()
+            if key != "parent's radius"
+        }
+        for row in rows
+    ]
+
+
+# -------------------------------------------------------------------- pictures
+
+
+def draw_errors(rows: list[Row], path: Path) -> None:
+    """Draw the errors over the radius up to 40; a straight line is a factor for each unit."""
+    ax = axes_of(None, 7.5, 3.8)
+    rows = [row for row in rows if row["parent's radius"] <= 40]
+    radius = [row["parent's radius"] for row in rows]
+    for i, place in enumerate(("ball", "Lorentz", "polar", "polar, at a pole")):
+        for dtype, line in (("float32", "--"), ("float64", "-")):
+            errors = np.clip([row[f"{place} {dtype}"] for row in rows], 1e-17, 1)
+            ax.semilogy(
+                radius, errors, f"{'osD^'[i]}{line}", color=PALETTE[i], markersize=4,
+                linewidth=1.3, label=f"{place}, {dtype}",
+            )  # fmt: skip
+    ax.axhline(0.5, color="#606060", linewidth=0.8)
+    ax.text(0, 0.8, "lost", va="bottom", color="#606060", fontsize="small")
+    ax.set_xlim(0, 41)
+    ax.set_xlabel("radius of the parent")
+    ax.set_ylabel("relative error of the siblings' distance")
+    ax.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _save(ax, path)
+
+
+def draw_steps(path: Path) -> None:
+    """Draw the distance from a number to the next that a dtype has, over the number."""
+    ax = axes_of(None, 7, 3.2)
+    for i, dtype in enumerate((np.float32, np.float64)):
+        x = np.geomspace(1e-12, 1, 2000, dtype=dtype)
+        name = np.dtype(dtype).name
+        ax.loglog(x, np.spacing(x), color=PALETTE[2 * i], linewidth=1.6, label=name)
+    for x, text, side in ((0.3, "coordinates of a\ngeneric direction", "right"),
+                          (1e-10, "coordinates\nnext to a pole", "left")):  # fmt: skip
+        ax.axvline(x, color="#606060", linewidth=0.8, linestyle=":")
+        shift = 1.4 if side == "left" else 1 / 1.4
+        ax.text(x * shift, 3e-14, text, ha=side, va="bottom", fontsize="small", color="#404040")
+    ax.set_xlabel("a coordinate")
+    ax.set_ylabel("step to the next float")
+    ax.legend(frameon=False, loc="upper left")
+    _save(ax, path)
+
+
+def _save(ax: Any, path: Path) -> None:
+    """Write a picture that is the same file whenever it is drawn."""
+    import matplotlib.pyplot as plt
+
+    ax.spines[["top", "right"]].set_visible(False)
+    with plt.rc_context({"svg.hashsalt": path.name}), replace_file(path) as draft:
+        ax.figure.savefig(draft, metadata={"Date": None})
+    plt.close(ax.figure)

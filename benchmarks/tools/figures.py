@@ -45,7 +45,7 @@ FIGURES = (
     Figure("refine", ("refine.md", "refine_passes.md")),
     Figure("refine --clade 2697495", ("refine_2697495.md", "refine_passes_2697495.md")),
     Figure("intervals", ("intervals.md", "interval_ranks.md")),
-    Figure("numerics", ("numerics.md",)),
+    Figure("numerics", ("numerics.md", "numerics_errors.svg", "numerics_steps.svg")),
     Figure("page-layout", ("page_layout.md",)),
     Figure(
         "placement {data}",

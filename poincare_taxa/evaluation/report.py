@@ -132,7 +132,7 @@ class Row:
         return self.value / tree if tree else math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """How good an embedding is. ``print(report)``, ``report["precision@10"].value``, `to_dict`.
 
@@ -199,6 +199,8 @@ class Report:
         text = io.StringIO()
         Console(file=text, width=_WIDTH, color_system=None).print(self)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    __repr__ = __str__  # What a terminal shows of `pt.evaluate(model)`.
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the printed table."""

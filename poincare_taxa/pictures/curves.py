@@ -259,26 +259,30 @@ def plot_training(
         ax.axhline(start, color=color, linestyle=":", linewidth=0.9, alpha=0.8)
         mark = _MARKS[i % len(_MARKS)]
         ax.plot(epoch, values, f"{mark}-", color=color, markersize=3.5, linewidth=1.4, label=label)
+    room = 0.03 + 0.08 * len(columns)  # For the legend, below the curves.
     if "loss" in history.columns:
-        _draw_loss(ax, epoch, history["loss"].cast(pl.Float64).to_numpy())
+        _draw_loss(ax, epoch, history["loss"].cast(pl.Float64).to_numpy(), room)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(ax, "epoch", "measure", "dotted: the start; dashed: the tree itself")
     low, high = ax.get_ylim()
-    bottom = low - (0.03 + 0.08 * len(columns)) * (high - low)  # Below is room for the legend.
     ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])
-    ax.set_ylim(bottom, high)
+    ax.set_ylim(low - room * (high - low), high)
     ax.legend(loc="lower right", fontsize="x-small", framealpha=0.85, edgecolor="none",
               borderaxespad=0.1, handlelength=1.4, labelspacing=0.3)  # fmt: skip
     return ax
 
 
-def _draw_loss(ax: Any, epoch: NDArray[Any], loss: NDArray[np.float64]) -> None:
+def _draw_loss(ax: Any, epoch: NDArray[Any], loss: NDArray[np.float64], room: float) -> None:
     right = ax.twinx()
     right.plot(epoch, loss, color="#808080", linewidth=3, alpha=0.45)
     right.set_ylabel("loss (grey)", color="#606060")
     right.tick_params(colors="#606060", which="both")
     if np.nanmin(loss) > 0 and np.nanmax(loss) > 10 * np.nanmin(loss):
         right.set_yscale("log")
+    to_scale, back = right.transScale.transform, right.transScale.inverted().transform
+    low, high = to_scale([(0, y) for y in right.get_ylim()])[:, 1]
+    right.set_yticks([tick for tick in right.get_yticks() if back((0, low))[1] <= tick])
+    right.set_ylim(back((0, low - room * (high - low)))[1], back((0, high))[1])
     right.spines[["top", "left"]].set_visible(False)
     ax.set_zorder(right.get_zorder() + 1)  # Measures lie over the loss.
     ax.patch.set_visible(False)

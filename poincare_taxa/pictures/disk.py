@@ -45,7 +45,7 @@ _MOST_RINGS = 200  # Marked taxa beyond which no ring is drawn around each.
 
 
 def plot_disk(
-    model: TaxonEmbedding | ClosureEmbedding,
+    model: TaxonEmbedding | ClosureEmbedding | Taxonomy,
     *,
     color_by: str | None = None,
     values: Values | None = None,
@@ -63,8 +63,9 @@ def plot_disk(
     ----------
     model
         The embedding. One of more than two dimensions is drawn by its radii and the taxonomy's
-        order (see the module), and the title says so. Of the nodes of a DAG (`dags`), those without
-        descendants are drawn at the rim, and the nodes with most descendants are named.
+        order (see the module), and the title says so. A taxonomy is drawn by `disk_layout`. Of the
+        nodes of a DAG (`dags`), those without descendants are drawn at the rim, and the nodes with
+        most descendants are named.
     color_by
         Taxon rank whose clades are coloured, such as "order", or "depth 2"; by default the rank
         nearest to the root, or of a large clade in the focus, that has five clades or more.
@@ -119,6 +120,8 @@ def plot_disk(
         if given or not isinstance(labels, int) or labels != 12:
             raise ValueError("the picture of a DAG has no options: its nodes have no ranks")
         return draw_dag(model, ax)
+    if isinstance(model, Taxonomy):
+        model = disk_layout(model)
     ax = axes_of(ax, 9, 7)
     from matplotlib.patches import Circle
 
@@ -229,6 +232,13 @@ def _fidelity(model: TaxonEmbedding, xy: Tensor) -> float:
     r, u = model.radius.double().cpu(), model.direction.double().cpu()
     vectors = polar.dist(r[a], u[a], r[b], u[b])
     return metrics.spearman(ball.dist(xy[a], xy[b]).numpy(), vectors.numpy())
+
+
+def _within_one_degree(model: TaxonEmbedding) -> float:
+    """Share of the taxa in that degree of the circle which has most of them."""
+    x, y = model.direction.double().numpy(force=True).T
+    degree = np.rint(np.degrees(np.arctan2(y, x))).astype(np.int64) % 360
+    return np.bincount(degree).max() / len(model)
 
 
 # -------------------------------------------------------------------- what is drawn
@@ -395,6 +405,10 @@ def _subtitle(model: TaxonEmbedding, painted: Colours, xy: Tensor, centre: int |
         parts.append("radius: distance from the centre" + ("" if made else f" in {model.dim}-D"))
     elif model.dim != 2:
         parts.append(f"radius: that of the {model.dim}-D vectors")
+    elif (share := _within_one_degree(model)) > 0.5:
+        parts.append(
+            f"{share:.0%} of the taxa within one degree: plot_disk(model.taxonomy) has more room"
+        )
     if (centre is not None or model.dim != 2) and not made:
         parts.append("angle: the taxonomy")
         if len(model) > 2:

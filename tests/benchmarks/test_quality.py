@@ -38,11 +38,23 @@ def test_frontier__a_row_has_each_measure_beside_its_floor():
 
 
 def test_numerics__float64_polar_coordinates_resolve_every_radius():
-    rows = numerics.measure()
+    rows = numerics.readable(numerics.measure())
     assert [row["parent's radius"] for row in rows] == numerics.RADII
     for row in rows[:8]:  # Up to 30, where float64 still resolves directions.
         assert row["polar float64"] != "lost"
     assert rows[-1]["ball float32"] == "lost"
+
+
+def test_numerics__pictures_are_the_same_files_each_time(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = numerics.measure()
+    for name in ("a/x.svg", "b/x.svg"):
+        numerics.draw_errors(rows, tmp_path / name)
+        numerics.draw_steps(tmp_path / name.replace("x", "y"))
+    for name in ("x.svg", "y.svg"):
+        written = (tmp_path / "a" / name).read_bytes()
+        assert b"float64" not in written  # Letters are shapes: no font is needed.
+        assert written == (tmp_path / "b" / name).read_bytes()
 
 
 def test_wordnet__rows_of_other_jobs_stay():

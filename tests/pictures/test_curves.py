@@ -94,6 +94,21 @@ def test_training__has_floor_ceiling_and_all_epochs():
     np.testing.assert_array_equal(right.lines[0].get_ydata()[1:], run.history["loss"][1:])
 
 
+@pytest.mark.parametrize("last", [0.9, 1e-4], ids=["linear", "logarithmic"])
+def test_training__the_legend_lies_below_measures_and_loss(last):
+    loss = [None, 1.4, 1.9, 1.2, last]
+    history = pl.DataFrame({"epoch": range(5), "loss": loss, "spearman": [0.0, 0.2, 0.4, 0.8, 0.9]})
+    ax = plot_training(history)
+    ax.figure.canvas.draw()
+    (right,) = (other for other in ax.figure.axes if other is not ax)
+    assert right.get_yscale() == ("log" if last < 0.1 else "linear")
+    legend = ax.get_legend().get_window_extent()
+    for axes in (ax, right):
+        line = axes.lines[-1]
+        lowest = axes.transData.transform(np.array(line.get_xydata()))[:, 1]
+        assert np.nanmin(lowest) > legend.y1
+
+
 def test_training__of_a_history_alone_has_chosen_columns_and_no_ceiling():
     history = pl.DataFrame({"epoch": [0, 1], "mine": [0.5, 0.7]})
     ax = plot_training(history, ["mine"])

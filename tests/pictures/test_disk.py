@@ -47,6 +47,24 @@ def test_plot_disk__two_dimensions_keep_their_angles_and_order_of_radii():
     torch.testing.assert_close(xy / radius[:, None], model.direction, rtol=0, atol=1e-12)
 
 
+def test_plot_disk__draws_a_taxonomy_by_the_layout_made_for_the_disk():
+    tax = zoo()
+    drawn, expected = plot_disk(tax), plot_disk(disk_layout(tax))
+    np.testing.assert_array_equal(points_of(drawn), points_of(expected))
+    assert texts(drawn) == texts(expected)
+
+
+def test_plot_disk__says_so_where_two_dimensions_leave_no_room():
+    tax, around = zoo(), disk_layout(zoo()).direction
+    assert not any("one degree" in text for text in texts(plot_disk(random_model(tax, 2))))
+    for turn in (0.0, np.pi):  # Where angles begin again, a degree is one as elsewhere.
+        angle = turn + 1e-3 * around[:, 0]
+        narrow = torch.stack([angle.cos(), angle.sin()], 1)
+        model = TaxonEmbedding(tax, disk_layout(tax).radius, narrow)
+        said = " ".join(texts(plot_disk(model))).replace("\n", " ")
+        assert "100% of the taxa within one degree: plot_disk(model.taxonomy)" in said
+
+
 def test_plot_disk__a_small_radius_is_drawn_as_it_is():
     model = random_model(zoo(), 2)
     small = TaxonEmbedding(model.taxonomy, model.radius / 10, model.direction)
