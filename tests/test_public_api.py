@@ -106,7 +106,7 @@ def test_public_alias__is_documented_by_its_public_path():
     for room in ROOMS:
         for name in getattr(getattr(pt, room), "__all__", ()):
             value = getattr(getattr(pt, room), name)
-            documented = inspect.isclass(value) or inspect.isfunction(value)
+            documented = inspect.isclass(value) or inspect.isfunction(inspect.unwrap(value))
             if not (documented or inspect.ismodule(value)):
                 aliases.add(f"poincare_taxa.{room}.{name}")
     assert aliases == set(places)
