@@ -73,9 +73,23 @@ def test_reliability__is_what_its_definitions_are(sample):
     assert found.calibration_error == pytest.approx(error, abs=1e-12)
     assert found.brier == pytest.approx(np.mean((p - true) ** 2))
     assert found.auc == pytest.approx(wins)
-    assert found.bins["pairs"].sum() == len(p)
+    place = np.minimum((10 * p).astype(int), 9)
+    expected = [
+        (p[place == b].mean(), true[place == b].mean(), (place == b).sum())
+        for b in range(10)
+        if (place == b).any()
+    ]
+    np.testing.assert_allclose(found.bins.to_numpy(), expected, atol=1e-12)
 
 
-def test_reliability__refuses_what_is_no_probability():
+@pytest.mark.parametrize("wrong", [np.nan, -1e-9, 1 + 1e-9])
+def test_reliability__refuses_what_is_no_probability(wrong):
     with pytest.raises(ValueError, match="outside, or nan"):
-        reliability([0.5, np.nan], [True, False])
+        reliability([0.5, wrong], [True, False])
+
+
+def test_reliability__has_a_bin_for_probabilities_of_1_and_of_other_widths():
+    found = reliability([0.95, 1.0, 0.05, 0.85], [True, True, False, False])
+    assert found.bins["pairs"].to_list() == [1, 1, 2]
+    found = reliability([0.95, 1.0, 0.05, 0.85], [True, True, False, False], bins=2)
+    assert found.bins["pairs"].to_list() == [1, 3]

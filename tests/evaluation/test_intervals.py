@@ -56,6 +56,16 @@ def test_rank__is_open_where_the_tail_was_not_seen(draw, mean, q):
     assert np.mean([low <= mean <= high for low, high in found]) >= 0.91
 
 
+@pytest.mark.parametrize("deciding", [18, 20, 22])
+def test_rank__closes_where_20_clusters_share_the_variance(deciding):
+    """As many clusters above the mean as below it, by the same, and the others at it."""
+    s = np.full(100, 5.0)
+    s[: deciding // 2], s[-deciding // 2 :] = 7, 3
+    low, high = rank_interval(one_each(s))
+    assert low < 5 < high
+    assert math.isinf(high) == (deciding < 20)
+
+
 def test_rank__closes_where_many_decide():
     rng = np.random.default_rng(0)
     assert rank_interval(one_each(rng.normal(5, 1, 100)))[1] < 6
@@ -66,6 +76,28 @@ def test_rank__closes_where_many_decide():
 
 
 # -------------------------------------------------------------------- against known ones
+
+
+CLUSTERS = st.lists(st.tuples(st.integers(0, 8), st.integers(1, 8)), min_size=1, max_size=25)
+
+
+@given(CLUSTERS)
+def test_share__is_the_interval_of_the_larger_number_of_trials(clusters):
+    """[CP34] with the numbers of [K65] and of [KG98], each as its source writes it."""
+    w = np.array([max(pair) for pair in clusters], float)
+    s = np.array([min(pair) for pair in clusters], float)
+    total, usual = w.sum(), (w**2).sum() / w.sum()
+    p = s.sum() / total
+    trials = kish = total**2 / (w**2).sum()
+    if kish > 1 + 1e-9:
+        unseen = max(p, 1 - p) * usual
+        variance = (sum((s - p * w) ** 2) + unseen**2) / total**2
+        student = stats.norm.ppf(0.975) / stats.t.ppf(0.975, kish - 1)
+        trials = max(kish, p * (1 - p) / variance * student**2)
+    low = stats.beta.ppf(0.025, trials * p, trials * (1 - p) + 1) if p > 0 else 0
+    high = stats.beta.ppf(0.975, trials * p + 1, trials * (1 - p)) if p < 1 else 1
+    found = share_interval(np.stack([s, w], axis=1))
+    assert found == pytest.approx((low, high), rel=1e-6, abs=1e-12)
 
 
 @given(st.integers(1, 60), st.data())
@@ -112,6 +144,30 @@ def test_bootstrap__of_a_mean_is_that_of_student(n, seed):
     # 400 resamples know the width 2 t s/√n within a fifth or so.
     width = 2 * stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / math.sqrt(n)
     assert found.high - found.low == pytest.approx(width, rel=0.35)
+
+
+@pytest.mark.parametrize(("n", "groups"), [(2, 2000), (7, 2000), (50, 50)])
+def test_bootstrap__is_what_thousand_drawings_give(n, groups, monkeypatch):
+    monkeypatch.setattr(intervals, "_GROUPS", groups)
+    sums = np.random.default_rng(n).integers(1, 9, (n, 2)).astype(float)
+    drawings = np.random.default_rng(0).integers(n, size=(1000, n))
+    values = [ratio(sums[drawing].sum(0)) for drawing in drawings]
+    tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
+    expected = np.quantile(values, [tail, 1 - tail])
+    assert bootstrap_interval(sums, ratio) == pytest.approx(tuple(expected), rel=1e-9)
+
+
+def test_bootstrap__leaves_out_what_is_not_finite():
+    sums = np.array([[0.0, 0.0], [2.0, 1.0], [2.0, 1.0]])  # drawn alone, the first is 0 / 0
+    assert bootstrap_interval(sums, ratio) == (2, 2)
+    assert all(map(math.isnan, bootstrap_interval(0 * sums, ratio)))
+
+
+def test_bootstrap__draws_2000_groups_where_there_are_more_clusters(monkeypatch):
+    drawn, original = [], intervals._resamples
+    monkeypatch.setattr(intervals, "_resamples", lambda k: drawn.append(k) or original(k))
+    bootstrap_interval(one_each(np.arange(2001.0)), ratio)
+    assert drawn == [2000]
 
 
 def test_bootstrap__draws_genera():

@@ -57,6 +57,15 @@ def test_radius_explained_by_depth__of_a_radius_that_rounds_is_undefined(dtype):
     assert metrics.radius_explained_by_depth(0.3 + 1e-4 * depth, depth) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("scale", [2.0**-30, 1.0, 2.0**30])
+def test_radius_explained_by_depth__is_undefined_up_to_eight_roundings_of_any_size(scale):
+    eps, depth = np.finfo(np.float64).eps, np.array([0, 0, 1, 1])
+    for roundings, is_constant in ((7, True), (8, True), (9, False)):
+        radius = scale * np.array([1, 1, 1, 1 - roundings * eps])
+        assert np.isnan(metrics.radius_explained_by_depth(radius, depth)) == is_constant
+    assert np.isnan(metrics.radius_explained_by_depth([], np.array([], int)))
+
+
 def test_radius_explained_by_depth__is_the_share_between_depths():
     depth = np.array([0, 1, 1, 2, 2])
     assert metrics.radius_explained_by_depth(0.7 * depth, depth) == pytest.approx(1)

@@ -30,10 +30,10 @@ def statistics(scores, targets, skip, padding=2):
     return type(found := rank_statistics(nearer, tied, there))(*(part[0] for part in found))
 
 
-@given(rankings())
-def test_rank_statistics__average_over_every_way_to_break_ties(case):
+@given(rankings(), st.integers(0, 2))
+def test_rank_statistics__average_over_every_way_to_break_ties(case, padding):
     scores, skip, targets = case
-    found = statistics(scores, targets, skip)
+    found = statistics(scores, targets, skip, padding)
     every = oracle.lost_last(oracle.orders(scores, skip), scores, targets)
     precisions = [oracle.average_precision(order, set(targets)) for order in every]
     sums = [oracle.rank_sum(order, set(targets)) for order in every]
@@ -84,6 +84,19 @@ def test_rank_statistics__a_million_ties_are_worth_what_chance_is_worth():
     # One target at a random one of n − 1 places: the mean of 1/place.
     assert found.average_precision[0] == pytest.approx(np.mean(1 / np.arange(1, n)), rel=1e-7)
     assert found.rank_sum[0] == (n - 1 + 1) / 2
+
+
+@given(rankings(largest=12))
+def test_rank_statistics__have_the_same_bits_in_a_row_with_more_room(case):
+    scores, skip, targets = case
+    assert statistics(scores, targets, skip, 0) == statistics(scores, targets, skip, 9)
+
+
+def test_rank_statistics__one_place_far_behind_is_exact():
+    nearer = 10**6 + np.arange(4)[None]
+    found = rank_statistics(nearer, np.zeros_like(nearer), nearer > 0)
+    expected = np.cumsum(np.arange(1, 5) / (nearer[0] + 1))[-1] / 4
+    assert found.average_precision[0] == expected
 
 
 @pytest.mark.parametrize("width", [0, 3])
