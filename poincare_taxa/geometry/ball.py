@@ -435,7 +435,7 @@ def geodesic(x: Tensor, y: Tensor, t: float | Tensor, *, c: float = 1.0) -> Tens
     >>> geodesic(torch.tensor([0.0, 0.0]), torch.tensor([0.8, 0.0]), 0.5)
     tensor([0.5000, 0.0000])
     """
-    d = math.sqrt(c) * dist(x, y, c=c)
+    d = dist(x, y, c=c) * math.sqrt(c)  # in this order: the distance checks c
     t = torch.as_tensor(t, dtype=d.dtype, device=d.device)
     a, b = means.shares(d, t)
     a, b = a * torch.exp(-t * d), b * torch.exp((t - 1) * d)

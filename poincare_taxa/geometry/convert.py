@@ -45,7 +45,7 @@ def ball_to_polar(x: Tensor, *, c: float = 1.0) -> tuple[Tensor, Tensor]:
     >>> ball_to_polar(torch.tensor([0.0, 0.5]))
     (tensor(1.0986), tensor([0., 1.]))
     """
-    return math.sqrt(c) * ball.dist0(x, c=c), unit(x)[1]
+    return ball.dist0(x, c=c) * math.sqrt(c), unit(x)[1]  # in this order: dist0 checks c
 
 
 def polar_to_ball(
@@ -98,7 +98,7 @@ def lorentz_to_polar(x: Tensor, *, c: float = 1.0) -> tuple[Tensor, Tensor]:
     >>> lorentz_to_polar(torch.tensor([1.0, 0.0, 0.0]))
     (tensor(0.), tensor([1., 0.]))
     """
-    return math.sqrt(c) * lorentz.dist0(x, c=c), unit(x[..., 1:])[1]
+    return lorentz.dist0(x, c=c) * math.sqrt(c), unit(x[..., 1:])[1]
 
 
 def ball_to_lorentz(x: Tensor, *, c: float = 1.0) -> Tensor:
