@@ -3,7 +3,7 @@
 A change is drawn from the syntax tree of a file and takes the place of that file where Python
 imports it: in the tests' process, and in those that tests start. The files of the checkout stay as
 they are. Of the tests that mirror the file those run that execute the changed line, the fastest
-first, then those of its room; all of them where none is seen to (`trial.covered`).
+first, then those of its room; all of them where none is seen to (`Server.covered`).
 
 mutmut puts its changes behind functions that choose one, which numba cannot compile, and leaves
 defaults and constants of modules alone; cosmic-ray changes the checkout in place and has one
@@ -16,11 +16,10 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.tables import CHECKOUT, Row, commit, kept_rows
-from benchmarks.tools.trial import Server, Trial, covered
+from benchmarks.tools.trial import Server, Trial
 
 PACKAGE = CHECKOUT / "poincare_taxa"
 AREAS = {
@@ -74,6 +73,8 @@ class Change(NamedTuple):
         """Text of the changed file."""
         data = (PACKAGE / self.file).read_bytes()
         end = self.start + len(self.before.encode())
+        if data[self.start : end] != self.before.encode():
+            raise RuntimeError(f"{self.file} was changed while this ran; start it again")
         return (data[: self.start] + self.after.encode() + data[end:]).decode()
 
 
@@ -245,10 +246,18 @@ def tests_of(change: Change) -> list[list[str]]:
 
 @cache
 def _covered(room: str) -> dict[str, Any]:
-    """Lines that tests of a room execute; found again where a test or the room is another."""
-    files = [*(CHECKOUT / "tests" / room).rglob("*.py"), *(PACKAGE / room).rglob("*.py")]
-    now = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
-    return covered(Path("tests", room), CACHE / f"{room}-{now}.json")
+    """Lines that tests of a room execute; found again for a file of tests that is another."""
+    found: dict[str, Any] = {"seconds": {}, "lines": {}}
+    sources = b"".join(file.read_bytes() for file in sorted((PACKAGE / room).rglob("*.py")))
+    for file in sorted((CHECKOUT / "tests" / room).rglob("test_*.py")):
+        now = hashlib.sha256(sources + file.read_bytes()).hexdigest()[:12]
+        cache = CACHE / f"{room}-{file.stem}-{now}.json"
+        part = _server().covered(file.relative_to(CHECKOUT), room, cache)
+        found["seconds"] |= part["seconds"]
+        for name, lines in part["lines"].items():
+            for line, tests in lines.items():
+                found["lines"].setdefault(name, {}).setdefault(line, []).extend(tests)
+    return found
 
 
 @cache

@@ -2,7 +2,7 @@
 
 That process has imported what is slow to import, torch before all, but nothing of the library: a
 fork of it imports the library with the change, runs the tests that were named in their order,
-and stops at the first that fails. `covered` finds which tests execute which lines.
+and stops at the first that fails. `Server.covered` finds which tests execute which lines.
 """
 
 import atexit
@@ -31,6 +31,7 @@ SLOW = (
     *("rich", "typer", "pytest", "hypothesis.strategies", "hypothesis.extra.numpy"),
     *("_pytest.doctest", "_pytest.unraisableexception", "_hypothesis_pytestplugin"),
 )
+NO_TESTS = 5  # what pytest returns where all are slow
 EXAMPLES = 10  # of a law, to find the lines that its test executes
 MEMORY = 12 << 30  # addresses of a process: a changed size must not take the machine's memory
 WAIT = 900  # seconds of the clock, for tests that wait for what never comes
@@ -75,15 +76,32 @@ class Server:
         self, tests: Iterable[str], seconds: float, module: str = "", source: str = ""
     ) -> Trial:
         """Run tests, or whole files of them, with another source of a module, or as it is."""
+        work = {"tests": list(tests), "seconds": seconds, "module": module, "source": source}
+        return Trial(**self._answer(work))
+
+    def covered(self, file: Path, room: str, cache: Path) -> dict[str, Any]:
+        """Find the CPU seconds of each test of a file, and the tests that execute each line.
+
+        Of lines in a room of the package; those in compiled functions, and in processes that tests
+        start, are not seen. The result is kept in the file `cache`, and read from it where that
+        exists.
+        """
+        if not cache.exists():
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            work = {"tests": [str(file)], "seconds": 3600, "room": room, "cache": str(cache)}
+            if self._answer(work)["outcome"] != "survived":
+                raise RuntimeError(f"tests of {file} fail without a change")
+        return json.loads(cache.read_text())
+
+    def _answer(self, work: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        work = {"tests": list(tests), "seconds": seconds, "module": module, "source": source}
         self._process.stdin.write(json.dumps(work) + "\n")
         self._process.stdin.flush()
         found = json.loads(self._process.stdout.readline())
         if "error" in found:
             raise RuntimeError(f"{' '.join(work['tests'])} did not run: {found['error']}")
-        return Trial(**found)
+        return found
 
 
 # ------------------------------------------------------------------ the process that forks
@@ -151,7 +169,7 @@ def _tail(folder: Path) -> str:
 
 
 def _child(work: dict[str, Any], folder: Path) -> None:
-    """Import the library with the change, and run the tests."""
+    """Import the library with the change, and run the tests; or find what they execute."""
     code, by = -1, ""  # no code of pytest
     try:
         os.setpgid(0, 0)
@@ -165,7 +183,7 @@ def _child(work: dict[str, Any], folder: Path) -> None:
             (folder / name).mkdir()
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder / "tmp")
         paths = [str(CHECKOUT)]
-        if work["module"]:
+        if work.get("module"):
             changed = folder / (work["module"].split(".")[-1] + ".py")
             changed.write_text(work["source"], encoding="utf-8")
             os.environ |= {"CHANGED_MODULE": work["module"], "CHANGED_FILE": str(changed)}
@@ -173,7 +191,8 @@ def _child(work: dict[str, Any], folder: Path) -> None:
             paths.insert(0, str(folder / "site"))
             exec(_SITE, {})
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-        code, by = _pytest(work["tests"], folder / "tmp" / "pytest")
+        run = _cover if "cache" in work else _run
+        code, by = run(work, folder / "tmp" / "pytest")
     except BaseException:
         traceback.print_exc()
     finally:
@@ -183,7 +202,13 @@ def _child(work: dict[str, Any], folder: Path) -> None:
         os._exit(0)
 
 
-def _pytest(tests: list[str], place: Path, *plugins: object) -> tuple[int, str]:
+def _run(work: dict[str, Any], place: Path) -> tuple[int, str]:
+    return _pytest(work["tests"], place, "-x")
+
+
+def _pytest(
+    tests: list[str], place: Path, *options: str, plugins: Iterable[object] = ()
+) -> tuple[int, str]:
     """Run tests in the order in which they are named; whole files are names too."""
     import pytest
 
@@ -205,34 +230,18 @@ def _pytest(tests: list[str], place: Path, *plugins: object) -> tuple[int, str]:
                 failed.append(report.nodeid)
 
     files = dict.fromkeys(name.split("::")[0] for name in tests)
-    options = ["-q", "--tb=short", "-m", "not slow", "-p", "no:cacheprovider"]
-    options += [f"--basetemp={place}", "-c", str(CHECKOUT / "pyproject.toml")]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # those of other packages take seconds
-    options += ["-p", "_hypothesis_pytestplugin"]
-    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
-    code = pytest.main(
-        [*options, *([] if plugins else ["-x"]), *files], plugins=[Chosen(), *plugins]
-    )
+    options += (f"--basetemp={place}", "-c", str(CHECKOUT / "pyproject.toml"), "--tb=short")
+    options += ("-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin")
+    options += ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
+    code = pytest.main([*options, *files], plugins=[Chosen(), *plugins])
     return int(code), (failed or [""])[0]
 
 
 # ------------------------------------------------------------------ which tests execute a line
 
 
-def covered(folder: Path, cache: Path) -> dict[str, Any]:
-    """Find the CPU seconds of each test of a folder, and the tests that execute each line.
-
-    The result is kept in the file `cache`, and read from it where that exists. Lines in compiled
-    functions and in processes that tests start are not seen.
-    """
-    if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "benchmarks.tools.trial", str(folder), str(cache)]
-        subprocess.run(command, cwd=CHECKOUT, check=True, stdout=sys.stderr)
-    return json.loads(cache.read_text())
-
-
-def _cover(folder: str, cache: Path) -> None:
+def _cover(work: dict[str, Any], place: Path) -> tuple[int, str]:
     import coverage
     import pytest
 
@@ -272,27 +281,24 @@ def _cover(folder: str, cache: Path) -> None:
             with self._inside(file):
                 return (yield)
 
-    with tempfile.TemporaryDirectory() as place:
-        measured = coverage.Coverage(
-            data_file=None, source=[str(package)], config_file=False, branch=False
-        )
-        measured.start()
-        code, _ = _pytest([folder], Path(place) / "pytest", Contexts())
-        measured.stop()
-    if code:
-        raise RuntimeError(f"tests of {folder} fail without a change")
-    data = measured.get_data()
-    lines = {
-        Path(file).relative_to(package).as_posix(): {
-            line: [name for name in contexts if name]
-            for line, contexts in data.contexts_by_lineno(file).items()
+    measured = coverage.Coverage(data_file=None, source=[str(package)], config_file=False)
+    measured.start()
+    code, by = _pytest(work["tests"], place, plugins=[Contexts()])
+    measured.stop()
+    if code in (0, NO_TESTS):
+        data = measured.get_data()
+        lines = {
+            Path(file).relative_to(package).as_posix(): {
+                line: names
+                for line, contexts in data.contexts_by_lineno(file).items()
+                if (names := [name for name in contexts if name])
+            }
+            for file in data.measured_files()
+            if Path(file).parent == package / work["room"]
         }
-        for file in data.measured_files()
-        if Path(file).parent.name == Path(folder).name
-    }
-    draft = cache.with_suffix(".draft")
-    draft.write_text(json.dumps({"seconds": seconds, "lines": lines}))
-    draft.rename(cache)
+        Path(work["cache"]).write_text(json.dumps({"seconds": seconds, "lines": lines}))
+        return 0, ""
+    return code, by
 
 
 def _processor() -> float:
@@ -302,7 +308,4 @@ def _processor() -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        _cover(sys.argv[1], Path(sys.argv[2]))
-    else:
-        _serve()
+    _serve()

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.tools import mutate, trial
+from benchmarks.tools import mutate
 
 SOURCE = '''
 """Text 1 stays."""
@@ -105,23 +105,45 @@ def test_tests__execute_the_line_and_those_of_the_mirror_come_first(
     assert found == [mirror, room]
 
 
-def test_covered__are_lines_in_functions_by_the_tests_that_execute_them(tmp_path, monkeypatch):
-    folder = tmp_path / "files"
-    folder.mkdir()
-    (folder / "test_it.py").write_text(
+def test_covered__are_lines_in_functions_by_the_tests_that_execute_them(tmp_path):
+    file = tmp_path / "test_it.py"
+    file.write_text(
         "from poincare_taxa.files.html import html_sheet\n"
         "def test_a(): html_sheet('a', {})\n"
         "def test_b(): pass\n"
     )
-    found = trial.covered(folder, tmp_path / "cache" / "files.json")
+    found = mutate._server().covered(file, "files", tmp_path / "cache" / "files.json")
     a, b = found["seconds"]
     assert a.endswith("::test_a")
     assert b.endswith("::test_b")
     executed = found["lines"]["files/html.py"]
     assert [a] in executed.values()
     assert not any(b in tests for tests in executed.values())
-    (folder / "test_it.py").unlink()  # what was found is kept
-    assert trial.covered(folder, tmp_path / "cache" / "files.json") == found
+    file.unlink()  # what was found is kept
+    assert mutate._server().covered(file, "files", tmp_path / "cache" / "files.json") == found
+
+
+def test_covered__of_tests_that_fail_is_an_error(tmp_path):
+    file = tmp_path / "test_it.py"
+    file.write_text("def test_a(): assert False\n")
+    with pytest.raises(RuntimeError, match="fail without a change"):
+        mutate._server().covered(file, "files", tmp_path / "files.json")
+
+
+def test_table__counts_what_was_noticed_and_what_has_no_effect(monkeypatch):
+    monkeypatch.setattr(mutate, "without_effect", lambda: {"b": "a reason", "a": "not needed"})
+    outcomes = {"a": "killed", "b": "survived", "c": "survived", "d": "too long"}
+    rows = [
+        {"key": key, "area": "search" if key in "ab" else "readers", "outcome": found}
+        for key, found in outcomes.items()
+    ]
+    assert mutate.survived(rows) == ["c"]
+    counts = [tuple(row.values()) for row in mutate.table(rows)]
+    assert counts == [
+        ("search", 2, 1, 1, 0, "50%"),
+        ("readers", 2, 1, 0, 1, "50%"),
+        ("all", 4, 2, 1, 1, "50%"),
+    ]
 
 
 NOTICES = """
