@@ -385,13 +385,14 @@ def page(
     sizes: Annotated[
         list[int], typer.Option("--size", help="Taxa, about; may be given several times.")
     ] = [10_000, 100_000, 2_600_000],  # noqa: B006
+    gpu: Annotated[bool, typer.Option("--gpu", help="Let the browser use a GPU.")] = False,
     out: Out = None,
 ) -> None:
     """The page of the tree in headless Chromium: size, first picture, search, frames."""
     from benchmarks.speed import page as suite
     from benchmarks.tables import collected, publish
 
-    publish(out, "page", collected(suite.measure(sizes)))
+    publish(out, "page", collected(suite.measure(sizes, gpu)))
 
 
 def exports(

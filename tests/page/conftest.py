@@ -10,6 +10,9 @@ from poincare_taxa.readers.sample import load_sample
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 PATIENCE = 120_000  # milliseconds; a loaded machine is slow
+# WebGL in software, for the tests that force the page to use it; elsewhere it does not.
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
+SOFTWARE = "GPU stall due to ReadPixels"  # what Chromium says of that, and of no page
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +22,7 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium")
     with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE
-        )
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=OPTIONS, timeout=PATIENCE)
         yield browser
         browser.close()
     for thread in threading.enumerate():  # none of Playwright's is left to the next test
@@ -47,12 +48,16 @@ class Watched:
         self.tab = context.new_page()
         self.requests, self.complaints = [], []
         self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("console", lambda message: self.complain(message.text))
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.tab.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         self.url = path.as_uri()
         self.tab.goto(self.url + fragment)
         self.tab.wait_for_selector("[data-searchable]", state="attached")
+
+    def complain(self, text):
+        if SOFTWARE not in text:
+            self.complaints.append(text)
 
     def name(self):
         return self.tab.evaluate("page.name(page.selected)")

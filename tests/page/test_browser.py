@@ -181,6 +181,23 @@ def test_highlight__of_a_pasted_list_counts_what_it_finds(opened, mammals):
     assert page.tab.evaluate("page.highlight.size") == 2
 
 
+def test_legend__covers_nothing_of_the_disk(opened, mammals):
+    page = opened(mammals)
+    page.tab.evaluate("page.color('clades')")
+    for width in (375, 560, 600, 700, 820, 900, 1280):
+        for height in (600, 760, 1000):
+            page.tab.set_viewport_size({"width": width, "height": height})
+            cx, cy, radius, right, top, wide, high = page.tab.evaluate(
+                "() => { page.draw(); const box = page.legendBox(); const disk = page.canvas;"
+                " return [page.cx, page.cy, page.radius, box.x1, box.y0,"
+                " disk.clientWidth, disk.clientHeight]; }"
+            )
+            away = np.hypot(max(0, cx - right), max(0, top - cy))
+            assert away >= radius, (width, height)
+            assert radius <= min(cx, cy, wide - cx, high - cy), (width, height)
+            assert page.tab.locator("#legend button").count() > 5
+
+
 def test_own_column__is_a_legend_and_a_value(opened, mammals):
     page = opened(mammals)
     assert "legs" in page.tab.inner_text("#legend")

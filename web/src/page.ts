@@ -16,12 +16,23 @@ import { button, download, made, number } from "./dom";
 import markup from "./markup.html";
 import type { Mobius, Point } from "./mobius";
 import type { Names, Search } from "./names";
-import { type Look, paint, SvgSurface, type Theme } from "./paint";
+import {
+  type Box,
+  type Look,
+  paint,
+  paintLabels,
+  paintShapes,
+  SvgSurface,
+  type Theme,
+} from "./paint";
 import { build, type Dot, hit, type Scene, type Wedge } from "./scene";
 import style from "./style.css";
 import type { Tree } from "./tree";
+import { Triangles } from "./triangles";
 import { View } from "./view";
+import { WebGl } from "./webgl";
 
+const SMALLEST = 0.7; // of its radius, which the disk may have beside the legend: else that covers some
 const MOST_LISTED = 200; // children of a taxon, before the reader wants more
 
 /** What a file or a notebook has of a tree. */
@@ -34,6 +45,9 @@ export interface Data {
   id: (row: number) => string;
   columns: Map<string, Float64Array>;
 }
+
+/** What draws the shapes: WebGL where a GPU does it, or one of the two in any case. */
+export type Painter = "auto" | "webgl" | "canvas";
 
 /** Where the application is put. */
 export interface Place {
@@ -65,6 +79,9 @@ export class Page {
   markedBefore: Int32Array | null = null; // highlighted rows before each row
   readonly collapsed = new Set<number>();
   readonly frames: number[] = []; // milliseconds that the last frames took to compute and draw
+  private painter: Painter = "auto";
+  private webgl: WebGl | null = null; // what draws the shapes, else the canvas of the names does
+  private triangles = new Triangles(1);
   private asked = false;
   private flight = 0;
   private cx = 0;
@@ -90,6 +107,7 @@ export class Page {
     this.element("app").classList.toggle("embedded", place.embedded);
     this.canvas = this.element<HTMLCanvasElement>("disk");
     this.context = this.canvas.getContext("2d")!;
+    this.listenToWebGl();
     this.view = new View(this.tree);
     this.coloring = byClades(this.tree, [], () => "");
     this.describe();
@@ -137,6 +155,33 @@ export class Page {
     });
   }
 
+  /** Choose what draws the shapes: a link may say so (`draw=canvas`), for tests and bad drivers. */
+  drawBy(painter: Painter): void {
+    const shapes = this.element<HTMLCanvasElement>("shapes");
+    if (painter !== this.painter || !this.webgl)
+      this.webgl = painter === "canvas" ? null : WebGl.on(shapes, painter === "webgl");
+    this.painter = painter;
+    shapes.hidden = !this.webgl;
+    this.change();
+  }
+
+  /** What draws the shapes, in words. */
+  get renderer(): string {
+    return this.webgl ? `WebGL, ${this.webgl.renderer}` : "canvas";
+  }
+
+  /** Where the GPU is taken away the canvas goes on; when it is back, it has nothing of before. */
+  private listenToWebGl(): void {
+    const shapes = this.element<HTMLCanvasElement>("shapes");
+    shapes.addEventListener("webglcontextlost", (event) => {
+      event.preventDefault();
+      shapes.hidden = true;
+      this.webgl = null;
+      this.draw();
+    });
+    shapes.addEventListener("webglcontextrestored", () => this.drawBy(this.painter));
+  }
+
   draw(): void {
     const start = performance.now();
     const width = this.canvas.clientWidth;
@@ -147,17 +192,44 @@ export class Page {
     if (this.canvas.height !== Math.round(height * density)) {
       this.canvas.height = Math.round(height * density);
     }
-    this.cx = width / 2;
-    this.cy = height / 2;
-    // Names of the rim stand at its sides: the disk leaves them room where the window is wide.
-    this.radius = Math.max(40, Math.min(height / 2 - 22, width / 2 - (width > 700 ? 110 : 16)));
-    // In a high window the disk stands at the top, and the legend below it.
-    if (height > 2 * this.radius + 150) this.cy = this.radius + 26;
+    this.settle(width, height);
     this.scene = build(this.tree, this.view, this.radius, this.collapsed);
     this.context.setTransform(density, 0, 0, density, 0, 0);
-    paint(this.context, this.scene, this.look(width, height));
+    const look = this.look(width, height);
+    if (this.webgl) {
+      if (this.triangles.density !== density) this.triangles = new Triangles(density);
+      this.triangles.clear();
+      paintShapes(this.triangles, this.scene, look);
+      this.webgl.show(this.triangles, width, height);
+      this.context.clearRect(0, 0, width, height);
+      paintLabels(this.context, this.scene, look);
+    } else paint(this.context, this.scene, look);
     this.frames.push(performance.now() - start);
     if (this.frames.length > 600) this.frames.shift();
+  }
+
+  /** Give the disk its place: in the middle, or so far to the right that the legend covers none of it. */
+  private settle(width: number, height: number): void {
+    // Names of the rim stand at its sides: the disk leaves them room where the window is wide.
+    const side = width > 700 ? 110 : width > 560 ? 64 : 16;
+    const full = Math.max(40, Math.min(height / 2 - 22, width / 2 - side));
+    const { x1, y0 } = this.legendBox();
+    // In a high window the disk stands at the top, and the legend below it.
+    const middle = height > 2 * full + 150 ? full + 26 : height / 2;
+    [this.cx, this.cy, this.radius] = [width / 2, middle, full];
+    for (let r = full; r > SMALLEST * full; r -= 2)
+      for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+        const x = width / 2 + share * (width / 2 - side - r);
+        const y = middle + share * (r + 22 - middle);
+        if (Math.hypot(Math.max(0, x - x1), Math.max(0, y0 - y)) < r + 6) continue;
+        [this.cx, this.cy, this.radius] = [x, y, r];
+        return;
+      }
+  }
+
+  private legendBox(): Box {
+    const { offsetLeft: x, offsetTop: y, offsetWidth, offsetHeight } = this.element("legend");
+    return { x0: x, y0: y, x1: x + offsetWidth, y1: y + offsetHeight };
   }
 
   look(width: number, height: number): Look {
@@ -172,8 +244,6 @@ export class Page {
       accent: of("accent"),
     };
     const { coloring, markedBefore } = this;
-    const legend = this.element("legend");
-    const [x, y] = [legend.offsetLeft, legend.offsetTop];
     return {
       width,
       height,
@@ -188,7 +258,7 @@ export class Page {
       highlighted: (from, to) => (markedBefore ? markedBefore[to]! - markedBefore[from]! : 0),
       anyHighlight: this.highlight.size > 0,
       selected: this.selected,
-      covered: { x0: x, y0: y, x1: x + legend.offsetWidth, y1: y + legend.offsetHeight },
+      covered: this.legendBox(),
     };
   }
 
@@ -264,6 +334,7 @@ export class Page {
     parts.set("view", [frame.ar, frame.ai, frame.br, frame.bi].map(short).join(","));
     if (this.weight !== 1) parts.set("share", String(this.weight));
     if (this.colorBy !== this.defaultColor()) parts.set("color", this.colorBy);
+    if (this.painter !== "auto") parts.set("draw", this.painter);
     return parts.toString();
   }
 
@@ -276,6 +347,8 @@ export class Page {
   restore(fragment: string): void {
     const parts = new URLSearchParams(fragment);
     const rowOf = (key: string | null) => (key === null ? -1 : this.search.row(key));
+    const painter = parts.get("draw");
+    this.drawBy(painter === "webgl" || painter === "canvas" ? painter : "auto");
     const weight = Number(parts.get("share") ?? 1);
     this.setWeight([0, 0.5, 1].includes(weight) ? weight : 1);
     this.color(parts.get("color") ?? this.defaultColor());

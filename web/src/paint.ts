@@ -1,9 +1,27 @@
-// A scene as strokes of a canvas; `SvgSurface` takes the same strokes and writes them as SVG.
+// A picture of a scene: shapes and letters, for a canvas or for what takes the same calls: `Triangles`
+// has shapes for WebGL, `SvgSurface` writes both as SVG.
 
 import type { Dot, Edge, Scene, Wedge } from "./scene";
 import type { Tree } from "./tree";
 
-export type Surface = Pick<
+export type Shapes = Pick<
+  CanvasRenderingContext2D,
+  | "fillStyle"
+  | "strokeStyle"
+  | "lineWidth"
+  | "globalAlpha"
+  | "lineCap"
+  | "beginPath"
+  | "moveTo"
+  | "lineTo"
+  | "arc"
+  | "closePath"
+  | "fill"
+  | "stroke"
+  | "fillRect"
+>;
+
+export type Letters = Pick<
   CanvasRenderingContext2D,
   | "fillStyle"
   | "strokeStyle"
@@ -12,19 +30,10 @@ export type Surface = Pick<
   | "font"
   | "textAlign"
   | "textBaseline"
-  | "lineCap"
   | "lineJoin"
-  | "beginPath"
-  | "moveTo"
-  | "lineTo"
-  | "arc"
-  | "closePath"
-  | "fill"
-  | "stroke"
   | "fillText"
   | "strokeText"
   | "measureText"
-  | "fillRect"
 >;
 
 export interface Theme {
@@ -56,7 +65,14 @@ export interface Look {
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
 const DIM = 0.22; // of what is not on the way to a highlighted taxon
 
-export function paint(surface: Surface, scene: Scene, look: Look): void {
+/** Draw both on one surface. */
+export function paint(surface: Shapes & Letters, scene: Scene, look: Look): void {
+  paintShapes(surface, scene, look);
+  paintLabels(surface, scene, look);
+}
+
+/** All but the names: areas, lines and dots. */
+export function paintShapes(surface: Shapes, scene: Scene, look: Look): void {
   const { cx, cy, radius, theme } = look;
   surface.globalAlpha = 1;
   surface.fillStyle = theme.page;
@@ -74,7 +90,6 @@ export function paint(surface: Surface, scene: Scene, look: Look): void {
   surface.strokeStyle = theme.rim;
   surface.lineWidth = 1;
   surface.stroke();
-  labels(surface, scene, look);
 }
 
 /** Things with the same key together, so that the surface changes its colour rarely. */
@@ -89,7 +104,7 @@ function grouped<T>(items: T[], key: (item: T) => string): Map<string, T[]> {
   return groups;
 }
 
-function wedges(surface: Surface, all: Wedge[], look: Look): void {
+function wedges(surface: Shapes, all: Wedge[], look: Look): void {
   const { cx, cy, radius } = look;
   const key = (wedge: Wedge) => {
     const marked = look.highlighted(wedge.from, wedge.to) > 0;
@@ -121,7 +136,7 @@ function wedges(surface: Surface, all: Wedge[], look: Look): void {
   }
 }
 
-function edges(surface: Surface, all: Edge[], look: Look): void {
+function edges(surface: Shapes, all: Edge[], look: Look): void {
   const { cx, cy, radius, tree } = look;
   surface.lineCap = "round";
   const key = (edge: Edge) => {
@@ -179,7 +194,7 @@ export function dotRadius(dot: Dot, tree: Tree): number {
   return Math.max(0.9, (2.2 + 0.7 * Math.log10(tree.leaves[dot.row]!)) * (0.3 + 0.9 * near));
 }
 
-function dots(surface: Surface, all: Dot[], look: Look): void {
+function dots(surface: Shapes, all: Dot[], look: Look): void {
   const { cx, cy, radius, tree } = look;
   const key = (dot: Dot) => {
     const own = look.anyHighlight && look.highlighted(dot.row, dot.row + 1) > 0;
@@ -269,7 +284,7 @@ function inTheWay(
 }
 
 /** Names of what is largest on screen, as many as fit without one upon another. */
-function labels(surface: Surface, scene: Scene, look: Look): void {
+export function paintLabels(surface: Letters, scene: Scene, look: Look): void {
   const { cx, cy, radius, tree, theme } = look;
   const wanted: Label[] = [];
   for (const dot of scene.dots) {
@@ -360,8 +375,8 @@ const escaped = (text: string): string =>
     // biome-ignore lint/suspicious/noControlCharactersInRegex: XML has none of these
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "\ufffd");
 
-/** Takes what `paint` draws, as SVG. */
-export class SvgSurface implements Surface {
+/** Takes a picture as SVG. */
+export class SvgSurface implements Shapes, Letters {
   fillStyle: string | CanvasGradient | CanvasPattern = "#000";
   strokeStyle: string | CanvasGradient | CanvasPattern = "#000";
   lineWidth = 1;
