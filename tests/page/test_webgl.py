@@ -9,7 +9,31 @@ import pytest
 pytestmark = pytest.mark.slow
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 MARKED = "page.mark([3, 40, 41, 700, 5000])"
-# What is drawn: all taxa; few of them marked, where faint lines cross; dark, far from the root.
+# A cross of two faint lines, as one shape and as two; then its arm, its middle, and beside it.
+CROSS = """apart => {
+  const all = page.triangles;
+  const [width, height] = [page.canvas.clientWidth, page.canvas.clientHeight];
+  all.clear();
+  Object.assign(all, {fillStyle: "#ffffff", strokeStyle: "#000000", lineWidth: 20, globalAlpha: 1});
+  all.fillRect(0, 0, width, height);
+  all.globalAlpha = 0.4;
+  all.beginPath();
+  all.moveTo(20, 60);
+  all.lineTo(100, 60);
+  if (apart) { all.stroke(); all.beginPath(); }
+  all.moveTo(60, 20);
+  all.lineTo(60, 100);
+  all.stroke();
+  page.webgl.show(all, width, height);
+  const gl = page.element("shapes").getContext("webgl2");
+  gl.bindFramebuffer(gl.READ_FRAMEBUFFER, null);
+  return [[30, 60], [60, 60], [90, 30]].map(([x, y]) => {
+    const pixel = new Uint8Array(4);
+    gl.readPixels(x, gl.drawingBufferHeight - y, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);
+    return [...pixel];
+  });
+}"""
+# All taxa; few of them marked, the others faint; dark, far from the root.
 VIEWS = ["page.view.jump(0)", MARKED, "page.element('theme').click(); page.view.jump(300)"]
 
 
@@ -60,6 +84,15 @@ def test_picture__is_that_of_the_canvas(forced, view, density):
     away = np.abs(small(found) - small(wanted))
     assert away.mean() < 0.3
     assert away.max() < 40
+
+
+def test_lines_of_one_shape__are_no_darker_where_they_cross(forced):
+    page = forced()
+    light, dark = (round(255 * 0.6**times) for times in (1, 2))
+    for apart, middle in [(False, light), (True, dark)]:
+        found = np.array(page.tab.evaluate(CROSS, apart))
+        np.testing.assert_array_equal(found[:, 3], 255)
+        np.testing.assert_allclose(found[:, 0], [light, middle, 255], atol=2)
 
 
 def test_link__keeps_what_draws_and_a_new_one_changes_it(forced):
