@@ -61,6 +61,7 @@ Taxa = Annotated[
     ),
 ]
 Dtype = Literal["float64", "float32"]
+Aim = Literal["neighbours", "distances", "targets"]
 
 
 def main(args: list[str] | None = None) -> None:
@@ -122,7 +123,27 @@ def embed(
         Path,
         typer.Option("--out", "-o", help="Folder to write; an existing embedding is replaced."),
     ],
-    dim: Annotated[int, typer.Option(help="Number of coordinates of a vector.")] = 10,
+    dim: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of coordinates of a vector; by default 10, for targets 32.",
+            show_default=False,
+        ),
+    ] = None,
+    aim: Annotated[
+        Aim,
+        typer.Option(
+            help="What the vectors are for: order of neighbours, exact distances, or targets of a "
+            "network."
+        ),
+    ] = "neighbours",
+    tau: Annotated[
+        float | None,
+        typer.Option(
+            help="Radius per level, or per unit of branch length; by default that of the aim.",
+            show_default=False,
+        ),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Dtype of the stored vectors.")] = "float64",
     seed: Annotated[int, typer.Option(help="The same seed gives the same vectors.")] = 0,
     refine: Annotated[
@@ -146,10 +167,14 @@ def embed(
 
     storage.ensure_writable(out)
     if shards:
-        _embed_shards(source, out, dim, dtype, seed, refine, json)
+        if aim != "neighbours" or tau is not None:
+            raise ValueError(
+                "shards have the aim neighbours and its tau: leave --aim and --tau out"
+            )
+        _embed_shards(source, out, 10 if dim is None else dim, dtype, seed, refine, json)
         return
     taxonomy = _read(source)
-    model = _embed(taxonomy, dim, dtype, seed, refine)
+    model = _embed(taxonomy, dim, dtype, seed, aim=aim, tau=tau, refine=refine)
     with _step(f"save {out}"):
         model.save(out)
     _err.print(repr(model), highlight=False, soft_wrap=True)
@@ -422,34 +447,41 @@ def info(saved: Saved, json: Json = False) -> None:
 
 @app.command()
 def distance(saved: Saved, taxa: Taxa = None, json: Json = False) -> None:
-    """Print the distances of pairs of taxa: hyperbolic, and edges of the taxonomy.
+    """Print the distances of pairs of taxa: hyperbolic, and those of the taxonomy.
 
     Standard input has two taxa a line, separated by a tab; arguments are taken two by two.
     """
     a, b, piped = _pairs(taxa)
-    model = _load(saved)
+    model = _load_dag(saved) or _load(saved)
     import polars as pl
     import torch
 
+    from poincare_taxa.closure.model import ClosureEmbedding
+
     apart = torch.atleast_1d(torch.as_tensor(model.distance(a, b)))
-    frame = pl.DataFrame({"a": a, "b": b, "distance": apart.numpy()})
-    edges = model.taxonomy.tree_distance(a, b)
-    _print_found(frame.with_columns(edges.alias("tree_distance")), piped, json)
+    frame = pl.DataFrame({"a": a, "b": b, "distance": apart.numpy(force=True)})
+    if not isinstance(model, ClosureEmbedding):
+        edges = model.taxonomy.tree_distance(a, b)
+        frame = frame.with_columns(edges.alias("tree_distance"))
+    _print_found(frame, piped, json)
 
 
 @app.command("is-a")
 def is_a(saved: Saved, taxa: Taxa = None, json: Json = False) -> None:
     """Print the probability that the second taxon of a pair is an ancestor of the first.
 
-    By the vectors, beside the truth of the taxonomy. Pairs are given as to `distance`.
+    By the vectors, beside the truth of the taxonomy or DAG. Pairs are given as to `distance`.
     """
     a, b, piped = _pairs(taxa)
-    model = _load(saved)
+    model = _load_dag(saved) or _load(saved)
     import polars as pl
     import torch
 
+    from poincare_taxa.closure.model import ClosureEmbedding
+
     probability = torch.atleast_1d(torch.as_tensor(model.is_a(a, b))).numpy()
-    truth = model.taxonomy.is_ancestor(b, a)
+    tree = model if isinstance(model, ClosureEmbedding) else model.taxonomy
+    truth = tree.is_ancestor(b, a)
     frame = pl.DataFrame({"a": a, "b": b, "probability": probability})
     _print_found(frame.with_columns(pl.Series("is_ancestor", truth)), piped, json)
 
@@ -704,14 +736,14 @@ def _read(source: str) -> "Taxonomy":
 
 
 def _embed(
-    taxonomy: "Taxonomy", dim: int, dtype: Dtype, seed: int, refine: bool = False
+    taxonomy: "Taxonomy", dim: int | None, dtype: Dtype, seed: int, **options: Any
 ) -> "TaxonEmbedding":
     with _step(f"embed {len(taxonomy):,} taxa"):
         import torch
 
         from poincare_taxa.model.model import embed
 
-        return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine)
+        return embed(taxonomy, dim, dtype=getattr(torch, dtype), seed=seed, **options)
 
 
 def _embed_shards(

@@ -601,6 +601,17 @@ def test_distance__is_that_of_the_model(run, saved):
     assert found["tree_distance"] == model.taxonomy.tree_distance("Homo sapiens", "Mus")
 
 
+def test_embed__for_an_aim_at_a_radius(run, tmp_path, edges):
+    code, _, err = run("embed", edges, "-o", tmp_path / "out", "--aim", "distances", "--tau", "3")
+    assert code == 0, err
+    found, expected = TaxonEmbedding.load(tmp_path / "out"), embed(zoo(), aim="distances", tau=3)
+    assert torch.equal(found.direction, expected.direction)
+    assert torch.equal(found.radius, expected.radius)
+    code, _, err = run("embed", edges, "-o", tmp_path / "out", "--shards", "--tau", "3")
+    assert code == 2
+    assert "leave --aim and --tau out" in one_line(err)
+
+
 def test_is_a__is_that_of_the_model_beside_the_truth(run, saved):
     code, out, _ = run("is-a", saved, "human", "Homo", "Homo", "human", "--json")
     model = TaxonEmbedding.load(saved)

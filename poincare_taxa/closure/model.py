@@ -226,6 +226,23 @@ class ClosureEmbedding:
     def _score(self, i: Any, j: Any) -> Tensor:
         return link_score((self.radius, self.direction), torch.as_tensor(j), torch.as_tensor(i))
 
+    def is_ancestor(self, a: Keys, v: Keys) -> Any:
+        """Whether node a is v or an ancestor of v in the pairs: bool, or [k] for many keys.
+
+        Raises
+        ------
+        TaxonomyError
+            If there is no such node.
+        ValueError
+            If the model has no pairs.
+        """
+        i, j = self.rows(a), self.rows(v)
+        check_paired(i, j, "rows that broadcast")
+        if self.pairs is None:
+            raise ValueError("the model has no pairs; give them: ClosureEmbedding(…, pairs=pairs)")
+        found = self._listed(np.asarray(i), np.asarray(j)) | np.equal(i, j)
+        return bool(found) if found.ndim == 0 else found
+
     def is_a(self, a: Keys, b: Keys) -> float | Tensor:
         """Probability that b is an ancestor of a, or a itself, according to the points.
 
@@ -356,9 +373,10 @@ class ClosureEmbedding:
         """Add a column: whether the pair (ancestor, descendant) of each row is one of the DAG."""
         if self.pairs is None:
             return table
-        n = len(self)
-        listed = np.isin(descendant * n + ancestor, self._pair_keys)
-        return table.with_columns(pl.Series(name, listed))
+        return table.with_columns(pl.Series(name, self._listed(ancestor, descendant)))
+
+    def _listed(self, ancestor: NDArray[Any], descendant: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.isin(descendant * len(self) + ancestor, self._pair_keys)
 
     @cached_property
     def _pair_keys(self) -> NDArray[np.int64]:

@@ -126,7 +126,7 @@ class Monitor:
 
     def _measures(self, height: NDArray[Any], distances: NDArray[Any]) -> dict[str, float]:
         sizes = [math.prod(shape) for shape in self._shapes]
-        parts = np.split(distances, np.cumsum(sizes)[:-1])
+        parts = np.split(distances, np.cumsum(sizes)[:-1]) if sizes else []
         blocks = iter(
             [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
         )

@@ -1,5 +1,6 @@
 """The points of a DAG as something to query, save and load."""
 
+import json
 import re
 
 import numpy as np
@@ -159,6 +160,14 @@ def test_command_line__takes_the_folder_of_a_dag(model, tmp_path):
     assert all(f'"name": "{name}"' in found.stdout for name in ("animal", "dog", "pet"))
     assert run("check", folder).exit_code == 0
     assert "num_nodes" in run("info", folder).stdout
+    found = [
+        json.loads(run(command, folder, "pug", "animal", "animal", "pug", "--json").stdout)
+        for command in ("distance", "is-a")
+    ]
+    ends = ["pug", "animal"], ["animal", "pug"]
+    assert [pair["distance"] for pair in found[0]] == model.distance(*ends).tolist()
+    assert [pair["probability"] for pair in found[1]] == model.is_a(*ends).tolist()
+    assert [pair["is_ancestor"] for pair in found[1]] == [True, False]
     refused = run("nearest", folder, "dog", "--taxon-rank", "genus")
     assert "have no ranks" in str(refused.exception)
     pytest.importorskip("matplotlib")
@@ -197,6 +206,9 @@ def test_is_a__of_a_fitted_model_agrees_with_the_pairs_and_survives_saving(model
     assert (probability[score.argsort()].diff() <= 0).all()
     assert model.is_a("pug", "dog") == probability[every.index(("pug", "dog"))].item()
     assert model.is_a("pug", "animal") > 0.5 > model.is_a("animal", "pug")
+    assert model.is_ancestor("dog", "dog")
+    assert model.is_ancestor(["dog", "pug"], "pug").tolist() == [True, True]
+    assert model.is_ancestor("dog", ["pet", "a small dog"]).tolist() == [False, True]
     expected = model.distance("pug", "dog") - model.radius[model.rows("pug")].item()
     assert model.ancestor_score("pug", "dog") == pytest.approx(expected)
     with pytest.raises(ValueError, match="keys make no pairs"):

@@ -120,6 +120,12 @@ def test_fit__of_a_dag_needs_no_tree():
     assert run.history["pair_accuracy"][-1] > max(0.7, run.history["pair_accuracy"][0])
 
 
+def test_fit__of_the_smallest_dag_has_nothing_to_measure():
+    run = pt.fit(pt.ClosurePairs.from_edges([("dog", "animal")]), dim=2, epochs=2)
+    assert run.model.ancestors("dog")["name"].to_list() == ["animal"]
+    assert "pair_accuracy" not in run.history.columns  # No node is unrelated.
+
+
 def test_fit__of_a_dag_says_which_pairs_it_ignored(tmp_path):
     """However they are given: to `fit`, to its negatives or to one part of a mixture."""
     pairs = pt.ClosurePairs([[0, 1], [0, 2], [1, 2], [3, 2], [3, 4], [0, 5]])
