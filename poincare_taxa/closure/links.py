@@ -1,11 +1,12 @@
 r"""Link prediction: whether a model knows pairs of a DAG that it was not trained on.
 
-Two splits are drawn (`split_links`). [GBH18]: 5 % of the pairs that follow by transitivity are held
-out to choose a threshold, 5 % to test, and a share of the others is trained on beside all basic
-edges, those that do not follow. What is held out then follows from what is trained on, so that
-*reachability in the training pairs*, the baseline of every report, knows all of it: this split
+Three splits are drawn (`split_links`). [GBH18]: 5 % of the pairs that follow by transitivity are
+held out to choose a threshold, 5 % to test, and a share of the others is trained on beside all
+basic edges, those that do not follow. What is held out then follows from what is trained on, so
+that *reachability in the training pairs*, the baseline of every report, knows all of it: this split
 measures whether a model reads transitivity. With ``basic=True`` basic edges are held out instead.
-These follow from nothing, and reachability knows none of them.
+These follow from nothing, and reachability knows none of them. With ``inner=True``, as [NK17] §4.2,
+any pairs that have neither a root nor a leaf; most of them follow from others.
 
 A pair is scored by distance against a limit of the descendant: :math:`d(a, v) - l(v)`, where the
 limit is the distance of the origin (`closure.model.link_score`: the cap of a) or the distance of
@@ -32,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
@@ -44,7 +45,7 @@ __all__ = ["LinkReport", "LinkSplit", "evaluate_links", "split_links"]
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_Score = Callable[[Tensor, Tensor], Tensor]
+_Score = Callable[[Tensor, Tensor], ArrayLike | Tensor]
 _HITS = (1, 3, 10)
 
 
@@ -59,6 +60,13 @@ class LinkSplit:
     valid_negatives: Rows
     test: Rows
     test_negatives: Rows
+
+    def __repr__(self) -> str:
+        return (
+            f"LinkSplit({self.train!r} to train on; {len(self.valid):,} for validation with "
+            f"{len(self.valid_negatives):,} negatives, {len(self.test):,} to test with "
+            f"{len(self.test_negatives):,})"
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ def split_links(
     share: float = 0.0,
     *,
     basic: bool = False,
+    inner: bool = False,
     held_out: float = 0.05,
     negatives: int = 10,
     seed: int = 0,
@@ -117,12 +126,15 @@ def split_links(
         Pairs of a DAG; their closure is split.
     share
         Share of the pairs that follow by transitivity and are not held out that is trained on; all
-        basic edges are. With `basic` it must be left out: all other pairs are trained on.
+        basic edges are. With `basic` or `inner` it must be left out: all other pairs are trained
+        on.
     basic
         Whether basic edges are held out, instead of pairs that follow.
+    inner
+        Whether any pairs are held out whose ancestor is no root and whose descendant is no leaf.
     held_out
-        Share of the pairs that follow (of the basic edges) that is held out for validation, and as
-        many for the test.
+        Share of the pairs that can be held out that is held out for validation, and as many for the
+        test.
     negatives
         Number of negatives of each held-out pair, even: half have another ancestor and half another
         descendant, drawn among the nodes that make no pair of the closure.
@@ -141,21 +153,29 @@ def split_links(
             "share lies in [0, 1], held_out in (0, 0.5), negatives are even and at least 2; got "
             f"{share}, {held_out} and {negatives}"
         )
-    if basic and share:
-        raise ValueError("where basic edges are held out all other pairs are trained on: no share")
+    if basic and inner:
+        raise ValueError("held-out pairs are basic edges or any inner pairs: give one of the two")
+    if (basic or inner) and share:
+        raise ValueError(
+            "where basic edges or inner pairs are held out all others are trained on: no share"
+        )
     rng = np.random.default_rng(seed)
     closure = pairs.closed() if pairs.weights is None else pairs
     every, n = closure.pairs.cpu().numpy(), closure.num_nodes
     known = np.sort(_keys(every, n))
-    edges = closure.reduced().pairs.cpu().numpy()
-    follows = every[~np.isin(_keys(every, n), _keys(edges, n))]
-    pool, rest = (edges, follows) if basic else (follows, edges)
+    if inner:  # No root is a descendant, no leaf an ancestor.
+        within = np.isin(every[:, 0], every[:, 1]) & np.isin(every[:, 1], every[:, 0])
+        pool, rest = every[within], every[~within]
+    else:
+        edges = closure.reduced().pairs.cpu().numpy()
+        follows = every[~np.isin(_keys(every, n), _keys(edges, n))]
+        pool, rest = (edges, follows) if basic else (follows, edges)
     pool = rng.permutation(pool)
     count = round(held_out * len(pool))
     if count < 1:
         raise ValueError(f"{len(pool)} pairs can be held out, and {held_out:.0%} of them is none")
     valid, test, left = pool[:count], pool[count : 2 * count], pool[2 * count :]
-    trained = left if basic else left[: round(share * len(left))]
+    trained = left if basic or inner else left[: round(share * len(left))]
     train = ClosurePairs(
         np.concatenate([rest, trained]), num_nodes=n, names=pairs.names, labels=pairs.labels
     )
@@ -179,7 +199,7 @@ def _negatives(pairs: Rows, known: Rows, n: int, each: int, rng: np.random.Gener
 
 
 def evaluate_links(
-    model: ClosureEmbedding | tuple[Tensor, Tensor] | Callable[[Tensor, Tensor], Tensor],
+    model: ClosureEmbedding | tuple[Tensor, Tensor] | _Score,
     split: LinkSplit,
     *,
     ignore: ClosurePairs | Rows | None = None,
@@ -310,9 +330,18 @@ def _joined(pairs: Rows, negatives: Rows) -> tuple[Rows, NDArray[np.bool_]]:
 
 
 def _scored(score: _Score, pairs: Rows) -> Floats:
-    """Scores of pairs, those that are nan last."""
-    found = score(*torch.from_numpy(pairs).unbind(1)).numpy()
+    return _numbers(score(*torch.from_numpy(pairs).unbind(1)))
+
+
+def _numbers(score: ArrayLike | Tensor) -> Floats:
+    """Scores as numbers, those that are nan last."""
+    found = torch.as_tensor(score).double().numpy(force=True)
     return np.where(np.isnan(found), np.inf, found)
+
+
+def _last_of_ties(ascending: Floats) -> NDArray[np.bool_]:
+    """Mark the last of equal scores: such pairs are predicted together, infinite ones never."""
+    return np.append(ascending[1:] > ascending[:-1], True) & (ascending < np.inf)
 
 
 def _threshold(score: Floats, positive: NDArray[np.bool_]) -> tuple[float, float]:
@@ -320,17 +349,16 @@ def _threshold(score: Floats, positive: NDArray[np.bool_]) -> tuple[float, float
     order = np.argsort(score, kind="stable")
     hits = np.cumsum(positive[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
-    last = np.diff(score[order], append=np.inf) > 0  # tied pairs are predicted together
-    best = int(np.where(last, f1, -1).argmax())
+    best = int(np.where(_last_of_ties(score[order]), f1, -1).argmax())
     return float(score[order][best]), float(f1[best])
 
 
 def _classified(score: Floats, positive: NDArray[np.bool_], most: float) -> dict[str, float]:
-    predicted = score <= most
+    predicted = (score <= most) & (score < np.inf)
     hits, number = int((predicted & positive).sum()), int(positive.sum())
     # Average precision: the precision at each score, weighted by the positives that have it.
     order = np.argsort(score, kind="stable")
-    last = np.flatnonzero(np.diff(score[order], append=np.inf) > 0)
+    last = np.flatnonzero(_last_of_ties(score[order]))
     found = np.cumsum(positive[order])[last]
     average = (np.diff(found, prepend=0) * found / (last + 1)).sum() / number
     return {
@@ -351,8 +379,7 @@ def _ranked(score: _Score, pairs: Rows, known: Rows, n: int) -> dict[str, float]
         up = every, torch.tensor(v), known, v, a
         down = torch.tensor(a), every, by_ancestor, a, v
         for ancestor, descendant, relatives, fixed, own in (up, down):
-            found = score(ancestor, descendant).numpy()
-            found = np.where(np.isnan(found), np.inf, found)
+            found = _numbers(score(ancestor, descendant))
             first, stop = np.searchsorted(relatives, [fixed * n, (fixed + 1) * n])
             others = np.ones(n, np.bool_)
             others[relatives[first:stop] - fixed * n] = False

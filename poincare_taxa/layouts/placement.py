@@ -456,9 +456,10 @@ class _Work:
         turned[place, 1 + finest_now] = offset[place, finest]
         safe = np.where(size > 0, size, 1)
         inwards = np.where(size > 0, along / safe - 1, 0)
-        bent = -((turned**2).sum(1)) / (safe * (safe + np.abs(along)))  # cos θ − 1
+        turned /= safe[:, None]
+        bent = -((turned**2).sum(1)) / (1 + np.abs(along) / safe)  # cos θ − 1
         inwards = np.where(along > 0, bent, inwards)
-        step = reflect(to_u, turned) / safe[:, None] + inwards[:, None] * to_u
+        step = reflect(to_u, turned) + inwards[:, None] * to_u
         return step, np.arcsinh(size)
 
 

@@ -46,6 +46,36 @@ def test_split__parts_are_disjoint_and_of_their_kind(share, basic, seed):
         assert 0.8 * 10 * len(positives) <= len(negatives) <= 10 * len(positives)
 
 
+def test_split__of_inner_pairs_has_no_roots_and_no_leaves():
+    """Nodes of a complete binary tree: 0 is the root, those from 63 on are leaves."""
+    split = pt.split_links(TREE, inner=True, held_out=0.1)
+    closure = as_set(TREE.pairs)
+    inner = {(a, v) for a, v in closure if a > 0 and v < 63}
+    held = as_set(split.valid) | as_set(split.test)
+    assert held <= inner
+    assert len(split.valid) == len(split.test) == round(0.1 * len(inner))
+    assert as_set(split.train.pairs) == closure - held
+    assert repr(split).startswith("LinkSplit(ClosurePairs(")
+    for options in ({"basic": True}, {"share": 0.5}):
+        with pytest.raises(ValueError, match="inner pairs"):
+            pt.split_links(TREE, inner=True, **options)
+
+
+def test_scores__may_be_numpy_and_lost_ones_predict_nothing():
+    split = pt.split_links(TREE)
+    number = np.random.default_rng(0).random((127, 127))
+    found = [
+        pt.evaluate_links(score, split, ranked=5)
+        for score in (
+            lambda a, v: number[np.asarray(a), np.asarray(v)],
+            lambda a, v: torch.from_numpy(number)[a, v],
+        )
+    ]
+    assert found[0] == found[1]
+    lost = pt.evaluate_links(lambda a, v: torch.full_like(a + v, torch.nan, dtype=float), split)
+    assert lost.metrics["f1"] == lost.metrics["recall"] == lost.metrics["average_precision"] == 0
+
+
 def test_reachability__knows_what_follows_and_no_basic_edge():
     points = pt.closure_layout(TREE, 2)[:2]
     for basic in (False, True):

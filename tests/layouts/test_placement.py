@@ -218,6 +218,15 @@ def test_a_radius_beyond_the_largest__is_an_error_that_advises():
         place(new, old, np.array([0, 1, -1, -1]), points[:2], 70.0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_moved_subtree__far_beyond_the_largest_radius_is_that_error_alone():
+    old = Taxonomy.from_parents([-1, 0, 0, 2, 3], branch_lengths=[0, 4, 0.5, 4.5, 5]).tree
+    new = Taxonomy.from_parents([-1, 0, 1, 2, 3], branch_lengths=[0, 4, 0.5, 4.5, 5]).tree
+    points = layout(old, 4)
+    with pytest.raises(ValueError, match="embed it afresh"):
+        place(new, old, np.arange(5), points[:2], points.info["tau"])
+
+
 def test_a_new_subtree__in_a_crowded_family_gets_more_room_than_a_leaf():
     def room(below):
         """Distance from a new sibling, with children or without, to the nearest old one."""
