@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -173,6 +174,24 @@ def test_command_line__takes_the_folder_of_a_dag(model, tmp_path):
     pytest.importorskip("matplotlib")
     assert run("plot", folder, "-o", str(tmp_path / "dag.png")).exit_code == 0
     assert (tmp_path / "dag.png").stat().st_size > 1000
+
+
+def test_the_gene_ontology__from_its_file_to_neighbours_ancestors_and_a_picture():
+    for needed in ("obonet", "matplotlib"):
+        pytest.importorskip(needed)
+    terms = Path(__file__).parents[1] / "support" / "heart.obo"
+    pairs = pt.ClosurePairs.from_obo(terms, relations=["is_a", "part_of"])
+    model = pt.fit(pairs, dim=5, progress=False).model
+    # Read off the file by hand: organ, heart and system, in morphogenesis and in development.
+    above = {
+        "animal organ morphogenesis", "anatomical structure morphogenesis", "heart development",
+        "animal organ development", "circulatory system development", "system development",
+        "multicellular organism development", "anatomical structure development",
+        "multicellular organismal process", "developmental process", "biological_process",
+    }  # fmt: skip
+    assert set(model.ancestors("heart morphogenesis")["label"]) == above
+    assert set(model.nearest("GO:0003007", k=11)["label"]) == above
+    assert pt.plot_disk(model).has_data()
 
 
 def test_folders__of_trees_and_dags_are_told_apart(model, tmp_path):
