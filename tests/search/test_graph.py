@@ -17,6 +17,7 @@ def test_neighbour_graph__has_the_nearest_of_each_row(n, monkeypatch):
     points = found.radius, found.direction
     mine = neighbour_graph(SearchIndex(points, manifold="polar"), n, 5)
     assert mine.shape == (n, n)
+    assert mine.indices.dtype == mine.indptr.dtype == np.int32
     expected = kernels.nearest(points, points, 5, manifold="polar", skip=torch.arange(n))
     for i in range(n):
         there = expected.row[i] >= 0

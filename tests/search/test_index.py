@@ -1,5 +1,6 @@
 """The index against a scan of the table: the same rows, distances and ties."""
 
+import sys
 from functools import cache
 
 import hypothesis.strategies as st
@@ -242,6 +243,36 @@ def test_nearest__of_a_row_behind_all_candidates_starts_at_the_last_leaf(monkeyp
         (radius, direction), (radius[rows], direction[rows]), 3, manifold="polar", rows=some
     )
     assert mine.row.equal(expected.row)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("some", [None, torch.arange(0, 400, 2)])
+def test_nearest__of_one_point_waits_for_no_compiled_loops(monkeypatch, ordered, some):
+    """In a process that has not loaded numba; and from its place where rows are in order."""
+    monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, "numba")
+    homes, scans, one, scan = [], [], index.nearest_of_one, kernels.nearest
+    monkeypatch.setattr(
+        index, "nearest_of_one", lambda *given: homes.append(given[5]) or one(*given)
+    )
+    monkeypatch.setattr(
+        kernels,
+        "nearest",
+        lambda *given, **more: scans.append(1) or scan(*given, **more, backend="torch"),
+    )
+    points = polar_points("taxonomy", 400, 4, 0)
+    found = SearchIndex(points, manifold="polar", rows=some, ordered=ordered)
+    row = torch.tensor([301])
+    asked = tuple(x[row] for x in points)
+    expected = scan(points, asked, 3, manifold="polar", skip=row, rows=some, backend="torch")
+    assert found.nearest(row, 3).row.equal(expected.row)
+    found.nearest(asked, 3)
+    place = 301 if some is None else 151
+    assert (homes, scans) == ([place if ordered else None, None], [])
+    found.nearest(row, 3, by="ancestor")
+    found.nearest(torch.tensor([1, 2]), 3)
+    assert (len(homes), len(scans)) == (2, 2)
+    assert found.nbytes == 0
 
 
 def test_search_index__is_built_once_it_pays(monkeypatch):
