@@ -519,6 +519,7 @@ def shards(
     ] = None,
     dim: Annotated[int, typer.Option(help="Coordinates of a direction.")] = 10,
     queries: Queries = 1000,
+    limit: Annotated[float, typer.Option(help="Memory of each process of several, in GiB.")] = 2.0,
     folder: Annotated[
         Path | None, typer.Option(help="Where the tree and the shards are kept meanwhile.")
     ] = None,
@@ -526,10 +527,11 @@ def shards(
 ) -> None:
     """Peak memory of processes that embed, refine and evaluate a tree in shards, one core each."""
     from benchmarks.speed import shards as suite
-    from benchmarks.tables import collected, publish
+    from benchmarks.tables import collected, kept_rows, publish
 
-    rows = collected(suite.runs(size, processes or [4, 1], dim, queries, folder))
-    publish(out, "shards", rows)
+    new = collected(suite.runs(size, processes or [4, 1], dim, queries, limit, folder))
+    rows = suite.completed(new, kept_rows(out, "shards"))
+    publish(out, "shards", rows, *suite.summary(rows))
 
 
 def succeeds(arguments: list[str]) -> bool:

@@ -1,13 +1,15 @@
 """A tree of millions in shards: time and peak memory of each process, beside one process.
 
 Every run is a program of its own, whose processes are started by torchrun (one process, which has
-the whole table: without it). Peaks are those of resident memory, of the files that are mapped too;
-they are reset between the steps.
+the whole table: without it). Peaks are those of resident memory, with the libraries and the files
+that are mapped; they are reset between the steps. A process of several gets no more memory than a
+limit (``RLIMIT_DATA``), and a peak beyond it is an error.
 """
 
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -18,32 +20,80 @@ from typing import Any
 
 import torch
 
-from benchmarks.tables import Row
+from benchmarks.tables import Row, markdown
 from poincare_taxa.processes.group import Processes
 
 MEASURES = ("precision@10", "ancestor MAP", "neighbour MAP", "Spearman", "mean distortion")
 PARTS = {"precision", "ancestor", "neighbour", "correlation", "distortion"}
+STEPS = ("embed", "evaluate")
 
 
-def runs(n: int, sizes: list[int], dim: int, queries: int, folder: Path | None) -> Iterator[Row]:
+def runs(
+    n: int, sizes: list[int], dim: int, queries: int, limit: float, folder: Path | None
+) -> Iterator[Row]:
     """Yield a row for each process of each number of processes."""
     with TemporaryDirectory(dir=folder) as made:
         source = Path(made, "tree.parquet")
         inside("write", str(n), str(source))
         for size in sizes:
-            yield from rows_of(Path(made), source, size, dim, queries)
+            most = limit if size > 1 else float("inf")
+            for row in rows_of(Path(made), source, size, dim, queries, most):
+                yield {"nodes": n, **row}
 
 
-def rows_of(folder: Path, source: Path, size: int, dim: int, queries: int) -> Iterator[Row]:
+def completed(rows: list[Row], earlier: list[Row]) -> list[Row]:
+    """Rows of a run, and those of earlier ones, of other trees and other numbers of processes."""
+    run = {(row["nodes"], row["processes"]) for row in rows}
+    kept = [row for row in earlier if (row["nodes"], row["processes"]) not in run]
+    return sorted(kept + rows, key=lambda row: (-row["nodes"], -row["processes"], row["process"]))
+
+
+def summary(rows: list[Row]) -> tuple[list[Row], str]:
+    """Tables of peaks and of quality, the second one as text."""
+    peaks = [
+        {
+            "nodes": f"{row['nodes']:,}",
+            "processes": row["processes"],
+            "process": row["process"],
+            **{f"{step}, peak GiB": f"{row[f'{step}: GiB']:.2f}" for step in STEPS},
+            **{f"{step}, CPU s": row[f"{step}: CPU s"] for step in STEPS},
+        }
+        for row in rows
+    ]
+    quality: dict[tuple[int, str], Row] = {}  # the floor and the tree are those of all
+    first = [row for row in rows if row["process"] == 1]
+    for prefix, of in (("", None), ("floor ", "floor"), ("tree ", "the tree itself")):
+        for row in first:
+            values = [row.get(f"{prefix}{name}") for name in MEASURES]
+            if None not in values:
+                count = row["processes"]
+                of_row = of or (f"{count} processes" if count > 1 else "1 process")
+                quality[row["nodes"], of_row] = {
+                    "nodes": f"{row['nodes']:,}",
+                    "of": of_row,
+                    **{n: f"{value:.4f}" for n, value in zip(MEASURES, values, strict=True)},
+                    "hash of vectors": "" if prefix else row["vectors"],
+                }
+    in_order = sorted(quality.items(), key=lambda item: -item[0][0])
+    return peaks, markdown([row for _, row in in_order])
+
+
+def rows_of(
+    folder: Path, source: Path, size: int, dim: int, queries: int, limit: float
+) -> Iterator[Row]:
     """Embed and evaluate in so many processes."""
     out = folder / f"{size}"
     launcher = ("torch.distributed.run", "--standalone", f"--nproc-per-node={size}", "-m")
     start = time.perf_counter()
-    inside("embed", str(source), str(out), str(dim), str(queries), launcher=launcher * (size > 1))
+    settings = [str(dim), str(queries), str(limit)]
+    inside("embed", str(source), str(out), *settings, launcher=launcher * (size > 1))
     seconds = time.perf_counter() - start
     found = [json.loads(Path(f"{out}-{rank}.json").read_text()) for rank in range(size)]
     vectors = vectors_of(out)
     for rank, process in enumerate(found):
+        peak = max(process["steps"][f"{step}: GiB"] for step in STEPS)
+        if peak > limit:
+            raise RuntimeError(f"process {rank + 1} had a peak of {peak} GiB; the limit is {limit}")
         yield {
             "processes": size,
             "process": rank + 1,
@@ -98,8 +148,10 @@ def measured(name: str, step: Callable[[], Any], steps: dict[str, Any]) -> Any:
     return result
 
 
-def embed_and_evaluate(source: Path, out: Path, dim: int, queries: int) -> None:
+def embed_and_evaluate(source: Path, out: Path, dim: int, queries: int, limit: float) -> None:
     """Embed and evaluate as one of the processes, and write what it took."""
+    if limit < float("inf"):
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30),) * 2)
     import polars as pl
 
     import poincare_taxa as pt
@@ -117,11 +169,16 @@ def embed_and_evaluate(source: Path, out: Path, dim: int, queries: int) -> None:
             pt.embed(pt.Taxonomy.from_frame(pl.read_parquet(source)), dim, refine=True).save(out)
 
         measured("embed", embed, steps)
-        settings = {"queries": queries, "exact": False, "floor_queries": 0, "progress": False}
+        settings = {"queries": queries, "exact": False, "progress": False}
         report = measured(
             "evaluate", lambda: pt.evaluate(pt.load(out), only=PARTS, **settings), steps
         )
-    found = {name: round(report[name].value, 6) for name in MEASURES if name in report}
+    found: Row = {}
+    for name in MEASURES:
+        row = report[name]
+        found[name] = round(row.value, 6)
+        for prefix, other in (("tree", row.ceiling), ("floor", row.floor)):
+            found[f"{prefix} {name}"] = None if other is None else round(other.value, 6)
     Path(f"{out}-{processes.rank}.json").write_text(json.dumps({"steps": steps, **found}))
 
 
@@ -137,4 +194,4 @@ if __name__ == "__main__":
     if task == "write":
         write(int(rest[0]), Path(rest[1]))
     else:
-        embed_and_evaluate(Path(rest[0]), Path(rest[1]), int(rest[2]), int(rest[3]))
+        embed_and_evaluate(Path(rest[0]), Path(rest[1]), int(rest[2]), int(rest[3]), float(rest[4]))

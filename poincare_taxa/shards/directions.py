@@ -156,20 +156,36 @@ class SliceLayout:
         return Layout(radius, torch.from_numpy(direction), info)
 
     def refined(self, tau: float | None, passes: int, queries: int = 256) -> Layout:
-        """Compute `layouts.refine` of the layout."""
-        tree = self.tree
+        """Compute `layouts.refine` of the layout.
+
+        A layout follows from its τ, so that one at a time is in memory: the best one is computed
+        again where it was not the last.
+        """
+        tree, start = self.tree, self.layout(tau)
         if tree.max_depth == 0 or not passes:
-            start = self.layout(tau)
             return start._replace(info={**start.info, "passes": []})
         largest = min(
             tree.together.each(lambda: check_request(tree.part.tree, self.dim, None, self.dtype))
         )
+        first, at_hand = start.info["tau"], [start]
+        del start
 
-        def propose(tau: float) -> Layout:
-            return self._as_layout(tau, *self.directions(tau, layered=True))
+        def named(tau: float) -> Layout:
+            return Layout(torch.empty(0), torch.empty(0), {"tau": tau})
+
+        def placed(points: Layout) -> Layout:
+            tau = points.info["tau"]
+            if at_hand[0].info["tau"] != tau:
+                at_hand.clear()
+                at_hand.append(self._as_layout(tau, *self.directions(tau, layered=tau != first)))
+            return at_hand[0]
 
         yardstick = _ScatteredYardstick(tree, queries, self.seed)
-        return improved(self.layout(tau), yardstick, propose, largest, passes)
+        best = improved(
+            named(first), lambda points: yardstick(placed(points)), named, largest, passes
+        )
+        found = placed(best)
+        return found._replace(info={**found.info, "passes": best.info["passes"]})
 
 
 class _ScatteredYardstick(Yardstick):

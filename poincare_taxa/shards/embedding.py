@@ -95,20 +95,11 @@ def embed_shards(
         draft = together.once(lambda: stack.enter_context(replace_folder(out)))
         scratch = draft.parent / "tree"  # it goes with the draft
         together.once(lambda: nodes.write_tree(scratch))
-        arrays = mapped_tree(scratch)
-        parent, end, _ = arrays
         # 1. The slice of this process, and the families that cuts go through.
-        bounds = cuts(parent, end, together.size)
-        start, stop = bounds[together.rank : together.rank + 2]
-        above = [rows_above(parent, row) for row in bounds[:-1]]
-        shared = np.unique(np.concatenate([np.array(rows, np.int64) for rows in above]))
-        families = np.union1d(shared, children_of(parent, shared))
-        rows = np.union1d(families, np.arange(start, stop))
-        part = Slice(rows, local_tree(arrays, rows), start, stop)
+        part, above, shared, size = _own_slice(scratch, together)
         # 2. Layout and refinement.
-        layouts = SliceLayout(
-            ScatteredTree(part, together), shared, end[rows] - rows, dim, dtype, seed
-        )
+        layouts = SliceLayout(ScatteredTree(part, together), shared, size, dim, dtype, seed)
+        del size
         passes = _PASSES if refine is True else int(refine)
         points = layouts.refined(tau, passes) if refine else layouts.layout(tau)
         # 3. The shard.
@@ -122,9 +113,9 @@ def embed_shards(
         }
         meta = {"settings": settings, "layout": points.info, **origin()}
         name = f"shard-{together.rank + 1:05d}-of-{together.size:05d}"
-        shard = {"folder": name, "start": start, "stop": stop, "above": above[together.rank]}
+        shard = {"folder": name, "start": part.start, "stop": part.stop, "above": above}
         shards = together.each(
-            lambda: _save_shard(draft / name, nodes, arrays, shard, points, part.rows, meta)
+            lambda: _save_shard(draft / name, nodes, scratch, shard, points, part.rows, meta)
         )
         # 4. The list of all.
         together.once(lambda: _save_list(Path(out), draft, meta, nodes, layouts, shards))
@@ -132,10 +123,38 @@ def embed_shards(
     return points.info
 
 
+def _own_slice(
+    scratch: Path, together: Processes
+) -> tuple[Slice, list[int], NDArray[np.integer], NDArray[np.integer]]:
+    """Cut the tree, which is unmapped again, and take the slice of this process.
+
+    Returns
+    -------
+    part
+        The slice, with all families that a cut goes through.
+    above
+        Rows of the ancestors of its first row.
+    shared
+        Ascending rows of the parents of these families.
+    size
+        Size of the whole subtree of each row of the slice.
+    """
+    arrays = mapped_tree(scratch)
+    parent, end, _ = arrays
+    bounds = cuts(parent, end, together.size)
+    start, stop = bounds[together.rank : together.rank + 2]
+    above = [rows_above(parent, row) for row in bounds[:-1]]
+    shared = np.unique(np.concatenate([np.array(rows, np.int64) for rows in above]))
+    families = np.union1d(shared, children_of(parent, shared))
+    rows = np.union1d(families, np.arange(start, stop))
+    part = Slice(rows, local_tree(arrays, rows), start, stop)
+    return part, above[together.rank], shared, end[rows] - rows
+
+
 def _save_shard(
     folder: Path,
     nodes: Source,
-    arrays: tuple[NDArray[np.int32], ...],
+    scratch: Path,
     shard: dict[str, Any],
     points: Layout,
     known: NDArray[np.integer],
@@ -150,7 +169,7 @@ def _save_shard(
         frame = frame.with_columns(pl.lit(None, pl.String).alias("name"))
     check_unique(frame["id"])
     about = {"format": "parquet", "path": str(nodes.path)}
-    taxonomy = Taxonomy.from_rows(local_tree(arrays, rows), frame, source=about)
+    taxonomy = Taxonomy.from_rows(local_tree(mapped_tree(scratch), rows), frame, source=about)
     at = torch.from_numpy(np.searchsorted(known, rows))
     settings = {**meta["settings"], "method": "slice of a layout"}
     model = TaxonEmbedding(
