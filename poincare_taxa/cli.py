@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -433,6 +433,10 @@ def info(saved: Saved, json: Json = False) -> None:
         },
         "source: ": meta.get("source", {}),
         "settings: ": settings,
+        "shard: ": {
+            shard["folder"]: f"rows {shard['start']:,} to {shard['stop'] - 1:,}"
+            for shard in meta.get("shards", [])
+        },
         "file: ": {
             name: f"{file['bytes']:,} bytes" for name, file in meta.get("files", {}).items()
         },
@@ -754,11 +758,11 @@ def _embed_shards(
     from poincare_taxa.processes.group import Processes
     from poincare_taxa.shards.embedding import embed_shards
 
-    with _step(f"embed {source} in shards"):
+    processes = Processes.joined()
+    with _step(f"embed {source} in shards") if processes.rank == 0 else nullcontext():
         layout = embed_shards(
             source, out, dim, dtype=getattr(torch, dtype), seed=seed, refine=refine
         )
-    processes = Processes.joined()
     if json and processes.rank == 0:
         _print_json({"path": str(out), "shards": processes.size, "dim": dim, **layout})
 

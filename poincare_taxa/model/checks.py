@@ -80,7 +80,8 @@ def check(path: str | Path, *, reproduce: Taxonomy | None = None) -> list[CheckR
                     processor that made them, else to an ulp on each level of the tree
     ==============  ==============================================================================
 
-    Of the points of a DAG (`ClosureEmbedding`) files, mapping and projection are verified, and
+    Shards (`embed_shards`) are checked one after another. Of the points of a DAG
+    (`ClosureEmbedding`) files, mapping and projection are verified, and
 
     ==============  ==============================================================================
     pairs           both ends of every pair are nodes; no pair is listed twice; there is no cycle
@@ -101,14 +102,11 @@ def check(path: str | Path, *, reproduce: Taxonomy | None = None) -> list[CheckR
     Raises
     ------
     FileNotFoundError, ValueError
-        If `path` has no ``meta.json`` of an embedding, or has shards, which are checked one by one.
+        If `path` has no ``meta.json`` of an embedding, or `reproduce` is given and it has shards.
     """
     meta = storage.read_meta(path)
     if "shards" in meta:
-        raise ValueError(
-            f"{path} has {len(meta['shards'])} shards; check each of them: "
-            f"{Path(path) / meta['shards'][0]['folder']}, …"
-        )
+        return _of_shards(Path(path), meta["shards"], reproduce)
     is_dag = "nodes.parquet" in meta.get("files", {})
     saved = (_SavedDag if is_dag else _Saved)(Path(path), meta, reproduce)
     results: dict[str, CheckResult] = {}
@@ -131,6 +129,38 @@ def check(path: str | Path, *, reproduce: Taxonomy | None = None) -> list[CheckR
             what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             results[name] = CheckResult(name, "failed", f"what was recorded is unusable ({what})")
     return list(results.values())
+
+
+def _of_shards(
+    path: Path, shards: list[dict[str, Any]], reproduce: Taxonomy | None
+) -> list[CheckResult]:
+    """Check shards, one at a time in memory: of each check the first that failed, else all."""
+    if reproduce is not None:
+        raise ValueError(
+            f"{path} has shards, and vectors are computed again as a whole: save the joined "
+            f"embedding, pt.load({str(path)!r}).save(…), and check that"
+        )
+    found = [_of_shard(path, shard) for shard in shards]
+    results = []
+    for name in _CHECKS:
+        each = [(shard["folder"], some[name]) for shard, some in zip(shards, found, strict=True)]
+        for status, about in (("failed", ""), ("skipped", ""), ("passed", f"{len(each)} shards; ")):
+            of_status = [one for one in each if one[1].status == status]
+            if of_status:
+                folder, result = of_status[0]
+                results.append(
+                    CheckResult(name, result.status, f"{about}{folder}: {result.detail}")
+                )
+                break
+    return results
+
+
+def _of_shard(path: Path, shard: dict[str, Any]) -> dict[str, CheckResult]:
+    try:
+        return {result.name: result for result in check(storage.shard_folder(path, shard))}
+    except (OSError, ValueError) as error:
+        found = {name: CheckResult(name, "skipped", "needs files") for name in _CHECKS}
+        return found | {"files": CheckResult("files", "failed", str(error))}
 
 
 class _FailedError(Exception):

@@ -132,10 +132,33 @@ def test_load__refuses_shards_that_do_not_belong_together(tmp_path, damage):
         pt.load(folder)
 
 
-def test_check__refers_to_the_shards(tmp_path):
+def test_check__checks_one_shard_after_another(tmp_path):
     folder = embedded(tmp_path, synthetic_taxonomy(60), 2, dim=3)
-    with pytest.raises(ValueError, match=r"2 shards; check each"):
-        pt.check(folder)
+    whole = pt.check(folder)
+    skipped = {result.name for result in whole if result.status == "skipped"}
+    assert skipped <= {"initialisation", "targets"}  # which are of the whole
+    assert not [result for result in whole if result.status == "failed"]
+    assert [r.name for r in whole] == [r.name for r in pt.check(folder / "shard-00001-of-00002")]
+    with pytest.raises(ValueError, match="has shards"):
+        pt.check(folder, reproduce=synthetic_taxonomy(60))
+
+
+@pytest.mark.parametrize("damage", ["missing", "other", "file", "table"])
+def test_check__names_the_shard_that_is_damaged(tmp_path, damage):
+    folder = embedded(tmp_path, synthetic_taxonomy(60), 2, dim=3)
+    second = folder / "shard-00002-of-00002"
+    if damage == "missing":
+        second.rename(tmp_path / "elsewhere")
+    elif damage == "other":
+        pt.embed(synthetic_taxonomy(30), 3).save(second)
+    elif damage == "file":
+        (second / "taxonomy.parquet").unlink()
+    else:
+        points = second / "points.safetensors"
+        points.write_bytes(points.read_bytes()[:-1] + b"?")
+    files, *_ = pt.check(folder)
+    assert (files.name, files.status) == ("files", "failed")
+    assert "shard-00002-of-00002" in files.detail
 
 
 PROGRAM = """
