@@ -151,7 +151,8 @@ def measured(name: str, step: Callable[[], Any], steps: dict[str, Any]) -> Any:
 def embed_and_evaluate(source: Path, out: Path, dim: int, queries: int, limit: float) -> None:
     """Embed and evaluate as one of the processes, and write what it took."""
     if limit < float("inf"):
-        resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30),) * 2)
+        most = int(limit * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     import polars as pl
 
     import poincare_taxa as pt
