@@ -173,6 +173,11 @@ def embed(
             )
         _embed_shards(source, out, 10 if dim is None else dim, dtype, seed, refine, json)
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError(
+            "without --shards every process of torchrun would compute and write the same: leave "
+            "torchrun out, or give --shards and a parquet file of id and parent in preorder"
+        )
     taxonomy = _read(source)
     model = _embed(taxonomy, dim, dtype, seed, aim=aim, tau=tau, refine=refine)
     with _step(f"save {out}"):

@@ -94,6 +94,17 @@ def test_embed__says_what_a_source_can_be_when_there_is_none(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_embed__in_several_processes_is_refused_without_shards(run, tmp_path, edges, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = run("embed", edges, "-o", tmp_path / "out")
+    assert status == 2
+    assert "--shards" in one_line(err)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert run("embed", edges, "-o", tmp_path / "out", "--dim", "3")[0] == 0
+
+
 def test_embed__refuses_a_taken_place_before_it_reads_anything(run, tmp_path, monkeypatch):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").touch()
