@@ -254,6 +254,8 @@ def _covered(room: str) -> dict[str, Any]:
         cache = CACHE / f"{room}-{file.stem}-{now}.json"
         part = _server().covered(file.relative_to(CHECKOUT), room, cache)
         found["seconds"] |= part["seconds"]
+        for test in part.get("failed", ()):
+            print(f"{test} fails without a change, and is left out", flush=True)
         for name, lines in part["lines"].items():
             for line, tests in lines.items():
                 found["lines"].setdefault(name, {}).setdefault(line, []).extend(tests)
@@ -278,11 +280,15 @@ def judged(change: Change) -> Row:
     took = _covered(change.file.split("/")[0])["seconds"]
     found, seconds = Trial("survived", "", 0.0), 0.0
     for tests in tests_of(change):
-        found = outcome(change, tests, SECONDS + TIMES * sum(took[test] for test in tests))
-        seconds += found.seconds
-        if found.outcome != "survived":
-            _require_sound(found.by or tests[0])
-            break
+        while tests and found.outcome == "survived":
+            found = outcome(change, tests, SECONDS + TIMES * sum(took[test] for test in tests))
+            seconds += found.seconds
+            by = found.by or tests[0]
+            if found.outcome == "survived":
+                break
+            if not _is_sound(by):  # it would count as noticed
+                print(f"{by} fails without a change, and is left out", flush=True)
+                found, tests = Trial("survived", "", 0.0), [one for one in tests if one != by]
     return {
         "key": change.key,
         "area": change.area,
@@ -298,10 +304,9 @@ def judged(change: Change) -> Row:
 
 
 @cache
-def _require_sound(test: str) -> None:
-    """Raise where a test fails without a change, which would count as noticed."""
-    if outcome(None, [test], 1000).outcome != "survived":
-        raise RuntimeError(f"{test} fails without a change")
+def _is_sound(test: str) -> bool:
+    """Whether a test passes without a change."""
+    return outcome(None, [test], 1000).outcome == "survived"
 
 
 @cache

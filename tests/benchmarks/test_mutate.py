@@ -123,11 +123,32 @@ def test_covered__are_lines_in_functions_by_the_tests_that_execute_them(tmp_path
     assert mutate._server().covered(file, "files", tmp_path / "cache" / "files.json") == found
 
 
-def test_covered__of_tests_that_fail_is_an_error(tmp_path):
+def test_covered__leaves_out_tests_that_fail(tmp_path):
     file = tmp_path / "test_it.py"
-    file.write_text("def test_a(): assert False\n")
-    with pytest.raises(RuntimeError, match="fail without a change"):
-        mutate._server().covered(file, "files", tmp_path / "files.json")
+    file.write_text("def test_a(): assert False\ndef test_b(): pass\n")
+    found = mutate._server().covered(file, "files", tmp_path / "files.json")
+    assert [name.rpartition("::")[2] for name in found["seconds"]] == ["test_b"]
+    assert [name.rpartition("::")[2] for name in found["failed"]] == ["test_a"]
+    file.write_text("import nothing_of_this_name\n")
+    with pytest.raises(RuntimeError, match="could not be run"):
+        mutate._server().covered(file, "files", tmp_path / "others.json")
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_judged__by_tests_that_pass_without_the_change(monkeypatch, noticed):
+    change = mutate.sample(1, seed=0)[0]
+    monkeypatch.setattr(mutate, "_covered", lambda _: {"seconds": dict.fromkeys("abc", 1.0)})
+    monkeypatch.setattr(mutate, "tests_of", lambda _: [["a", "b"], ["c"]])
+    monkeypatch.setattr(mutate, "_is_sound", lambda test: test != "a")
+
+    def outcome(change, tests, seconds):
+        fails = "a" if "a" in tests else "b" if "b" in tests and noticed else ""
+        return mutate.Trial("killed" if fails else "survived", fails, 1.0)
+
+    monkeypatch.setattr(mutate, "outcome", outcome)
+    row = mutate.judged(change)
+    assert (row["outcome"], row["by"]) == (("killed", "b") if noticed else ("survived", ""))
+    assert row["CPU seconds"] == 2 + (not noticed)
 
 
 def test_table__counts_what_was_noticed_and_what_has_no_effect(monkeypatch):

@@ -330,6 +330,8 @@ def test_are_bounded__not_at_the_rim_of_the_ball():
         ({}, {"k": 0}, "k must be"),
         ({}, {"k": 1, "within": (2, 1)}, "within must"),
         ({"rows": torch.tensor([1, 0])}, {"k": 1}, "ascending"),
+        ({"rows": torch.tensor([0, 2, 1])}, {"k": 1}, "ascending"),
+        ({"rows": torch.tensor([0, 1, 1])}, {"k": 1}, "ascending"),
         ({"rows": torch.tensor([9])}, {"k": 1}, "row 9"),
         ({"depth": torch.tensor([0, 1])}, {"k": 1}, "depth"),
     ],
