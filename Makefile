@@ -52,7 +52,7 @@ docs: $(STAMP)
 # Addresses outside this project; not in CI, which needs no network for its documentation.
 links: $(STAMP)
 	rm -rf docs/_build/links
-	-$(BIN)/python -m sphinx -Q -D nb_execution_mode=off -b linkcheck docs docs/_build/links
+	$(BIN)/python -m sphinx -Q -D nb_execution_mode=off -b linkcheck docs docs/_build/links || test $$? = 1
 	$(BIN)/python .ci/links.py docs/_build/links/output.json
 
 # As scripts, with the time of each; the documentation runs them once more, as the notebooks that

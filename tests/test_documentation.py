@@ -93,6 +93,7 @@ def link(status, uri="https://example.org/a", **about):
         ([link("working"), link("redirected"), link("unchecked", "api.html")], 0, "2 .* answer, 0"),
         ([link("working"), link("broken", lineno=7)], 1, "index.md:7: https://example.org/a: 404"),
         ([link("broken"), link("timeout"), link("ignored")], 2, "NOT CHECKED: none of 2 addresses"),
+        ([link("unknown"), link("unchecked", "#a")], 2, "NOT CHECKED: no address was tried"),
     ],
 )
 def test_links__say_where_there_is_no_network(tmp_path, links, status, text):

@@ -115,6 +115,7 @@ def plot_distances(
     )
     if tree.lengths is None:
         _draw_medians(ax, wanted, found, int(wanted.max()))
+        ax.xaxis.get_major_locator().set_params(integer=True)  # There is no half edge.
     bar = ax.figure.colorbar(points, ax=ax)
     bar.set_label("depth of the common ancestor")
     if bar.solids is not None:
