@@ -101,6 +101,7 @@ FIGURES = (
     # this repository
     Figure("aot", ("aot.md",)),
     Figure("imports", ("rooms.svg",)),
+    Figure("newcomer", ("newcomer.md",)),
 )
 
 
