@@ -40,9 +40,23 @@ PATIENCE = 5.0  # seconds of the processor for one input
 MEMORY = 2 * 2**30  # bytes above what a worker holds before its first input
 INPUTS = CHECKOUT / "tests" / "readers" / "inputs"
 FIXTURES = CHECKOUT / "tests" / "fixtures"
+SUPPORT = CHECKOUT / "tests" / "support"
 NODES = b"1\t|\t1\t|\tno rank\t|\n10\t|\t1\t|\tgenus\t|\n11\t|\t10\t|\tspecies\t|\n"
 NAMES = b"1\t|\troot\t|\t\t|\tscientific name\t|\n11\t|\ta b\t|\t\t|\tscientific name\t|\n"
 PARENTS = b"-1\n0\n0\n1\n"
+PAIRS = b"id1,id2,weight\ndog,mammal,1\nmammal,animal,2\ndog,animal,1\n"
+RUN = b"""source = "tree.tsv"
+out = "run"
+dim = 5
+epochs = 3
+subtree = "b"
+lr_schedule = {class = "Cosine", period = 50}
+
+[pairs]
+class = "MixedPairs"
+shares = [0.5, 0.5]
+sources = [{class = "ParentChildPairs"}, {class = "StratifiedPairs", shares = {"2-" = 1.0}}]
+"""
 
 
 class Outcome(NamedTuple):
@@ -84,8 +98,11 @@ def text(name: str, *seeds: bytes) -> Callable[[Path, random.Random], Path]:
 
     def write(folder: Path, draw: random.Random) -> Path:
         data = damage.damaged(draw.choice(seeds or texts()), draw, texts())
+        if name.endswith(".gz"):
+            data = damage.zipped(data)
+            data = data if draw.random() < 0.8 else damage.damaged(data, draw)
         path = folder / name
-        path.write_bytes(damage.zipped(data) if name.endswith(".gz") else data)
+        path.write_bytes(data)
         return path
 
     return write
@@ -218,7 +235,9 @@ def subjects() -> dict[str, Subject]:
     """Return what is tried, by name."""
     import poincare_taxa as pt
     from poincare_taxa.taxonomy.taxonomy import TaxonomyError
+    from poincare_taxa.training.config import read_config
 
+    ontologies = [file.read_bytes() for file in sorted(SUPPORT.glob("*.obo"))]
     newick, nexus = of_kind(".nwk"), of_kind(".nex")
     readers = {
         "read": (text("x.txt"), pt.read),
@@ -229,6 +248,9 @@ def subjects() -> dict[str, Subject]:
         "read_lineages": (text("x.tsv"), pt.readers.read_lineages),
         "read_newick": (text("x.nwk", *newick, *nexus), pt.readers.read_newick),
         "read_ncbi": (archive, pt.readers.read_ncbi),
+        "ClosurePairs.read_csv": (text("x.csv", PAIRS), pt.ClosurePairs.read_csv),
+        "ClosurePairs.from_obo": (text("x.obo", *ontologies), pt.ClosurePairs.from_obo),
+        "ClosurePairs.from_obo (gzip)": (text("x.obo.gz", *ontologies), pt.ClosurePairs.from_obo),
     }
     saved = {
         "TaxonEmbedding.load": (embedding, lambda path: pt.TaxonEmbedding.load(path, verify=True)),
@@ -236,6 +258,7 @@ def subjects() -> dict[str, Subject]:
         "load": (export, _load),
         "check": (embedding, _check),
         "Checkpoints.load": (checkpoint, _read_checkpoint),
+        "read_config": (text("run.toml", RUN), read_config),
     }
     return {name: Subject(*parts, TaxonomyError) for name, parts in readers.items()} | {
         name: Subject(*parts, ValueError) for name, parts in saved.items()

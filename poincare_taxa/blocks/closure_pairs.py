@@ -263,7 +263,11 @@ class ClosurePairs(Dataset[Tensor]):
         TaxonomyError
             If the file is no OBO, a relation does not occur, or the terms have a cycle.
         """
-        return cls.from_edges(read_obo(path, relations), closed=closed)
+        edges = read_obo(path, relations)
+        try:
+            return cls.from_edges(edges, closed=closed)
+        except TaxonomyError as error:
+            raise TaxonomyError(f"{path}: {error}") from error
 
     @classmethod
     def from_wordnet(

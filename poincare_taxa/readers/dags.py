@@ -1,6 +1,7 @@
 """DAGs of other packages as tables of edges: ontologies in OBO (obonet), WordNet (nltk)."""
 
 import importlib
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from poincare_taxa.files.extras import import_extra
+from poincare_taxa.readers.text import contents
 from poincare_taxa.taxonomy.columns import TaxonomyError
 
 __all__ = ["read_obo", "read_wordnet"]
@@ -29,16 +31,16 @@ def read_obo(path: str | Path, relations: Sequence[str] = ("is_a",)) -> pl.DataF
     ImportError
         If obonet is not installed.
     TaxonomyError
-        If the file is no OBO, or a relation does not occur in it.
+        If the file is no OBO, is damaged gzip, or a relation does not occur in it.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is nothing at {path}: is the path right?")
     if isinstance(relations, str):
         raise TypeError(f"relations are a list of names: relations=[{relations!r}]")
     obonet = import_extra("obonet", "dag")
+    data = contents(path)  # obonet would unpack without a limit
     try:
-        graph = obonet.read_obo(str(path), ignore_obsolete=True)
+        text = io.StringIO(data.decode("utf-8-sig"), newline=None)
+        graph = obonet.read_obo(text, ignore_obsolete=True)
     except (ValueError, AssertionError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise TaxonomyError(f"{path} is no ontology in the OBO format ({error})") from error
     # obonet's edges lead from a term to what is above it; a term that is only referred to has no

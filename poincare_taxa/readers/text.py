@@ -73,6 +73,17 @@ def errors_of(name: str | Path) -> AbstractContextManager[None]:
     )
 
 
+def contents(path: str | Path) -> bytes:
+    """Read a file, and decompress it if it is gzip; see `Text.load` for errors."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be read ({error.strerror}): is the path right?"
+        ) from error
+    return _unpacked(Path(path), data) if data.startswith(_GZIP) else data
+
+
 def _unpacked(path: Path, data: bytes) -> bytes:
     """Contents of a gzip file."""
     limit = unpacked_limit(path)
@@ -109,15 +120,7 @@ class Text:
         OSError
             If the file cannot be read; FileNotFoundError if it does not exist.
         """
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise type(error)(
-                f"{path} cannot be read ({error.strerror}): is the path right?"
-            ) from error
-        if data.startswith(_GZIP):
-            data = _unpacked(Path(path), data)
-        return cls.of(str(path), data)
+        return cls.of(str(path), contents(path))
 
     @classmethod
     def of(cls, name: str, data: bytes) -> "Text":

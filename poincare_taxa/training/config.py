@@ -94,6 +94,7 @@ _GIVEN = {"taxonomy", "source", "params"}
 """Arguments that a file cannot name."""
 _SCHEDULES = ("lr_schedule", "max_gap", "max_depth", "weight")
 _MANIFOLDS: dict[str, Callable[[], Any]] = {"Polar": Polar, "PoincareBall": PoincareBall}
+_DEEPEST = 20  # parts of a key
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 _REMOVED = {
     "burn_in": "write lr_schedule = [[0, 0.1], [10, 1.0]] for a tenth of the step in 10 epochs",
@@ -332,12 +333,14 @@ def read_config(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _require_shallow(text)
+        options = tomllib.loads(text)
     except OSError as error:
         raise type(error)(
             f"{path} cannot be read ({error.strerror}): is the path right?"
         ) from error
-    except ValueError as error:  # of TOML, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML, or of UTF-8
         raise ValueError(f"{path} is not TOML: {error}") from None
     plain = _OWN | _plain_arguments()
     try:
@@ -357,6 +360,13 @@ def read_config(path: str | Path) -> Config:
             f"{options['subtree']!r}"
         )
     return Config(path, options)
+
+
+def _require_shallow(text: str) -> None:
+    """Refuse what takes memory by the square of its length: keys of very many parts (a.b.c…)."""
+    for part in re.split(r"[=,{\n]", text):
+        if part.count(".") > _DEEPEST:
+            raise ValueError(f"a key of more than {_DEEPEST} parts: {part.strip()[:40]}…")
 
 
 def _is(value: Any, kind: type) -> bool:

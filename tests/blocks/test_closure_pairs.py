@@ -263,6 +263,29 @@ def test_from_obo__reads_terms_labels_and_relations(tmp_path):
         ClosurePairs.from_obo(text)
 
 
+@pytest.mark.parametrize("change", ["cut", "changed", "checksum", "too large", "cycle", "no id"])
+def test_from_obo__of_what_is_damaged_names_the_file(tmp_path, change):
+    pytest.importorskip("obonet")
+    data = CELLS.read_bytes()
+    if change == "cycle":
+        data += b"\n[Term]\nid: A:1\nis_a: A:2\n\n[Term]\nid: A:2\nis_a: A:1\n"
+    elif change == "no id":
+        data += b"\n[Term]\nid: \nis_a: CELL:0001\n"
+    elif change == "too large":
+        data += b"\n" * (80 << 20)
+    packed = bytearray(gzip.compress(data, mtime=0))
+    if change == "cut":
+        del packed[-40:]
+    elif change == "changed":
+        packed[200:240] = bytes(40)
+    elif change == "checksum":
+        packed[-8] ^= 1
+    path = tmp_path / "cells.obo.gz"
+    path.write_bytes(packed)
+    with pytest.raises(TaxonomyError, match=r"cells\.obo\.gz: "):
+        ClosurePairs.from_obo(path)
+
+
 RELATIONS = CELLS.with_name("relations.obo")
 PART = {("CELL:0001", "CELL:0003")}
 DEVELOPS = {("CELL:0004", "CELL:0005"), ("CELL:0004", "CELL:0006")}

@@ -274,6 +274,23 @@ def test_read_config__of_no_file(tmp_path):
         read_config(tmp_path / "run.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dim = " + "[" * 100_000, "(recursion|nested)"),
+        ("dim = " + "{a = " * 10_000, "(recursion|nested)"),
+        ("a." * 100_000 + "a = 1", r"a key of more than 20 parts: a\.a"),
+        ("dim = {dim = 1, " + "a . " * 100_000 + "a = 1}", "a key of more than 20 parts"),
+        ("[" + '"a".' * 100_000 + "a]", "a key of more than 20 parts"),
+    ],
+    ids=["lists", "tables", "key", "key inside", "table"],
+)
+def test_read_config__of_what_would_take_very_much_memory(tmp_path, text, message):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(ValueError, match=f"run.toml is not TOML: .*{message}"):
+        read_config(tmp_path / "run.toml")
+
+
 TREE_RUN = 'source = "demo"\nsubtree = "Felidae"\nout = "out"\n'
 EDGES = '[pairs]\nclass = "ParentChildPairs"'
 
