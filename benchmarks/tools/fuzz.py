@@ -388,16 +388,21 @@ def _one_thread() -> Iterator[None]:
 
 
 def _answers(pipe: Connection, process: int | None, patience: float) -> bool:
-    """Wait until a worker has sent something, has used its time, or waits for ten times that."""
+    """Wait until a worker has sent something, has used its time, or sleeps for ten times that.
+
+    One that waits for a processor does not sleep: a busy machine hangs nothing.
+    """
     if pipe.poll(patience / 4):
         return True
     watched = psutil.Process(process)
-    start = sum(watched.cpu_times()[:2])
-    for _ in range(40):
+    start = used = sum(watched.cpu_times()[:2])
+    idle = 0
+    while idle < 40 and used <= start + patience:
         if pipe.poll(patience / 4):
             return True
-        if sum(watched.cpu_times()[:2]) > start + patience:
-            break
+        before, used = used, sum(watched.cpu_times()[:2])
+        asleep = watched.status() == psutil.STATUS_SLEEPING and used == before
+        idle = idle + 1 if asleep else 0
     return pipe.poll()
 
 

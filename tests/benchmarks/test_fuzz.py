@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,10 +79,10 @@ def test_chosen__changes_kept_inputs_every_second_time(monkeypatch):
     assert [name for name, _ in draws] == ["a", "b"] * 20
     guided = [isinstance(draw, corpus.Drawn) for _, draw in draws]
     assert guided == [True, False, False, False] * 10
-    assert len({draw.random() for _, draw in draws}) == 40
-    assert len({draw.randbytes(3) for _, draw in draws[::4]}) > 5
-    some = [draw.randbytes(3) for _, draw in (fuzz.chosen(0, i, lambda: among) for i in range(40))]
-    assert b"xxx" in some[::4], "they are changes of what is kept"
+    first = [draw.randbytes(3) for _, draw in draws]
+    assert len(set(first[1::2] + first[2::4])) == 30
+    assert b"xxx" in first[::4], "they are changes of what is kept"
+    assert len(set(first[::4])) > 2
 
 
 @given(data=st.binary(max_size=40), n=st.integers(1, 2**70))
@@ -173,6 +174,7 @@ def faulty():
     return {
         "memory": later(lambda: np.ones(8 * fuzz.MEMORY, np.uint8)),
         "hangs": later(lambda: time.sleep(10**6)),
+        "computes": later(lambda: sum(itertools.repeat(1))),
         "dies": later(lambda: os.kill(os.getpid(), signal.SIGKILL)),
         "quick": subject(quick),
     }
@@ -181,11 +183,31 @@ def faulty():
 def test_outcomes__go_on_behind_what_hangs_dies_and_fills_the_memory(tmp_path, monkeypatch):
     environment = dict(os.environ)
     monkeypatch.setattr(fuzz, "memory_disk", lambda: str(tmp_path))
-    found = dict(fuzz.outcomes(range(4), 0, faulty, patience=1.0))
+    found = dict(fuzz.outcomes(range(5), 0, faulty, patience=1.0))
     assert os.environ == environment
     assert list(tmp_path.iterdir()) == []
-    assert [found[i].kind for i in range(4)] == ["foreign", "hung", "died", "read"]
+    assert [found[i].kind for i in range(5)] == ["foreign", "hung", "hung", "died", "read"]
     assert "MemoryError" in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "answers"),
+    [
+        ("running", 0.0, True),
+        ("sleeping", 0.01, True),
+        ("sleeping", 0.0, False),
+        ("running", 9, False),
+    ],
+)
+def test_answers__are_waited_for_while_a_worker_has_no_processor(
+    monkeypatch, status, seconds, answers
+):
+    polls = itertools.count()
+    pipe = SimpleNamespace(poll=lambda *_: next(polls) == 100)
+    used = itertools.count(0, seconds)
+    worker = SimpleNamespace(status=lambda: status, cpu_times=lambda: (next(used), 0.0, 0.0))
+    monkeypatch.setattr(fuzz.psutil, "Process", lambda _: worker)
+    assert fuzz._answers(pipe, 0, 5.0) is answers
 
 
 # -------------------------------------------------------------------- runs in parts
