@@ -494,7 +494,7 @@ def torchrun(
     clade: Taxid = MOLLUSCA,
     processes: Annotated[
         list[int] | None,
-        typer.Option(help="How many; may be given several times.", show_default="1, 2"),
+        typer.Option(help="How many; may be given several times.", show_default="1, 2, 4"),
     ] = None,
     seeds: Seeds = 3,
     dim: Annotated[int, typer.Option(help="Coordinates of a direction.")] = 10,
@@ -506,7 +506,7 @@ def torchrun(
     from benchmarks.speed import processes as suite
     from benchmarks.tables import collected, publish
 
-    sizes = processes or [1, 2]
+    sizes = processes or [1, 2, 4]
     rows = collected(suite.runs(part_of_ncbi(clade), sizes, seeds, dim, queries))
     publish(out, "torchrun", rows, suite.summary(rows))
 

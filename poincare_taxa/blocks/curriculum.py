@@ -124,9 +124,10 @@ def lift(nodes: Tensor, tree: TreeIndex, max_depth: int) -> Tensor:
     >>> lift(torch.tensor([2, 1, -1]), TreeIndex(Taxonomy.from_parents([-1, 0, 1])), 1)
     tensor([ 1,  1, -1])
     """
-    node = nodes.clamp(min=0)
-    lifted = tree.ancestor(node, tree.depth[node].clamp(max=max_depth))
-    return torch.where(nodes < 0, nodes, lifted)
+    lifted = nodes.clone()
+    below = (nodes >= 0) & (tree.depth[nodes.clamp(min=0)] > max_depth)
+    lifted[below] = tree.ancestor(nodes[below], torch.full_like(nodes[below], max_depth))
+    return lifted
 
 
 @torch.no_grad()

@@ -207,7 +207,9 @@ def _project_rows(
     if known and table.device.type == "cpu":
         from poincare_taxa.kernels.numba.adam import left_space
 
-        rows = left_space(table, rows)  # few, or none: without a copy of all others
+        rows = left_space(table, rows)  # few: without a copy of all others
+        if len(rows) == 0:
+            return torch.zeros((), dtype=torch.int64), looked_at
     before = table.detach() if rows is None else table.detach()[rows]
     after = (project or default)(before)
     stayed = (after == before) | before.isnan()  # a projection does not mend nan

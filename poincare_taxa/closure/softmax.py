@@ -169,6 +169,9 @@ class ClosureSoftmax:
         make = packed_start if self.limit else nested_start
         return make(self._pairs, dim, seed=seed)
 
+    def shares(self) -> None:
+        """Return None: a query has a gradient of every row, so that processes take joint steps."""
+
     def step(self, dim: int) -> float:
         """Angle of the first steps: a quarter of a leaf's cap in a `nested_start`.
 

@@ -1,14 +1,16 @@
 """Processes that work together: those of ``torchrun``, or of a group that a program has made.
 
-In training, each process has the whole table and draws its share of every batch. The rows that it
-touched travel with their gradients to all others, so that every process takes the same step and all
-tables stay equal to the bit. In measuring, each process takes its share of the queries. The first
-process calls callbacks and writes checkpoints, while the others wait. `torch.distributed` does the
-rest: gloo between CPUs, NCCL between GPUs. A process that is alone does nothing of this.
+In training, each process has the whole table and draws its share of every batch. Where shares move
+disjoint rows, each process steps its own rows and these travel now and then; else the rows that it
+touched travel with their gradients after every step, and all processes take the same step. Either
+way all tables are equal to the bit after an epoch. In measuring, each process takes its share of
+the queries. The first process calls callbacks and writes checkpoints, while the others wait.
+`torch.distributed` does the rest: gloo between CPUs, NCCL between GPUs. A process that is alone
+does nothing of this.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
@@ -106,12 +108,16 @@ class Processes:
         if self.size > 1:
             dist.broadcast(points.data, src=0)
 
+    def values_of_all(self, value: Result) -> list[Result]:
+        """Collect a value of each process, in their order."""
+        found: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        return found
+
     def require_equal(self, value: object, message: str) -> None:
         """Raise RuntimeError unless all processes have the same value."""
-        if self.size == 1:
-            return
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
+        found = self.values_of_all(value)
         if any(one != found[0] for one in found):
             raise RuntimeError(message)
 
@@ -134,8 +140,7 @@ class Processes:
             mine = action()
         except Exception as error:  # which all raise; else they would wait for ever
             mine = error
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, mine)
+        found = self.values_of_all(mine)
         for part in found:
             if isinstance(part, Exception):
                 raise part
@@ -161,6 +166,28 @@ class Processes:
         return {
             name: np.concatenate([part[name] for part in found if name in part]) for name in names
         }
+
+    def exchange(self, tables: Iterable[Tensor], owned: Sequence[Tensor]) -> None:
+        """Overwrite rows of tables, in place, by those of the process that owns them.
+
+        Parameters
+        ----------
+        tables
+            Tensors [n, …], of which each process has changed rows of its own.
+        owned
+            Rows of each process, disjoint; the same lists in all.
+        """
+        if self.size == 1:
+            return
+        mine, longest = owned[self.rank], max(map(len, owned))
+        for table in tables:
+            held = table.detach().as_subclass(Tensor)
+            sent = held.new_zeros(longest, *held.shape[1:])
+            sent[: len(mine)] = held[mine]
+            received = self._gathered(sent)
+            for rank, rows in enumerate(owned):
+                if rank != self.rank:
+                    held[rows] = received[rank, : len(rows)]
 
     def average(self, points: Any, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Average terms over processes, and add up the gradients of the table in place.

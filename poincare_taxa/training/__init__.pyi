@@ -5,6 +5,7 @@ from .early_stopping import EarlyStopping as EarlyStopping
 from .level_stress import LevelStress as LevelStress
 from .objectives import Objective as Objective
 from .objectives import Ranking as Ranking
+from .objectives import Shares as Shares
 from .objectives import Stress as Stress
 from .objectives import Triplets as Triplets
 from .progress import TensorBoard as TensorBoard

@@ -15,7 +15,7 @@ from poincare_taxa.blocks.settings import settings_repr
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.taxonomy.tree import Tree
-from poincare_taxa.training.objectives import JOIN_STEP, Objective, Terms
+from poincare_taxa.training.objectives import JOIN_STEP, Objective, Shares, Terms
 
 __all__ = ["LevelStress"]
 
@@ -26,6 +26,10 @@ tenth of the angle between siblings."""
 _ANCESTORS, _SIBLINGS = 3, 6
 _NEAR_COUSINS, _FAR_COUSINS = 4, 4
 """Partners of a node: see `LevelStress._partners`."""
+
+_PASSES_APART = 5
+"""How many passes processes take before they exchange rows. Of 18 partners, 10 are ancestors and
+siblings, and of the cousins of a level few are on it and in another process."""
 
 
 class LevelStress(Objective):
@@ -108,6 +112,7 @@ class LevelStress(Objective):
         self._unit = self.tree.mean_edge
         weighted = self.tree.height.is_floating_point()
         self._least = JOIN_STEP / (tau * self._unit) if weighted else 0.0
+        self._height = self.tree.height.double()
         self.passes, self.batch_size = passes, batch_size
         self.epochs = self.tree.max_depth
         self.open_depth = None
@@ -117,8 +122,17 @@ class LevelStress(Objective):
     __repr__ = settings_repr
 
     def split(self, rank: int, size: int) -> None:
-        """Divide the nodes of a batch among processes."""
+        """Divide the nodes of a batch among processes: a node is moved by one of them.
+
+        The nodes of a level that other processes move are exchanged every 5 passes. In between they
+        stand where they were: of a node's partners, these are some of its cousins.
+        """
         self._rank, self._size = rank, size
+
+    def shares(self) -> Shares:
+        """Nodes of the open level that each process moves."""
+        parts = zip(*(batch.tensor_split(self._size) for batch in self._batches), strict=True)
+        return Shares([torch.cat(part) for part in parts], _PASSES_APART * len(self._batches))
 
     @staticmethod
     def deepest(dtype: torch.dtype) -> float:
@@ -173,7 +187,7 @@ class LevelStress(Objective):
         if u.device.type == "cpu":
             from poincare_taxa.kernels.numba.stress import level_partners
 
-            shape = tree.parent, tree.end, tree.level_order, tree.level_start, tree.height.double()
+            shape = tree.parent, tree.end, tree.level_order, tree.level_start, self._height
             return level_partners(u, level, shape, highest, bits, _ANCESTORS)
         return _partners(tree, level, u, highest, bits)
 

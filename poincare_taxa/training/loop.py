@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import polars as pl
 import torch
 from torch import Tensor
 
+from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
 from poincare_taxa.blocks.projection import clip_gradients, project_after_step, project_all
 from poincare_taxa.files.records import as_json
 from poincare_taxa.processes.group import Processes
@@ -17,6 +18,7 @@ from poincare_taxa.processes.torchrun import job
 from poincare_taxa.training.checkpoint import Checkpoint, Checkpoints
 from poincare_taxa.training.defaults import Recipe
 from poincare_taxa.training.early_stopping import EarlyStopping
+from poincare_taxa.training.objectives import Shares
 from poincare_taxa.training.provenance import called, described, translated
 
 __all__ = ["Loop"]
@@ -24,6 +26,39 @@ __all__ = ["Loop"]
 _ADVICE = "a smaller lr or max_grad_norm may help; checkpoints of the epochs before are kept"
 
 Row = dict[str, Any]
+
+
+@dataclass(eq=False)
+class _Steps:
+    """What the steps of an epoch had: sums of terms, norms of gradients, rows projected."""
+
+    sums: dict[str, Any] = field(default_factory=dict)
+    norms: list[float] = field(default_factory=list)
+    moved: int = 0
+    touched: int = 0
+    failed: FloatingPointError | None = None
+
+    def add(self, terms: dict[str, Tensor], norm: float) -> None:
+        """Add those of a step."""
+        self.norms.append(norm)
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + term.double()
+
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """Those of processes that moved rows of their own; the first error of one is that of all.
+
+        Terms are averaged; gradients of rows that differ have the root of the sum of squares.
+        """
+        for part in parts:
+            if part.failed is not None:
+                raise part.failed
+        return cls(
+            {name: sum(part.sums[name] for part in parts) / len(parts) for name in parts[0].sums},
+            [math.hypot(*step) for step in zip(*(part.norms for part in parts), strict=True)],
+            sum(part.moved for part in parts),
+            sum(part.touched for part in parts),
+        )
 
 
 @dataclass(eq=False)
@@ -133,18 +168,14 @@ class Loop:
     # ---------------------------------------------------------------- an epoch
 
     def _epoch(self, epoch: int) -> Row:
-        objective, watch = self.recipe.objective, self._projection
+        objective = self.recipe.objective
         objective.begin(epoch, self.points, self.generator)
-        generator = self.processes.generator(self.generator)
-        moved, touched = (watch.moved, watch.touched) if watch else (0, 0)
-        sums: dict[str, Tensor] = {}
-        norms = []
-        steps = objective.steps_per_epoch
-        for step in range(steps):
-            terms, norm = self._step(epoch, step, epoch + step / steps, generator)
-            norms.append(norm)
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.double()
+        generator, steps = self.processes.generator(self.generator), objective.steps_per_epoch
+        shares = self._shares()
+        did = self._steps(epoch, generator, shares)
+        if shares is not None:
+            did = _Steps.joined(self.processes.values_of_all(did))
+            self.processes.exchange(self._moments().values(), shares.rows)
         if self.project:
             project_all(self.points)
         if len(bad := _not_finite(self.points.detach())):
@@ -155,18 +186,44 @@ class Loop:
         self._require_finite_moments(epoch)
         self.processes.require_equal_points(self.points, f"after epoch {epoch + 1}")
         row: Row = {"epoch": epoch + 1, "steps": steps}
-        row |= _losses({name: float(value) / steps for name, value in sums.items()})
-        norm = torch.stack(norms).double()
+        row |= _losses({name: float(value) / steps for name, value in did.sums.items()})
+        norm = torch.tensor(did.norms, dtype=torch.float64)
         row["lr"] = self.optimizer.param_groups[0]["lr"]
         row["gradient_norm"], row["gradient_norm_max"] = norm.mean().item(), norm.max().item()
-        if watch is not None:
-            row["projected"] = (watch.moved - moved) / max(watch.touched - touched, 1)
+        if self._projection is not None:
+            row["projected"] = did.moved / max(did.touched, 1)
         return row
 
+    def _shares(self) -> Shares | None:
+        """Rows that each process steps alone; None where all take the same step."""
+        row_wise = isinstance(self.optimizer, RowwiseRiemannianAdam)
+        if self.processes.size == 1 or not row_wise or self.max_grad_norm is not None:
+            return None  # the norm is that of all gradients together
+        return self.recipe.objective.shares()
+
+    def _steps(self, epoch: int, generator: torch.Generator, shares: Shares | None) -> "_Steps":
+        """Take the steps of an epoch, apart where processes move rows of their own."""
+        objective, watch, did = self.recipe.objective, self._projection, _Steps()
+        steps, apart = objective.steps_per_epoch, shares is not None
+        before = (watch.moved, watch.touched) if watch else (0, 0)
+        for step in range(steps):
+            if did.failed is None:  # else only the exchanges for which others wait
+                try:
+                    did.add(*self._step(epoch, step, epoch + step / steps, generator, apart))
+                except FloatingPointError as error:
+                    if not apart:
+                        raise
+                    did.failed = error
+            if shares is not None and ((step + 1) % shares.steps == 0 or step + 1 == steps):
+                self.processes.exchange([self.points], shares.rows)
+        if watch is not None:
+            did.moved, did.touched = watch.moved - before[0], watch.touched - before[1]
+        return did
+
     def _step(
-        self, epoch: int, step: int, at: float, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Take a step; returns the terms of the loss and the norm of the gradient."""
+        self, epoch: int, step: int, at: float, generator: torch.Generator, apart: bool
+    ) -> tuple[dict[str, Tensor], float]:
+        """Take a step, alone or with all processes; the loss's terms, the norm of the gradient."""
         factor = self.recipe.lr_factor(at)
         for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
             group["lr"] = base * factor
@@ -174,26 +231,33 @@ class Loop:
         terms = self.recipe.objective(self.points, generator)
         total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
         (total / self.processes.size).backward()
-        terms = self.processes.average(
-            self.points, {name: term.detach() for name, term in terms.items()}
-        )
-        norm = clip_gradients(self.points, self.max_grad_norm or math.inf)
+        terms = {name: term.detach() for name, term in terms.items()}
+        if not apart:
+            terms = self.processes.average(self.points, terms)
+        norm = clip_gradients(self.points, self.max_grad_norm or math.inf).item()
         total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
-        if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
+        if not (math.isfinite(total.item()) and math.isfinite(norm)):
             raise self._diagnosis(f"epoch {epoch + 1}, step {step + 1}", terms)
         self.optimizer.step()
         return terms, norm
 
+    def _moments(self) -> dict[str, Tensor]:
+        """Moments of the optimizer that have a row for each of the points."""
+        return {
+            name: value
+            for moments in self.optimizer.state.values()
+            for name, value in moments.items()
+            if isinstance(value, Tensor) and value.shape[:1] == self.points.shape[:1]
+        }
+
     def _require_finite_moments(self, epoch: int) -> None:
         """Refuse moments that would spoil the points later, before a checkpoint has them."""
-        for moments in self.optimizer.state.values():
-            for name, value in moments.items():
-                by_row = isinstance(value, Tensor) and value.shape[:1] == self.points.shape[:1]
-                if by_row and len(bad := _not_finite(value)):
-                    raise FloatingPointError(
-                        f"after epoch {epoch + 1} {name} of the optimizer is not finite in "
-                        f"{called(bad, self.names)}; {_ADVICE}"
-                    )
+        for name, value in self._moments().items():
+            if len(bad := _not_finite(value)):
+                raise FloatingPointError(
+                    f"after epoch {epoch + 1} {name} of the optimizer is not finite in "
+                    f"{called(bad, self.names)}; {_ADVICE}"
+                )
 
     def _diagnosis(self, when: str, terms: dict[str, Tensor]) -> FloatingPointError:
         """Say what is not finite, and in which rows."""
@@ -339,4 +403,7 @@ def _losses(means: dict[str, float]) -> Row:
 
 
 def _not_finite(rows: Tensor) -> Tensor:
+    """Rows of a table with a number that is not finite."""
+    if rows.sum().isfinite():  # then all are: one pass, and no table of answers
+        return torch.zeros(0, dtype=torch.int64, device=rows.device)
     return (~rows.isfinite().all(-1)).nonzero()[:, 0]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from poincare_taxa.blocks.closure_pairs import ClosurePairs
 from poincare_taxa.blocks.curriculum import lift
@@ -65,6 +64,10 @@ class Monitor:
                 for side in (0, 1)
             )
         self._shapes = [block[0].shape for block in blocks]
+        # Nodes that are measured, each once, and which of them all pairs and rows are.
+        sides = self._a, self._b, self._rows
+        self._nodes = np.unique(np.concatenate(sides))
+        self._places = [np.searchsorted(self._nodes, rows) for rows in sides]
         if not isinstance(source, ClosurePairs):
             height = source.tree.height[self._rows]
             self.ceiling = self._measures(height, source.tree.distance(self._a, self._b))
@@ -102,15 +105,12 @@ class Monitor:
         While a tree is grown level by level, nodes below ``open_depth`` have no place yet: they are
         measured where they will join, at their ancestor on that level.
         """
-
-        def places(rows: Rows) -> Tensor:
-            nodes = torch.from_numpy(rows)
-            if open_depth is not None and self._tree is not None:
-                nodes = lift(nodes, self._tree, open_depth)
-            return nodes.to(points.device)
-
-        d = table_distance(points, places(self._a), places(self._b))
-        height = points.manifold.dist0(points.detach()[places(self._rows)])
+        nodes = torch.from_numpy(self._nodes)
+        if open_depth is not None and self._tree is not None:
+            nodes = lift(nodes, self._tree, open_depth)
+        a, b, rows = (nodes[torch.from_numpy(at)].to(points.device) for at in self._places)
+        d = table_distance(points, a, b)
+        height = points.manifold.dist0(points.detach()[rows])
         return self._measures(height.numpy(force=True), d.double().numpy(force=True))
 
     def _blocks(self) -> Iterator[tuple[Rows, Rows]]:

@@ -15,8 +15,8 @@ can be resumed after any epoch.
 """
 
 import math
-from collections.abc import Callable, Sized
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence, Sized
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,7 +44,16 @@ from poincare_taxa.kernels.ranking import ranking_loss
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.taxonomy.tree import Tree
 
-__all__ = ["JOIN_STEP", "Objective", "Ranking", "Stress", "Terms", "Triplets", "table_distance"]
+__all__ = [
+    "JOIN_STEP",
+    "Objective",
+    "Ranking",
+    "Shares",
+    "Stress",
+    "Terms",
+    "Triplets",
+    "table_distance",
+]
 
 Terms = dict[str, Tensor]
 
@@ -53,6 +62,15 @@ JOIN_STEP = 0.3
 
 _BATCH = 512
 """Pairs of a step by default."""
+
+
+class Shares(NamedTuple):
+    """What processes move of a table in an epoch, each alone."""
+
+    rows: Sequence[Tensor]
+    """Rows of each process, the same lists in all."""
+    steps: int
+    """After how many steps processes exchange these rows."""
 
 
 @runtime_checkable
@@ -78,6 +96,14 @@ class Objective(Protocol):
         An objective that does nothing here draws a batch of its own in each process, from the
         generator that it is given; those of this library divide one batch among the processes.
         """
+
+    def shares(self) -> Shares | None:
+        """Rows that the shares of this epoch move, where no row is in the shares of two processes.
+
+        A row-wise optimizer then steps each share in its process. With None, gradients are averaged
+        and all processes take the same step.
+        """
+        return None
 
     def __call__(self, points: Any, generator: torch.Generator, /) -> Terms:
         """Return scalar terms, to be added up."""

@@ -1,4 +1,4 @@
-"""Processes beside one process, on a small tree: the same pairs, and the quality of both."""
+"""Processes beside one process, on a small tree: the same pairs, the quality of both, the bytes."""
 
 import pytest
 
@@ -19,3 +19,5 @@ def test_runs__compute_the_same_pairs_in_any_number_of_processes():
     shown = processes.summary(rows)
     assert [row["processes"] for row in shown] == [1, 2]
     assert shown[0]["× the first"] == "1.000"
+    assert (rows[0]["collectives"], rows[0]["MB received"]) == (0, 0)
+    assert rows[1]["collectives"] > 0

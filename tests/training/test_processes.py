@@ -64,6 +64,29 @@ def test_level_stress__of_shares_is_that_of_the_batch(level, size, monkeypatch):
     torch.testing.assert_close(added, gradient, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("level", [1, 4])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_level_stress__names_the_rows_that_each_share_moves(level, size):
+    tax = synthetic_taxonomy(60, seed=1)
+    objective = LevelStress(tax, tau=1.0, batch_size=3, passes=2)
+    points = PoincareEmbedding(len(tax), 3, initial_radius=1.0, generator=generator(0)).weight
+    objective.split(0, size)
+    objective._open_level(level)
+    rows, steps = objective.shares()
+    assert (
+        torch.cat(list(rows)).sort().values.tolist() == (tax.depth == level).nonzero()[0].tolist()
+    )
+    assert steps % (objective.steps_per_epoch // objective.passes) == 0
+    for rank in range(size):
+        objective.split(rank, size)
+        objective._step, moved = 0, torch.zeros(len(tax), dtype=torch.bool)
+        for _ in range(objective.steps_per_epoch):
+            points.grad = None
+            sum(objective(points, generator(rank)).values()).backward()
+            moved |= (points.grad.to_dense() != 0).any(1)
+        assert moved.nonzero()[:, 0].tolist() == rows[rank].tolist()
+
+
 @pytest.mark.parametrize("size", [2, 3, 7])
 def test_softmax__of_shares_is_that_of_the_batch(size):
     pairs = closure(synthetic_taxonomy(60, seed=1))
@@ -204,6 +227,57 @@ def test_torchrun__of_one_process_gives_the_bits_of_none(tmp_path):
 
 
 @pytest.mark.slow
+def test_torchrun__that_exchanges_after_each_step_gives_the_points_of_one_process(tmp_path):
+    """Rows that each process steps alone are those of joint steps, if partners are the same."""
+    fixed = """
+from poincare_taxa.processes.group import own_generator
+from poincare_taxa.training import level_stress
+def partners(self, u, generator):
+    v = torch.stack([(u * (k + 3) + k) % len(self.tree) for k in range(9)], 1)
+    v = torch.cat((torch.minimum(v, u[:, None]), torch.zeros_like(u[:, None])), 1)
+    return v, self.tree.distance(u[:, None], v).double()
+level_stress.LevelStress._partners = partners
+level_stress._PASSES_APART = 1
+Processes.generator = lambda self, shared: own_generator(shared, self.rank)
+"""
+    options = "dict(dim=4, seed=3, objective=pt.training.LevelStress(tax, tau=1.0, passes=3))"
+    whole = fixed + TREE + FIT.replace("KIND", "'levels'").replace("OPTIONS", options)
+    torchrun(tmp_path, whole, 3, name="three")
+    torchrun(tmp_path, whole, 0, name="none")
+    # Sums of a batch in another order: last bits, which grow about threefold in each of 12 steps.
+    three, none = points_of(tmp_path, "three"), points_of(tmp_path, "none")
+    torch.testing.assert_close(three, none, rtol=1e-8, atol=1e-8)
+    three, none = (history_of(tmp_path, name) for name in ("three", "none"))
+    for column in ("steps", "loss", "loss/root", "gradient_norm", "gradient_norm_max", "projected"):
+        found, expected = (run[column].drop_nulls().to_list() for run in (three, none))
+        assert found == pytest.approx(expected, rel=1e-7, nan_ok=True)
+
+
+@pytest.mark.slow
+def test_torchrun__ends_alike_where_one_process_fails_alone(tmp_path):
+    """The others take their steps, and wait for no one who is gone."""
+    failing = """
+from poincare_taxa.training.level_stress import LevelStress
+call, calls = LevelStress.__call__, []
+def poisoned(self, points, generator):
+    calls.append(1)
+    factor = float("nan") if rank == 1 and len(calls) == FIRST else 1.0
+    return {name: factor * term for name, term in call(self, points, generator).items()}
+LevelStress.__call__ = poisoned
+try:
+    pt.fit(tax, dim=3, progress=False, callback=lambda row, _: None)
+except FloatingPointError as error:
+    torch.save(str(error), out + f"-{rank}.pt")
+"""
+    for first in (1, 60):
+        torchrun(tmp_path, TREE + failing.replace("FIRST", str(first)), 3)
+        errors = [torch.load(tmp_path / f"out-{rank}.pt") for rank in range(3)]
+        assert errors[0] == errors[1] == errors[2]
+        epoch, step = divmod(first - 1, 50)
+        assert errors[0].startswith(f"epoch {epoch + 1}, step {step + 1}: the loss or its gradient")
+
+
+@pytest.mark.slow
 def test_torchrun__of_all_queries_gives_the_points_of_one_process(tmp_path):
     """Closure mode draws nothing but the order of queries, and a batch of all has no order."""
     options = FIT.replace("KIND", "'closure'").replace(
@@ -306,6 +380,24 @@ pt.fit(pt.Taxonomy.from_parents([-1, 0, 0, 0, 0, 0]), dim=3, objective=Own(), ep
     with pytest.raises(subprocess.CalledProcessError) as error:
         torchrun(tmp_path, own, 2)
     assert "the tables of 2 processes are not equal after epoch 1" in error.value.stderr
+
+
+@pytest.mark.slow
+def test_exchange__gives_each_row_of_its_owner(tmp_path):
+    """Of three processes, one without rows, and rows that no one owns; tables of any shape."""
+    own = """
+owned = [torch.tensor([1, 4, 5]), torch.tensor([], dtype=torch.int64), torch.tensor([0])]
+tables = [torch.full((7, 2), 1.0 + rank), torch.full((7,), rank), torch.full((7, 1, 2), rank > 0)]
+Processes.joined().exchange(tables, owned)
+torch.save(tables, out + f"-{rank}.pt")
+"""
+    torchrun(tmp_path, own, 3)
+    for rank in range(3):
+        owner = torch.tensor([2, 0, rank, rank, 0, 0, rank])
+        wide, narrow, deep = torch.load(tmp_path / f"out-{rank}.pt")
+        assert torch.equal(wide, (1.0 + owner)[:, None].expand(7, 2))
+        assert torch.equal(narrow, owner)
+        assert torch.equal(deep, (owner > 0)[:, None, None].expand(7, 1, 2))
 
 
 @pytest.mark.slow
