@@ -54,9 +54,10 @@ def weighted_choice(shares: Tensor, count: int, generator: torch.Generator | Non
 
 def _own(generator: torch.Generator | None, device: torch.device) -> torch.Generator | None:
     """Return a generator as it is; without one, among processes, one of this process's own."""
-    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if generator is not None or not together:
+    if generator is not None:
         return generator
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return None
     return own_generator(None, dist.get_rank(), device)
 
 

@@ -183,8 +183,12 @@ class RowwiseRiemannianAdam(_TableAdam):
                 )
 
     def _step_group(self, tables: list[Any], group: dict[str, Any]) -> None:
-        super()._step_group([table for table in tables if not _is_plain(table)], group)
-        self._step_plain([tensor for tensor in tables if _is_plain(tensor)], group)
+        plain, curved = [], []
+        for tensor in tables:
+            (plain if _is_plain(tensor) else curved).append(tensor)
+        super()._step_group(curved, group)
+        if plain:  # adamw of nothing takes as long as the step of a small table
+            self._step_plain(plain, group)
 
     def _step_plain(self, tensors: list[Tensor], group: dict[str, Any]) -> None:
         """Take a step of AdamW [LH19], torch's own."""

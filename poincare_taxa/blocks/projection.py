@@ -29,9 +29,12 @@ class ProjectionHandle:
     ----------
     steps : int
         Number of optimizer steps so far.
+    touched : int
+        Number of rows projected so far, whether or not that changed them.
     """
 
     steps: int
+    touched: int
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, tables: list[Tensor], project: Project | None
@@ -39,9 +42,9 @@ class ProjectionHandle:
         self.steps = 0
         self._tables = tables
         self._project = project
-        # Tensors, because reading a number from a device at every step would wait for it.
-        self._moved = torch.zeros((), dtype=torch.int64, device=tables[0].device)
-        self._touched = torch.zeros_like(self._moved)
+        # A tensor where the rows are: reading a number from a device at every step would wait.
+        self._moved: Tensor | int = 0
+        self.touched = 0
         self._hook = optimizer.register_step_post_hook(self._after_step)
 
     def __repr__(self) -> str:
@@ -52,11 +55,6 @@ class ProjectionHandle:
     def moved(self) -> int:
         """Number of corrections so far; a row counts each time."""
         return int(self._moved)
-
-    @property
-    def touched(self) -> int:
-        """Number of rows projected so far, whether or not that changed them."""
-        return int(self._touched)
 
     def remove(self) -> None:
         """End the projection; the counts remain."""
@@ -71,7 +69,7 @@ class ProjectionHandle:
             rows = table.grad.coalesce().indices()[0] if table.grad.is_sparse else None
             moved, touched = _project_rows(table, rows, self._project)
             self._moved += moved
-            self._touched += touched
+            self.touched += touched
 
 
 def project_after_step(
@@ -181,7 +179,8 @@ def clip_gradients(tables: Tables, max_norm: float) -> Tensor:
             values.append(table.grad)
     if not values:
         return torch.zeros(())
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(v) for v in values]))
+    norms = [torch.linalg.vector_norm(v) for v in values]
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     if max_norm == math.inf:
         return norm
     scale = torch.where(norm.isfinite(), (max_norm / norm).clamp(max=1), 1)
@@ -198,8 +197,8 @@ def _listed(tables: Tables) -> list[Tensor]:
 
 def _project_rows(
     table: Tensor, rows: Tensor | None, project: Project | None
-) -> tuple[Tensor, int]:
-    """Project some rows in place, or all; returns the number changed (a tensor) and projected."""
+) -> tuple[Tensor | int, int]:
+    """Project some rows in place, or all; returns the number changed and projected."""
     manifold: Any = getattr(table, "manifold", None)
     looked_at = len(table) if rows is None else len(rows)
     default: Project = getattr(manifold, "projx", ball.project)
@@ -209,7 +208,7 @@ def _project_rows(
 
         rows = left_space(table, rows)  # few: without a copy of all others
         if len(rows) == 0:
-            return torch.zeros((), dtype=torch.int64), looked_at
+            return 0, looked_at
     before = table.detach() if rows is None else table.detach()[rows]
     after = (project or default)(before)
     stayed = (after == before) | before.isnan()  # a projection does not mend nan

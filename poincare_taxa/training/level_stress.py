@@ -149,6 +149,8 @@ class LevelStress(Objective):
         start, stop = self.tree.level_start[level : level + 2].tolist()
         self._level = level
         self._batches = self.tree.level_order[start:stop].split(self.batch_size)
+        highest = [min(_ANCESTORS, level)] * _NEAR_COUSINS + [level] * _FAR_COUSINS
+        self._highest = torch.tensor(highest, device=self.tree.level_order.device)
         self.steps_per_epoch = self.passes * len(self._batches)
         self._step = 0
 
@@ -177,10 +179,7 @@ class LevelStress(Objective):
         level under the same parent; four under one of the three nearest ancestors, and four under
         any ancestor, each at any depth between that ancestor and the level; last the root.
         """
-        tree, level = self.tree, self._level
-        highest = torch.tensor(
-            [min(_ANCESTORS, level)] * _NEAR_COUSINS + [level] * _FAR_COUSINS, device=u.device
-        )
+        tree, level, highest = self.tree, self._level, self._highest
         # Which sibling; which ancestor of a cousin, how deep below it, which node there.
         sizes = [(len(u), _SIBLINGS)] + 3 * [(len(u), len(highest))]
         bits = tuple(random_bits(size, generator, u.device) for size in sizes)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Self
 
 import polars as pl
@@ -32,17 +33,17 @@ Row = dict[str, Any]
 class _Steps:
     """What the steps of an epoch had: sums of terms, norms of gradients, rows projected."""
 
-    sums: dict[str, Any] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
     norms: list[float] = field(default_factory=list)
     moved: int = 0
     touched: int = 0
     failed: FloatingPointError | None = None
 
-    def add(self, terms: dict[str, Tensor], norm: float) -> None:
+    def add(self, terms: dict[str, float], norm: float) -> None:
         """Add those of a step."""
         self.norms.append(norm)
         for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + term.double()
+            self.sums[name] = self.sums.get(name, 0.0) + term
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
@@ -186,7 +187,7 @@ class Loop:
         self._require_finite_moments(epoch)
         self.processes.require_equal_points(self.points, f"after epoch {epoch + 1}")
         row: Row = {"epoch": epoch + 1, "steps": steps}
-        row |= _losses({name: float(value) / steps for name, value in did.sums.items()})
+        row |= _losses({name: total / steps for name, total in did.sums.items()})
         norm = torch.tensor(did.norms, dtype=torch.float64)
         row["lr"] = self.optimizer.param_groups[0]["lr"]
         row["gradient_norm"], row["gradient_norm_max"] = norm.mean().item(), norm.max().item()
@@ -222,24 +223,25 @@ class Loop:
 
     def _step(
         self, epoch: int, step: int, at: float, generator: torch.Generator, apart: bool
-    ) -> tuple[dict[str, Tensor], float]:
+    ) -> tuple[dict[str, float], float]:
         """Take a step, alone or with all processes; the loss's terms, the norm of the gradient."""
         factor = self.recipe.lr_factor(at)
         for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
             group["lr"] = base * factor
         self.points.grad = None
         terms = self.recipe.objective(self.points, generator)
-        total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
-        (total / self.processes.size).backward()
+        total = reduce(torch.add, terms.values())
+        (total if self.processes.size == 1 else total / self.processes.size).backward()
         terms = {name: term.detach() for name, term in terms.items()}
         if not apart:
             terms = self.processes.average(self.points, terms)
         norm = clip_gradients(self.points, self.max_grad_norm or math.inf).item()
-        total = torch.stack([term.reshape(()) for term in terms.values()]).sum()
-        if not (math.isfinite(total.item()) and math.isfinite(norm)):
-            raise self._diagnosis(f"epoch {epoch + 1}, step {step + 1}", terms)
+        numbers = torch.stack([term.reshape(()) for term in terms.values()]).tolist()
+        values = dict(zip(terms, numbers, strict=True))
+        if not (math.isfinite(sum(numbers)) and math.isfinite(norm)):
+            raise self._diagnosis(f"epoch {epoch + 1}, step {step + 1}", values)
         self.optimizer.step()
-        return terms, norm
+        return values, norm
 
     def _moments(self) -> dict[str, Tensor]:
         """Moments of the optimizer that have a row for each of the points."""
@@ -259,7 +261,7 @@ class Loop:
                     f"{called(bad, self.names)}; {_ADVICE}"
                 )
 
-    def _diagnosis(self, when: str, terms: dict[str, Tensor]) -> FloatingPointError:
+    def _diagnosis(self, when: str, terms: dict[str, float]) -> FloatingPointError:
         """Say what is not finite, and in which rows."""
         rows, where = _not_finite(self.points.detach()), "points"
         gradient: Any = self.points.grad

@@ -66,8 +66,9 @@ class Monitor:
         self._shapes = [block[0].shape for block in blocks]
         # Nodes that are measured, each once, and which of them all pairs and rows are.
         sides = self._a, self._b, self._rows
-        self._nodes = np.unique(np.concatenate(sides))
-        self._places = [np.searchsorted(self._nodes, rows) for rows in sides]
+        listed = np.bincount(np.concatenate(sides)) > 0
+        self._nodes, places = listed.nonzero()[0], listed.cumsum() - 1
+        self._places = [places[rows] for rows in sides]
         if not isinstance(source, ClosurePairs):
             height = source.tree.height[self._rows]
             self.ceiling = self._measures(height, source.tree.distance(self._a, self._b))
