@@ -77,7 +77,7 @@ class Loop:
     generator
         Randomness of the batches.
     measure
-        Returns measures of the table, which are columns of the history.
+        Returns measures of the table, which are columns of the history; all processes call it.
     watch
         Called with each new row of the history; returns columns to add.
     max_grad_norm, project, stopping
@@ -154,10 +154,10 @@ class Loop:
 
     def _measured(self, row: Row, seconds: Callable[[], float]) -> None:
         """Add measures and what callbacks return to a row, and remember it."""
+        measures = self.measure()
 
         def complete() -> Row:
-            measured = row | self.measure()
-            measured |= {"seconds": seconds()}
+            measured = row | measures | {"seconds": seconds()}
             return measured | self.watch(measured)
 
         self._remember(self.processes.once(complete))

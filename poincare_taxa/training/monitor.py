@@ -20,6 +20,7 @@ from poincare_taxa.blocks.pairs import AncestorPairs
 from poincare_taxa.blocks.tree_index import TreeIndex
 from poincare_taxa.evaluation import metrics, samples
 from poincare_taxa.evaluation.groups import taxon_groups
+from poincare_taxa.processes.group import Processes
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.training.objectives import table_distance
 
@@ -100,8 +101,12 @@ class Monitor:
             self._pairs[name] = drawn[:, 1], drawn[:, 0], negative
 
     @torch.no_grad()
-    def measure(self, points: Any, open_depth: int | None = None) -> dict[str, float]:
+    def measure(
+        self, points: Any, open_depth: int | None = None, processes: Processes | None = None
+    ) -> dict[str, float]:
         """Measure a table of points; nan where a measure is undefined.
+
+        ``processes``, which have equal tables, share the pairs; each has the result of one.
 
         While a tree is grown level by level, nodes below ``open_depth`` have no place yet: they are
         measured where they will join, at their ancestor on that level.
@@ -110,9 +115,14 @@ class Monitor:
         if open_depth is not None and self._tree is not None:
             nodes = lift(nodes, self._tree, open_depth)
         a, b, rows = (nodes[torch.from_numpy(at)].to(points.device) for at in self._places)
-        d = table_distance(points, a, b)
+
+        def distances(pairs: Rows) -> dict[str, NDArray[Any]]:
+            some = torch.from_numpy(pairs)
+            return {"d": table_distance(points, a[some], b[some]).double().numpy(force=True)}
+
+        d = (processes or Processes()).split(np.arange(len(a)), distances)["d"]
         height = points.manifold.dist0(points.detach()[rows])
-        return self._measures(height.numpy(force=True), d.double().numpy(force=True))
+        return self._measures(height.numpy(force=True), d)
 
     def _blocks(self) -> Iterator[tuple[Rows, Rows]]:
         """Pairs of rows, in the order in which `_measures` takes their distances."""

@@ -299,7 +299,7 @@ def fit(
         names=names,
         recipe=plan,
         generator=torch.Generator(weight.device).manual_seed(stream_seed(seed, "batches")),
-        measure=lambda: _measures(monitor, plan.objective, weight),
+        measure=lambda: _measures(monitor, plan.objective, weight, processes),
         watch=lambda row: _called_back(callback, row, embedding),
         max_grad_norm=max_grad_norm,
         project=project,
@@ -407,8 +407,10 @@ def _ignored(objective: Any) -> dict[str, Any]:
     return {"ignored": {"pairs": len(together), "sha256": digest(together)}}
 
 
-def _measures(monitor: Monitor, objective: Any, points: Any) -> dict[str, float]:
-    found = monitor.measure(points, objective.open_depth)
+def _measures(
+    monitor: Monitor, objective: Any, points: Any, processes: Processes
+) -> dict[str, float]:
+    found = monitor.measure(points, objective.open_depth, processes)
     return found | {"at_clip": _at_clip(points)}
 
 

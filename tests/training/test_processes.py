@@ -7,7 +7,7 @@ import sys
 import polars as pl
 import pytest
 import torch
-from support.processes import torchrun
+from support.processes import in_threads, torchrun
 from support.sampling import generator
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from poincare_taxa.processes.group import Processes
 from poincare_taxa.processes.torchrun import job, restarted
 from poincare_taxa.testing import synthetic_taxonomy
 from poincare_taxa.training.level_stress import LevelStress
+from poincare_taxa.training.monitor import Monitor
 from poincare_taxa.training.objectives import Objective, Ranking
 
 
@@ -85,6 +86,16 @@ def test_level_stress__names_the_rows_that_each_share_moves(level, size):
             sum(objective(points, generator(rank)).values()).backward()
             moved |= (points.grad.to_dense() != 0).any(1)
         assert moved.nonzero()[:, 0].tolist() == rows[rank].tolist()
+
+
+def test_monitor__of_processes_that_share_the_pairs_measures_what_one_does():
+    tax = synthetic_taxonomy(60, seed=1)
+    monitor = Monitor(tax, 0)
+    points = PoincareEmbedding(len(tax), 3, initial_radius=1.0, generator=generator(0)).weight
+    alone = monitor.measure(points, 3)
+    assert {"spearman", "depth_radius", "pair_accuracy/gap 1"} <= alone.keys()
+    for found in in_threads(3, lambda _: monitor.measure(points, 3, Processes.joined())):
+        assert found == pytest.approx(alone, rel=0, abs=0, nan_ok=True)
 
 
 @pytest.mark.parametrize("size", [2, 3, 7])
