@@ -303,7 +303,9 @@ def _cover(work: dict[str, Any], place: Path) -> tuple[int, str]:
         }
         sound = {test: spent for test, spent in seconds.items() if test not in failed}
         found = {"seconds": sound, "lines": lines, "failed": sorted(failed)}
-        Path(work["cache"]).write_text(json.dumps(found))
+        draft = Path(work["cache"]).with_suffix(".draft")
+        draft.write_text(json.dumps(found))
+        draft.replace(work["cache"])
         return 0, ""
     return code, by
 
