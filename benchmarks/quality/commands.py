@@ -109,6 +109,27 @@ def phylogenies(
     publish(out, "quality/phylogenies", rows, suite.readable(rows))
 
 
+def htree(
+    theirs: Annotated[
+        Path,
+        typer.Option(
+            help="A folder that has htree: pip install --no-deps --target FOLDER htree treeswift "
+            "imageio imageio-ffmpeg",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[Path, typer.Argument(help="Folder that has hsdte_trees.")] = Path(
+        "../shared/data"
+    ),
+    out: Out = None,
+) -> None:
+    """Leaf distances of phylogenies beside htree, at its radius and at the largest."""
+    from benchmarks.quality import htree as suite
+    from benchmarks.tables import collected, publish
+
+    publish(out, "quality/htree", collected(suite.htree(data, theirs)))
+
+
 def hsdte(
     data: Annotated[Path, typer.Argument(help="Folder that has hsdte_trees.")] = Path(
         "../shared/data"
@@ -284,6 +305,7 @@ COMMANDS = (
     refine,
     trees,
     phylogenies,
+    htree,
     hsdte,
     intervals,
     numerics,

@@ -54,6 +54,11 @@ FIGURES = (
     ),
     Figure("trees {data}", ("trees.md",), needs="ncbi_wol_2017"),
     Figure("phylogenies {data}", ("phylogenies.md",), needs="newick_wol"),
+    Figure(
+        "htree {data} --theirs FOLDER",
+        (),
+        elsewhere="it runs another library, which is no dependency",
+    ),
     Figure("links {data}/cones_split", ("links.md",), needs="cones_split"),
     Figure("cones {data}/cones_split", ("cones.md",), needs="cones_split"),
     Figure("wordnet {data}/wordnet30_nouns", ("wordnet.md",), needs=_NOUNS),

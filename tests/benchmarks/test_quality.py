@@ -11,7 +11,16 @@ from typer.testing import CliRunner
 import poincare_taxa as pt
 from benchmarks import tables
 from benchmarks.cli import app
-from benchmarks.quality import hsdte, hypernyms, is_a, layouts, numerics, phylogenies, wordnet
+from benchmarks.quality import (
+    hsdte,
+    htree,
+    hypernyms,
+    is_a,
+    layouts,
+    numerics,
+    phylogenies,
+    wordnet,
+)
 from poincare_taxa.evaluation import ancestry
 from poincare_taxa.layouts.tree import Layout
 
@@ -172,6 +181,39 @@ def test_hsdte__runs_the_code_of_a_folder_on_the_same_tree(tmp_path, monkeypatch
     row = hsdte.theirs(tax, 3, torch.float64, 6.0, tmp_path)
     assert row["radius"] == pytest.approx(6)
     assert row["worst"] > 1
+
+
+def test_htree__is_measured_at_its_leaves_and_beside_ours_at_its_radius(
+    tmp_path, monkeypatch, capsys
+):
+    """A library with its interface, whose leaves are at one radius and at right angles."""
+    (tmp_path / "htree").mkdir()
+    (tmp_path / "htree" / "__init__.py").touch()
+    (tmp_path / "treeswift.py").write_text("def read_tree_newick(text): return text\n")
+    (tmp_path / "htree" / "tree_collections.py").write_text(
+        "import re, types, torch\n"
+        "class Tree:\n"
+        "    def __init__(self, name, text): self.text = text\n"
+        "    def terminal_names(self): return re.findall(r'[(,](\\w+)', self.text)[::-1]\n"
+        "    def embed(self, dim, geometry, precise_opt=False):\n"
+        "        x = torch.eye(dim)[: len(self.terminal_names())] * torch.tensor(3.0).sinh()\n"
+        "        first = (1 + (x**2).sum(1, keepdim=True)).sqrt()\n"
+        "        return types.SimpleNamespace(points=torch.cat([first, x], dim=1).T)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    written_tree(tmp_path, "weevils")
+    rows = list(htree.htree(tmp_path, tmp_path))
+    assert "carnivora, leaves: skipped" in capsys.readouterr().out
+    assert [row["points"] for row in rows] == [
+        "htree", "htree, optimised", *["ours, neighbours", "ours, distances"] * 2
+    ]  # fmt: skip
+    tax = phylogenies.centred(tmp_path / "hsdte_trees" / "weevils.tsv.gz")
+    true = tax.tree.distance_matrix(tax.tree.leaf_rows)[np.triu_indices(len(tax.tree.leaf_rows), 1)]
+    for row in rows[:2]:  # All distances are equal, so that their ratio is that of the tree's.
+        assert row["radius"] == pytest.approx(3, rel=1e-3)
+        assert row["expansion × contraction"] == pytest.approx(true.max() / true.min(), rel=1e-3)
+    assert rows[2]["radius"] == pytest.approx(3, rel=1e-3)
+    assert rows[4]["radius"] > 100
 
 
 def test_hypernyms__ranks_as_all_distances_do(tmp_path):
