@@ -97,6 +97,8 @@ def plot_distances(
     if len(model) < 2 or taxa < 1:
         raise ValueError(f"distances of pairs need two taxa; got {min(len(model), taxa)}")
     ax = axes_of(ax, 6, 4.2)
+    from matplotlib.ticker import MaxNLocator
+
     tree, rng = model.taxonomy.tree, np.random.default_rng(seed)
     rows = rng.permutation(len(tree))[:taxa]
     others, depth = samples.lca_balanced_others(tree, rows, 10, rng)
@@ -115,7 +117,7 @@ def plot_distances(
     )
     if tree.lengths is None:
         _draw_medians(ax, wanted, found, int(wanted.max()))
-        ax.xaxis.get_major_locator().set_params(integer=True)  # There is no half edge.
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # There is no half edge.
     bar = ax.figure.colorbar(points, ax=ax)
     bar.set_label("depth of the common ancestor")
     if bar.solids is not None:
