@@ -92,6 +92,7 @@ FIGURES = (
     Figure("neighbours", ("neighbours.md",)),
     Figure("index --graph", ("search_index.md",)),
     Figure("torchrun", ("torchrun.md",)),
+    Figure("shards --processes 4", ("shards.md",)),
     Figure("report", ("benchmarks-*",)),
     Figure(
         "all --device cpu --threads 2",
