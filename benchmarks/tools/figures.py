@@ -56,7 +56,7 @@ FIGURES = (
     Figure("phylogenies {data}", ("phylogenies.md",), needs="newick_wol"),
     Figure(
         "htree {data} --theirs FOLDER",
-        (),
+        ("htree.md",),
         elsewhere="it runs another library, which is no dependency",
     ),
     Figure("links {data}/cones_split", ("links.md",), needs="cones_split"),
