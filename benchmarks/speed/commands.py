@@ -534,6 +534,36 @@ def shards(
     publish(out, "shards", rows, *suite.summary(rows))
 
 
+def scale(
+    taxa: Annotated[
+        list[int], typer.Option("--taxa", help="Of the trees that are replayed, ascending.")
+    ] = [10**5, 10**6, 10**7],  # noqa: B006
+    measured: Annotated[int, typer.Option(help="Taxa of the runs of 1, 2 and 4 processes.")] = (
+        50_000
+    ),
+    shards: Annotated[
+        list[int], typer.Option(help="Nodes of the trees that are embedded in shards.")
+    ] = [10**6, 3 * 10**6],  # noqa: B006
+    out: Out = None,
+) -> None:
+    """Bytes between processes: counted in 1, 2 and 4, replayed for more, and what bounds them."""
+    from benchmarks.speed import scale as suite
+    from benchmarks.tables import collected, publish
+
+    sizes, batches, further = [8, 64], [1 << 14, 1 << 17, 1 << 20], [10**8, 10**9]
+    checks = collected(suite.checked([1, 2, 4], measured, 4096))
+    costs = suite.costs(checks)
+    publish(out, "scale_checks", checks)
+    rows = collected(suite.replayed(taxa, sizes, batches, 3))
+    publish(out, "scale", rows, list(suite.shown(rows, further)))
+    limits = list(suite.limits(rows, costs))
+    publish(out, "scale_limits", limits, suite.bounds(limits))
+    publish(out, "scale_memory", list(suite.memory([10**7, *further], sizes)))
+    peaks = collected(suite.memory_of_shards(shards, [2, 4]))
+    more = [(10**7, 4), *((n, size) for n in further for size in sizes)]
+    publish(out, "scale_shards", peaks, suite.forecast(peaks, more))
+
+
 def succeeds(arguments: list[str]) -> bool:
     """Run a module in a process of its own."""
     print("python -m", *arguments, flush=True)
@@ -552,6 +582,7 @@ COMMANDS = (
     training,
     torchrun,
     shards,
+    scale,
     scaling,
     blocks,
     optimizers,

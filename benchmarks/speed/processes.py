@@ -26,6 +26,7 @@ import polars as pl
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed import distributed_c10d
 
 from benchmarks.experiments.scores import MEASURES, mean_and_deviation, scores
 from benchmarks.tables import Row
@@ -119,9 +120,8 @@ def trained(
         if done.returncode:
             raise RuntimeError(f"a run of {size} processes failed:\n{done.stderr[-4000:]}")
         parts = [torch.load(Path(folder, f"{rank}.pt")) for rank in range(size)]
-    most = {
-        k: max(part[k] for part in parts) for k in ("seconds", "cpu", "collectives", "received")
-    }
+    summed = "seconds", "cpu", "collectives", "received", "objects", "copied"
+    most = {k: max(part[k] for part in parts) for k in summed}
     return parts[0] | most | {"cores": len({part["core"] for part in parts})}
 
 
@@ -155,6 +155,7 @@ def one_process(
     steps, epochs = run.history["steps"].sum(), len(run.history) - 1
     found |= {"pairs": pairs or steps * batch * TILE, "steps": steps, "epochs": epochs}
     found |= {"collectives": counts["calls"], "received": counts["bytes"], "core": core}
+    found |= {name: counts[name] for name in ("objects", "copied")}
     torch.save(
         found | {"points": (run.model.radius, run.model.direction)}, folder / f"{processes.rank}.pt"
     )
@@ -176,16 +177,32 @@ def options(recipe: str, tax: Taxonomy, batch: int, epochs: int | None) -> dict[
 
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
-    """Count calls of `torch.distributed.all_gather` in a block, and the bytes received by them."""
-    counts: Counter[str] = Counter()
-    gather = dist.all_gather
+    """Count calls of `torch.distributed.all_gather` in a block, and the bytes received by them.
 
-    def all_gather(received: list[Tensor], sent: Tensor) -> Any:
+    Objects (lengths, norms, checksums, which torch gathers by a call of its own) and the table that
+    the first process sends at the start are counted apart.
+    """
+    counts: Counter[str] = Counter()
+    gather, broadcast = dist.all_gather, dist.broadcast
+
+    def all_gather(received: list[Tensor], sent: Tensor, *args: Any, **options: Any) -> Any:
         counts["calls"] += 1
         counts["bytes"] += sum(one.nbytes for one in received) - sent.nbytes
-        return gather(received, sent)
+        return gather(received, sent, *args, **options)
 
-    with patch.object(dist, "all_gather", all_gather):
+    def of_objects(received: list[Tensor], sent: Tensor, *args: Any, **options: Any) -> Any:
+        counts["objects"] += sum(one.nbytes for one in received) - sent.nbytes
+        return gather(received, sent, *args, **options)
+
+    def copied(tensor: Tensor, *args: Any, **options: Any) -> Any:
+        counts["copied"] += tensor.nbytes
+        return broadcast(tensor, *args, **options)
+
+    with (
+        patch.object(dist, "all_gather", all_gather),
+        patch.object(distributed_c10d, "all_gather", of_objects),
+        patch.object(dist, "broadcast", copied),
+    ):
         yield counts
 
 

@@ -93,6 +93,7 @@ FIGURES = (
     Figure("index --graph", ("search_index.md",)),
     Figure("torchrun", ("torchrun.md",)),
     Figure("shards --processes 4", ("shards.md",)),
+    Figure("scale", ("scale.md", "scale_*.md")),
     Figure("report", ("benchmarks-*",)),
     Figure(
         "all --device cpu --threads 2",
