@@ -103,6 +103,7 @@ FIGURES = (
     Figure("all --device cuda", (), elsewhere="it needs a GPU with CUDA"),
     # reliability
     Figure("fuzz --inputs 1000000", ("fuzz.md",), elsewhere="it takes hours: a million inputs"),
+    Figure("fuzz --guided --inputs 19500", ("fuzz_guided.md",)),
     Figure("kills", ("kills.md",)),
     Figure("soak --minutes 120", ("soak.md",), elsewhere="it takes two hours by design"),
     # this repository
