@@ -123,7 +123,7 @@ def levels(tree: TreeIndex, passes: int, size: int, batch: int, deepest: int | N
 def levels_of_slices(tree: TreeIndex, passes: int, size: int, batches: list[int]) -> Iterator[Row]:
     """Replay all levels in the slice in the middle: the rows of other slices that it fetches.
 
-    An interval is 5 passes, whatever the batch.
+    An interval is 25 passes, whatever the batch.
     """
     objective = LevelStress(tree, tau=1.0, batch_size=len(tree), passes=passes)
     bounds, own, top = _slice(tree, size)

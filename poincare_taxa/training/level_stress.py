@@ -27,7 +27,7 @@ _ANCESTORS, _SIBLINGS = 3, 6
 _NEAR_COUSINS, _FAR_COUSINS = 4, 4
 """Partners of a node: see `LevelStress._partners`."""
 
-_PASSES_APART = 5
+_PASSES_APART = 25
 """How many passes processes take before they exchange rows. Of 18 partners, 10 are ancestors and
 siblings, and of the cousins of a level few are on it and in another process."""
 
@@ -124,8 +124,8 @@ class LevelStress(Objective):
     def split(self, rank: int, size: int) -> None:
         """Divide the nodes of a batch among processes: a node is moved by one of them.
 
-        The nodes of a level that other processes move are exchanged every 5 passes. In between they
-        stand where they were: of a node's partners, these are some of its cousins.
+        The nodes of a level that other processes move are exchanged every 25 passes. In between
+        they stand where they were: of a node's partners, these are some of its cousins.
         """
         self._rank, self._size = rank, size
 
