@@ -13,8 +13,8 @@ margin 0.01, steps of 0.0003, points kept out of the norms where there is no con
 negatives take the place of its descendant. Every 20 epochs the pairs of the validation choose a
 threshold, and the best of these choose the points. There, a pair that is not trained on is a
 negative, even if it follows from those that are; jobs named *excluded* draw none of these.
-Gradients of a batch are added up, as there; a batch has 50 pairs instead of 10, which makes a fifth
-as many steps, each five times as large.
+Gradients of a batch are added up, as there; a batch has 50 pairs of mammals, or 200 of nouns,
+instead of 10, which makes a fifth or a twentieth as many steps, each as much larger.
 
 A *job* is data-dim-points-share such as mammals-5-recipe-10 (or mammals-5-excluded-10); a run takes
 all jobs that begin with one of its names.
@@ -71,7 +71,8 @@ PUBLISHED = {
         f"umbral half-space cones, {_SHADOW}": (52.2, 89.4, 95.7, 97.0),
     },
 }
-APERTURE, MARGIN, NEGATIVES, BATCH = 0.1, 0.01, 10, 50
+APERTURE, MARGIN, NEGATIVES = 0.1, 0.01, 10
+BATCH = {"mammals": 50, "nouns": 200}
 INNERMOST = 2 * APERTURE / (1 + (1 + 4 * APERTURE**2) ** 0.5)
 EPOCHS, EVERY = (100, 300), 20
 
@@ -118,8 +119,10 @@ def energies(points: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 class Recipe:
     """The two stages of training; `train` yields the points every 20 epochs of the second."""
 
-    def __init__(self, train: pt.ClosurePairs, known: pt.ClosurePairs, dim: int, seed: int) -> None:
-        self.pairs, self.n = train.pairs, train.num_nodes
+    def __init__(
+        self, train: pt.ClosurePairs, known: pt.ClosurePairs, dim: int, batch: int, seed: int
+    ) -> None:
+        self.pairs, self.n, self.batch = train.pairs, train.num_nodes, batch
         self.known = (known.pairs[:, 0] * self.n + known.pairs[:, 1]).sort().values
         self.generator = torch.Generator().manual_seed(seed)
         random = torch.rand(self.n, dim, generator=self.generator, dtype=torch.float64)
@@ -140,7 +143,7 @@ class Recipe:
     def epoch(self, loss: Callable[..., Tensor], step: float, least: float) -> None:
         order = torch.randperm(len(self.pairs), generator=self.generator)
         by_degree = least == 0
-        for some in order.split(BATCH):
+        for some in order.split(self.batch):
             batch = self.pairs[some]
             negatives, valid = self.negatives(batch, by_degree)
             rows = torch.cat([batch, negatives], 1)
@@ -214,7 +217,7 @@ def measured(job: str, data: Path) -> Row:
         else:
             train = shares[row["share"]]
             known = train if row["points"] == RECIPE else split.train
-            stages = Recipe(train, known, row["dim"], seed=0).train()
+            stages = Recipe(train, known, row["dim"], BATCH[row["data"]], seed=0).train()
             points = best_by_validation(stages, split)
     report = pt.evaluate_links(energies(points), split, ranked=0)
     row |= {key: report.metrics[key] for key in ("f1", "precision", "recall")}
