@@ -51,7 +51,7 @@ def nearest_of_one(
     some = places if rows is None else rows[places]
     one = query.double()
     sample = table.at(some).double()
-    distance = _distance(one, sample).masked_fill(some == skip, torch.inf).nan_to_num(torch.inf)
+    distance = _distances(one, sample, some == skip)
     bound = math.inf
     if k <= len(distance):
         bound = float(distance.kthvalue(k).values)
@@ -64,15 +64,17 @@ def nearest_of_one(
         )
     rows = torch.nonzero(keep).flatten() if rows is None else rows[keep[rows]]
     # 3. As in the index, the first of rows that tie is the one with the lowest number.
-    distance = _distance(one, table.at(rows).double()).masked_fill(rows == skip, torch.inf)
-    distance, order = distance.nan_to_num(torch.inf).sort(stable=True)
+    distance = _distances(one, table.at(rows).double(), rows == skip)
+    distance, order = distance.sort(stable=True)
     return Neighbours(distance[None, :k], rows[order[:k]][None])
 
 
-def _distance(one: Points, many: Points) -> Tensor:
+def _distances(one: Points, many: Points, skipped: Tensor) -> Tensor:
+    """Distances of a point; inf to skipped rows and to lost ones."""
     assert one.radius is not None
     assert many.radius is not None
-    return polar.dist(one.radius, one.coordinates, many.radius, many.coordinates)
+    found = polar.dist(one.radius, one.coordinates, many.radius, many.coordinates)
+    return found.masked_fill(skipped | found.isnan(), torch.inf)
 
 
 def _pair(points: Points) -> tuple[Tensor, Tensor]:
