@@ -44,6 +44,8 @@ def test_badges__say_what_the_package_says():
 def test_placeholder__is_explained_wherever_it_is_used():
     for page in [ROOT / "README.md", *PAGES]:
         text = page.read_text()
+        if page.parent.name == "tables":  # a page that includes it says so
+            continue
         if "git clone REPOSITORY" in text:
             assert "`REPOSITORY` stands for the address" in text, page
 
