@@ -73,7 +73,7 @@ def test_cones__from_a_layout_hold_what_is_below_and_training_learns(folder, mon
     assert small["f1"] > 0.9
     assert small["threshold"] < layout["threshold"]
     split, shares = links.public_split(folder, "mammal")
-    start = cones.Recipe(shares[50], split.train, 5, seed=0)
+    start = cones.Recipe(shares[50], split.train, 5, 50, seed=0)
     floor = pt.evaluate_links(cones.energies(start.points), split, ranked=0).metrics["f1"]
     assert trained["f1"] > floor + 0.1
     shown = cones.readable(rows)
@@ -86,7 +86,7 @@ def test_recipe__draws_no_known_pair_and_keeps_points_where_cones_are(folder):
     split, shares = links.public_split(folder, "mammal")
     known = {tuple(pair) for pair in split.train.pairs.tolist()}
     for by_degree in (False, True):
-        recipe = cones.Recipe(shares[0], split.train, 3, seed=1)
+        recipe = cones.Recipe(shares[0], split.train, 3, 50, seed=1)
         nodes, valid = recipe.negatives(recipe.pairs, by_degree)
         anchor = recipe.pairs[:, :1].expand_as(nodes)
         drawn = torch.stack([anchor[valid], nodes[valid]], 1).tolist()
