@@ -164,6 +164,7 @@ def embed(
 ) -> None:
     """Embed a taxonomy and save vectors, taxonomy and provenance as a folder."""
     from poincare_taxa.model import storage
+    from poincare_taxa.processes.torchrun import number_of_processes
 
     storage.ensure_writable(out)
     if shards:
@@ -173,7 +174,7 @@ def embed(
             )
         _embed_shards(source, out, 10 if dim is None else dim, dtype, seed, refine, json)
         return
-    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    if number_of_processes() > 1:
         raise ValueError(
             "without --shards every process of torchrun would compute and write the same: leave "
             "torchrun out, or give --shards and a parquet file of id and parent in preorder"

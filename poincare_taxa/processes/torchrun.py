@@ -3,7 +3,12 @@
 import os
 import socket
 
-__all__ = ["job", "restarted"]
+__all__ = ["job", "number_of_processes", "restarted"]
+
+
+def number_of_processes() -> int:
+    """How many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def restarted() -> bool:
