@@ -9,6 +9,7 @@ the queries. The first process calls callbacks and writes checkpoints, while the
 does nothing of this.
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -74,6 +75,9 @@ class Processes:
         on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        # Its threads may still let go of tensors, and where the interpreter is gone by then, that
+        # aborts the process ("terminate called without an active exception").
+        atexit.register(_leave)
         return cls(rank, size)
 
     def device(self, device: torch.device | str | None) -> torch.device | str | None:
@@ -239,6 +243,12 @@ class Processes:
         everything = tensor.new_empty(self.size, *tensor.shape)
         dist.all_gather(list(everything.unbind()), tensor)
         return everything
+
+
+def _leave() -> None:
+    """End the group that was made here, unless the program has done so."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def own_generator(

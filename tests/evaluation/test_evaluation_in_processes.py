@@ -119,6 +119,11 @@ def test_command__is_shared_by_torchrun_and_prints_once(tmp_path):
 
 
 SPLIT = """
+import atexit
+def left():
+    with open(out + f"-left-{rank}", "w") as file:
+        file.write(str(torch.distributed.is_initialized()))
+atexit.register(left)  # what is registered first is called last
 processes = Processes.joined()
 asked = torch.arange(5).numpy()
 seen = []
@@ -152,6 +157,8 @@ def test_split__each_process_has_all_results_in_order_and_every_error(tmp_path):
         assert pairs == [[i, i] for i in range(5)]
         assert few == [0, 1]
         assert "a process failed" in message
+        # Threads of a group that lives until the interpreter ends can abort the process.
+        assert (tmp_path / f"out-left-{rank}").read_text() == "False"
         seen += mine
     assert seen == [0, 1, 2, 3, 4]
 
