@@ -56,7 +56,6 @@ _BLANK = b" \t,;|"  # A line of nothing but these is blank: spreadsheets write s
 _MAYBE_BLANK = np.zeros(256, np.bool_)
 _MAYBE_BLANK[np.frombuffer(_BLANK, np.uint8)] = True
 _SEP_LINE = re.compile(rb"(?i)\"?sep=([\t -~])\"?\n")
-_NO_BREAK = b"\xc2\xa0"  # the space that word processors and web pages write
 
 
 def provenance(path: str | Path, form: str) -> dict[str, Any]:
@@ -274,14 +273,12 @@ class Text:
             self.decode()
             why = str(error).splitlines()[0]
             raise self.error(f"not a table with {separator!r} between fields: {why}") from error
-        return self._tidied(table, separator, quotes)
+        return self._tidied(table, quotes)
 
-    def _tidied(self, table: pl.DataFrame, separator: str, quotes: bool) -> pl.DataFrame:
+    def _tidied(self, table: pl.DataFrame, quotes: bool) -> pl.DataFrame:
         """Remove spaces around fields, and a last column that holds nothing."""
-        mark = separator.encode()
-        near = (b" " + mark, mark + b" ", b" \n", b"\n ", _NO_BREAK)
-        has_spaces = b" " in self.data or not self.data.isascii()
-        if separator != " " and has_spaces and any(pattern in self.data for pattern in near):
+        if b" " in self.data or not self.data.isascii():
+            # the no-break space is the one that word processors and web pages write
             table = table.with_columns(pl.all().str.strip_chars(" \u00a0"))
         if quotes:
             table = table.with_columns(

@@ -32,6 +32,8 @@ def test_closure_pairs__are_the_pairs_given_in_their_order():
     assert [tuple(pair.tolist()) for pair in pairs] == DIAMOND
     assert pairs[-1].tolist() == [0, 3]
     assert ClosurePairs(torch.tensor(DIAMOND)).num_nodes == 4
+    star = [(99_999, child) for child in range(9)]
+    assert ClosurePairs(star, num_nodes=10**5).pairs.tolist() == [list(pair) for pair in star]
     with pytest.raises(IndexError):
         pairs[5]
 

@@ -221,14 +221,25 @@ def test_log_weights__make_sums_estimate_those_over_all_allowed_nodes(anchor, we
         exact[i] = value[list(set(range(7)) - excluded(DAG, pair, anchor, "relatives"))].sum()
     sampler = UniformNegatives(DAG, 20_000, anchor=anchor, weights=weights)
     nodes = sampler(pairs, generator())
-    mask = nodes >= 0
-    assert (sampler.log_weights(pairs, nodes)[~mask] == 0).all()
-    terms = value[nodes.clamp(min=0)] * sampler.log_weights(pairs, nodes).exp() * mask
+    terms = value[nodes] * sampler.log_weights(pairs, nodes).exp()
     torch.testing.assert_close(terms.sum(1).float(), exact, rtol=0.05, atol=0)
 
     tile = SharedNegatives(DAG, 20_000, anchor=anchor, weights=weights).tile(pairs, generator())
     terms = value[tile.nodes] * tile.log_weights.exp() * tile.mask
     torch.testing.assert_close(terms.sum(1).float(), exact, rtol=0.05, atol=0)
+
+
+def test_log_weights__are_0_where_there_is_no_negative():
+    tax = Taxonomy.from_parents([-1, 0, 1, 0, 0])  # all are below 0; of 1, only 3 and 4 are not
+    pairs = torch.tensor([(0, 2), (1, 2)])
+    for weights, sums in ((None, [0, 2]), ([1, 1, 1, 3, 3], [0, 6])):
+        sampler = UniformNegatives(tax, 5, anchor="ancestor", weights=weights)
+        nodes = sampler(pairs, generator())
+        assert nodes[0].tolist() == [-1] * 5
+        expected = torch.tensor(sums)[:, None] / (5 * (1 if weights is None else 3))
+        found = sampler.log_weights(pairs, nodes)
+        assert found[0].tolist() == [0] * 5
+        torch.testing.assert_close(found[1].exp(), expected[1].expand(5).to(found))
 
 
 @pytest.mark.parametrize("num_negatives", [None, 7])
@@ -285,6 +296,7 @@ def test_mixed__puts_any_callables_side_by_side():
         (lambda: UniformNegatives(TREE, 1, exclude="some"), "exclude must be"),
         (lambda: UniformNegatives(TREE, 1, weights=[1, 2]), "one number for each of 11 nodes"),
         (lambda: UniformNegatives(TREE, 1, weights=[-1] * 11), "weight 0 is -1"),
+        (lambda: SameDepthNegatives(TREE, 1, anchor="parent"), "anchor must be"),
         (lambda: SameDepthNegatives(TREE, 1, exclude="positives"), "exclude must be"),
         (lambda: CousinNegatives(TREE, 1, levels=0), "levels must be at least 1; got 0"),
         (lambda: SharedNegatives(TREE, 0), "at least 1, or None; got 0"),

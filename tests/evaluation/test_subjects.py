@@ -159,6 +159,21 @@ def test_distances__count_as_the_oracle_does_whatever_the_tiles(monkeypatch):
             assert np.array_equal(mine, theirs)
 
 
+def test_distances__may_be_a_view_of_complex_numbers():
+    points = torch.arange(5.0, dtype=torch.float64)
+
+    def distance(x, y):
+        d = 2 * (x - y).abs()
+        return torch.complex(d, -d).conj().imag  # its signs are turned when it is read
+
+    assert distance(points[0], points[1]).is_neg()
+    subject = DistanceSubject((points,), distance, points.numpy(), np.ones(5, bool))
+    rows = np.arange(5)
+    assert np.array_equal(subject.pairs(rows[:, None], rows), 2 * np.abs(rows[:, None] - rows))
+    nearer, tied = subject.count_nearer(np.array([1]), np.array([[4, 2]]), "distance")
+    assert (nearer.tolist(), tied.tolist()) == ([[3, 0]], [[0, 1]])
+
+
 def test_polar_subject__beyond_the_kernels_is_measured_by_rows():
     radius, direction = scattered(20, 20)
     assert isinstance(polar_subject(radius, direction), KernelSubject)

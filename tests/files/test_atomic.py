@@ -126,16 +126,21 @@ def test_mend__puts_back_what_a_killed_process_moved(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["name"]
 
 
-def test_mend__leaves_drafts_of_live_processes_other_hosts_and_other_names(tmp_path):
+def test_mend__removes_all_drafts_but_those_of_live_processes_other_hosts_and_other_names(tmp_path):
     write_folder(tmp_path / "name", "old")
-    removed = dead(tmp_path)
-    live = tmp_path / f".name{DRAFT}{atomic._host()}-{os.getpid()}-0123"
-    elsewhere = tmp_path / f".name{DRAFT}{atomic._host()}x-1-0123"
-    kept = [live, elsewhere, dead(tmp_path, "name2"), tmp_path / ".name", tmp_path / ".tmp1"]
+    removed, kept = [dead(tmp_path)], [dead(tmp_path, "name2")]
+    begin = f".name{DRAFT}{atomic._host()}"
+    kept += [tmp_path / name for name in (f"{begin}x-1-0123", ".name", ".tmp1")]
+    # several, in turns: some of the live ones are found before some of the others
+    for number in range(8):
+        kept.append(tmp_path / f"{begin}-{os.getpid()}-{number}")
+        removed.append(removed[0].with_name(f"{removed[0].name}{number}"))
+        for folder in (kept[-1], removed[-1]):
+            folder.mkdir()
     for folder in kept:
         folder.mkdir(exist_ok=True)
     mend(tmp_path / "name")
-    assert not removed.exists()
+    assert not any(folder.exists() for folder in removed)
     assert all(folder.exists() for folder in kept)
 
 

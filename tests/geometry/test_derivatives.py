@@ -78,6 +78,28 @@ def test_ball__has_the_right_two_derivatives_at_the_origin(name):
     assert torch.autograd.gradgradcheck(SMOOTH[name], inputs)
 
 
+MAPS = {
+    "ball.expmap0": ball.expmap0,
+    "ball.logmap0": ball.logmap0,
+    "lorentz.expmap0": lambda v: lorentz.expmap0(v)[1:],
+    "lorentz.logmap0": lambda v: lorentz.logmap0(torch.cat((torch.ones_like(v[:1]), v))),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_of_the_origin__have_small_second_derivatives_at_any_distance_near_it(name, dtype):
+    """They are odd and analytic: second derivatives go to 0 with the distance."""
+    v = torch.tensor([0.6, -0.8, 0.3], dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    for power in torch.linspace(0.3, 3, 10).tolist():
+        for k in range(3):
+            second = torch.autograd.functional.hessian(
+                lambda x, k=k: MAPS[name](x)[k], eps**power * v
+            )
+            assert second.abs().max() <= 8 * eps ** min(power, 0.5)
+
+
 def test_conformal_gap__has_the_derivative_of_its_curvature():
     x = in_ball(3, 4).requires_grad_()
     c = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)

@@ -49,6 +49,11 @@ def failed(path: Path) -> list[str]:
     return [name for name, status in statuses(path).items() if status == "failed"]
 
 
+def said(path: Path) -> str:
+    """Detail of the first check that fails."""
+    return next(result.detail for result in check(path) if result.status == "failed")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_check__passes_all_on_a_sound_embedding(tmp_path, dtype):
     embed(zoo(), dim=5, dtype=dtype, seed=2).save(tmp_path / "out")
@@ -112,9 +117,11 @@ def with_parent(path: Path, id: int, parent: int | None) -> None:
 
 
 def test_mapping__fails_on_an_id_twice(saved):
-    frame = storage.read_table(saved, "taxonomy")
-    rewrite(saved, taxonomy=frame.with_columns(pl.col("id").replace(LEAF, UNCLE)))
+    frame = storage.read_table(saved, "taxonomy").with_columns(pl.col("id").replace(LEAF, UNCLE))
+    rewrite(saved, taxonomy=frame)
     assert failed(saved) == ["mapping"]
+    first = frame["id"].to_list().index(UNCLE)
+    assert f"1 ids occur more than once, the first in row {first} (id {UNCLE}" in said(saved)
 
 
 def test_mapping__fails_on_a_missing_id(saved):
@@ -172,6 +179,18 @@ def test_targets__fails_on_a_radius_off_its_target(saved):
     assert failed(saved) == ["targets"]
 
 
+@pytest.mark.parametrize(("off", "status"), [(4, "passed"), (5, "failed")])
+def test_targets__may_be_off_by_4_roundings(saved, off, status):
+    model = TaxonEmbedding.load(saved)
+    row = model.taxonomy.rows(LEAF)
+    radius = torch.from_numpy(model.taxonomy.tree.depth.copy()).double()
+    radius[row] += off * torch.finfo(torch.float64).eps * (1 + radius[row])
+    settings = model.meta["settings"] | {"target_radius": [0, 1, 2, 3, 4]}
+    meta = model.meta | {"settings": settings}
+    TaxonEmbedding(model.taxonomy, radius, model.direction, meta).save(saved)
+    assert statuses(saved)["targets"] == status
+
+
 @pytest.mark.parametrize("radius", [float("inf"), float("nan")])
 def test_projection__fails_on_a_radius_that_is_not_finite(saved, radius):
     model = TaxonEmbedding.load(saved)
@@ -212,6 +231,14 @@ def test_distance__fails_on_a_recorded_distance_that_is_not_found_again(saved):
     probe["distance"][5] *= 1 + 1e-9
     storage.update_meta(saved, probe=probe)
     assert failed(saved) == ["distance"]
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, "passed"), (1 + 2**-50, "failed")])
+def test_distance__may_be_off_by_64_roundings_of_the_largest_radius(saved, times, status):
+    radius = float(storage.read_points(saved)["radius"].max())
+    off = times * 64 * torch.finfo(torch.float64).eps * (1 + radius)
+    storage.update_meta(saved, probe={"a": [LEAF], "b": [LEAF], "distance": [off]})
+    assert statuses(saved)["distance"] == status
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,38 @@ def test_load__refuses_a_meta_file_with(saved, case):
     refusal(saved)
 
 
+SHARDS = [
+    {"folder": "a", "start": 0, "stop": 1, "above": [], "sha256": "0"},
+    {"folder": "b", "start": 1, "stop": 3, "above": [0], "sha256": "1"},
+    {"folder": "c", "start": 3, "stop": 4, "above": [0, 2], "sha256": "2"},
+]
+
+
+def test_read_meta__takes_shards_that_are_consecutive_slices_below_earlier_rows(saved):
+    storage.update_meta(saved, shards=SHARDS)
+    assert storage.read_meta(saved)["shards"] == SHARDS
+    meta = json.loads((saved / "meta.json").read_text())
+    for place, change in [
+        *[(0, {"start": 1}), (1, {"start": 0}), (1, {"stop": 2}), (2, {"start": 2})],
+        *[(2, {"stop": 5}), (2, {"start": 4}), (0, {"start": False}), (2, {"stop": 4.0})],
+        *[(1, {"above": [1]}), (1, {"above": [-1]}), (1, {"above": [False]}), (1, {"above": 0})],
+        *[(0, {"folder": ".."}), (0, {"folder": "a/b"}), (0, {"sha256": None})],
+    ]:
+        shards = [one | change if i == place else one for i, one in enumerate(SHARDS)]
+        (saved / "meta.json").write_text(json.dumps(meta | {"shards": shards}))
+        with pytest.raises(ValueError, match="no list of consecutive slices"):
+            storage.read_meta(saved)
+
+
+def test_refuse_changed__reads_the_points_unless_it_is_told_otherwise(saved):
+    file, meta = saved / "points.safetensors", storage.read_meta(saved)
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    storage.refuse_changed(saved, meta, verify=False)
+    with pytest.raises(ValueError, match=r"points\.safetensors was changed after it was written"):
+        storage.refuse_changed(saved, meta)
+
+
 HOSTILE_META = {
     "seed": {"settings": {"seed": "x"}},
     "dim of the settings": {"settings": {"dim": 10**9}},

@@ -36,6 +36,16 @@ def test_read_edges__any_separator_header_and_packing(tmp_path, separator, heade
     assert tax.source["format"] == "edge list"
 
 
+@pytest.mark.parametrize("space", [" ", "\u00a0"])
+@pytest.mark.parametrize(
+    "text",
+    ["_b,a\nc,b", "b,a\nc,b_", "b,a\n_c,b", "b,a_\nc,b", "b_,a\nc,_b", '"_b_","a"\n"c","b"'],
+)
+def test_read_edges__a_space_at_an_end_of_a_field_is_no_part_of_it(tmp_path, text, space):
+    tax = read_edges(write(tmp_path, text.replace("_", space)))
+    assert pairs(tax) == [("a", None), ("b", "a"), ("c", "b")]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(taxonomies(min_size=2))
 def test_read_edges__restores_what_was_written(tmp_path, tax):

@@ -103,6 +103,18 @@ def test_read_lineages__columns_in_any_order_chosen_and_renamed(tmp_path):
         read_lineages(path, ranks=["family", "species"])
 
 
+def test_read_lineages__takes_columns_between_ranks_and_tells_of_other_names(tmp_path):
+    text = "kingdom,order,level,genus,name\nP,M,T,F,cats\nP,M,U,G,\n"
+    with pytest.warns(UserWarning, match=r"the columns \['name'\] are left out"):
+        tax = read_lineages(write(tmp_path, text))
+    assert tax.ids.to_list() == ["P", "M", "T", "F", "U", "G"]
+    assert tax.taxon_ranks[2] == "level"
+    of_species = text.replace("genus", "species")  # whose other names are no levels
+    assert read_lineages(write(tmp_path, of_species)).ids.equals(tax.ids)
+    one = read_lineages(write(tmp_path, "genus,note\nA,x\nB,y\n"))
+    assert one.ids.to_list() == ["root", "A", "B"]
+
+
 def test_read_lineages__root_only_where_there_are_several_tops(tmp_path):
     one = read_lineages(write(tmp_path, "genus,species\nA,a\nA,b\n"))
     assert one.ids.to_list() == ["A", "a", "b"]

@@ -80,6 +80,22 @@ def test_nearest_of_one__has_the_distances_of_a_scan(
         assert torch.isin(there, rows).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [2, 100, 3000])
+def test_nearest_of_one__finds_the_row_whose_distance_is_the_bound(dim, dtype):
+    """Beside the query at its radius, where the chord of that distance is the longest allowed."""
+    for radius in (1.0, 5.0, 12.0):
+        r = torch.full((3,), radius, dtype=dtype)
+        for chord in torch.logspace(-9, 0, 28).tolist():
+            u = torch.zeros(3, dim, dtype=dtype)
+            u[:, 0], u[1, 1], u[2, 0] = 1, chord, -1
+            u[1] /= u[1].norm()
+            table = Points(r, u, 1.0)
+            skip = torch.tensor([0])
+            found = near.nearest_of_one(table, table.at(skip), 1, skip, None, None)
+            assert found.row.tolist() == [[1]]
+
+
 def test_nearest_of_one__compares_few_rows_of_a_taxonomy(monkeypatch):
     found = layout(synthetic_taxonomy(20_000, seed=0), 8)
     table = Points(found.radius, found.direction, 1.0)

@@ -37,6 +37,20 @@ def test_count_distinct__is_the_size_of_the_set(numbers):
     assert columns.count_distinct(pl.Series(texts, dtype=pl.String)) == len(set(texts))
 
 
+def test_string_column__is_null_where_empty():
+    for values in (["a", "", None, "b"], ["", ""], ["a"], [7, None]):
+        expected = [None if value in ("", None) else str(value) for value in values]
+        assert columns.string_column("name", values, len(values)).to_list() == expected
+    assert columns.string_column("name", None, 2).to_list() == [None, None]
+
+
+def test_whole_numbers__that_no_int64_holds_are_missing():
+    for far in (1e30, -1e30, float("inf"), float("nan")):
+        assert columns.whole_numbers(pl.Series([far, 2.0])).to_list() == [None, 2]
+    halves = pl.Series([1.5, 2.0])
+    assert columns.whole_numbers(halves) is halves
+
+
 def test_rank_column__keeps_an_enum_whose_categories_all_occur():
     ranks = pl.Series(["b", "a", "b"], dtype=pl.Enum(["a", "b"]))
     assert columns.rank_column(ranks, 3).dtype == ranks.dtype

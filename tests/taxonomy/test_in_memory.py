@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from support.trees import taxonomies
 
 from poincare_taxa.taxonomy.taxonomy import Taxonomy, TaxonomyError
@@ -87,3 +87,17 @@ def test_from_networkx__casts_attributes_and_keeps_a_first_parent_when_told():
     assert pairs(tax) == [("r", None), ("a", "r"), ("b", "r")]
     assert tax.names.to_list() == [None, "7", None]
     assert tax.branch_lengths[1] == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=20)
+@given(taxonomies())
+def test_to_skbio__has_the_nodes_below_each_other_in_their_order(tax):
+    pytest.importorskip("skbio")
+    nodes = list(tax.to_skbio().preorder())
+    assert [node.name for node in nodes] == [str(key) for key in tax.ids]
+    assert [node.taxon_name for node in nodes] == tax.names.to_list()
+    assert [node.taxon_rank for node in nodes] == tax.taxon_ranks.to_list()
+    assert [node.parent for node in nodes[1:]] == [nodes[row] for row in tax.parent[1:]]
+    lengths = [None] * len(tax) if tax.branch_lengths is None else tax.branch_lengths.tolist()
+    assert [node.length for node in nodes[1:]] == lengths[1:]

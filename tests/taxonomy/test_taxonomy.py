@@ -131,6 +131,8 @@ def test_subtree__keeps_the_synonyms_inside(animals):
         ([], "there are no nodes", None),
         ([-1, 0, 3, 2], "cycle of 2: c → d → c", 2),
         ([1, 2, 0], "cycle of 3: a → b → c → a", 0),
+        ([1, 2, 3, 4, 5, 0], "cycle of 6: a → b → c → d → e → f → a; one", 0),
+        ([1, 2, 3, 4, 5, 6, 7, 0], "cycle of 8: a → b → c → d → e → … → a; one", 0),
         ([-1, 0, -1], "2 trees, with the roots a, c", 2),
         ([-1, 1, 0], "b is its own parent, but the root is a", 1),
         ([0, 0, 2], "2 trees", 2),
@@ -164,6 +166,7 @@ def test_from_parents__accepts_a_root_that_is_its_own_parent():
     ("ids", "parents", "why"),
     [
         ([1, 2, 1], [None, 1, 1], "id 1 occurs twice, in rows 0 and 2"),
+        ([1, 2, 3, 2, 3], [None, 1, 1, 1, 1], "id 2 occurs twice, in rows 1 and 3, and 1 more"),
         (["a", "b"], [None, "z"], "parent z of b is no node here"),
         ([1, 2], [None, 9], "parent 9 of 2 is no node here"),
         ([1, None], [None, 1], "row 1: None is not an id"),

@@ -1,7 +1,7 @@
 """Laws of trees as arrays, against walks along the parents."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import hypothesis.strategies as st
 import networkx as nx
@@ -160,6 +160,8 @@ def test_arrays__cannot_be_written(animals):
     for array in (tree.parent, tree.end, tree.depth, tree.num_children):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 3
+    with pytest.raises(FrozenInstanceError):
+        tree.depth = tree.depth[::-1]
 
 
 @given(taxonomies(), st.data())

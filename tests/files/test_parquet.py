@@ -1,0 +1,20 @@
+"""Compressed files: how much of one is read."""
+
+import polars as pl
+
+from poincare_taxa.files.parquet import read_parquet, unpacked_limit
+
+
+def test_unpacked_limit__is_100_times_the_size_and_64_mib_of_small_files(tmp_path):
+    file = tmp_path / "file"
+    for size, limit in ((0, 2**26), (2**26 // 100, 2**26), (10**7, 10**9)):
+        with file.open("wb") as stream:
+            stream.truncate(size)
+        assert unpacked_limit(file) == limit
+
+
+def test_read_parquet__reads_small_files_that_unpack_to_more_than_100_times_their_size(tmp_path):
+    path, table = tmp_path / "equal.parquet", pl.DataFrame({"id": [7] * 10**6})
+    table.write_parquet(path)
+    assert 8 * len(table) > 100 * path.stat().st_size
+    assert read_parquet(path).equals(table)
