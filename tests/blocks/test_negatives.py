@@ -231,6 +231,16 @@ def test_log_weights__make_sums_estimate_those_over_all_allowed_nodes(anchor, we
     torch.testing.assert_close(terms.sum(1).float(), exact, rtol=0.05, atol=0)
 
 
+@pytest.mark.parametrize("weights", [None, np.array([2, 1, 4, 3, 1, 5, 4])])
+def test_log_weights__are_those_of_the_odds_of_each_node(weights):
+    sampler = UniformNegatives(DAG, 100, exclude="nothing", weights=weights)
+    nodes = sampler(DAG.pairs, generator())
+    assert set(nodes.unique().tolist()) == set(range(7))
+    odds = torch.full((7,), 1 / 7) if weights is None else torch.tensor(weights / weights.sum())
+    found = sampler.log_weights(DAG.pairs, nodes)
+    torch.testing.assert_close(found, -(100 * odds[nodes]).log().to(found.dtype))
+
+
 @pytest.mark.parametrize("num_negatives", [None, 7])
 @given(
     tax=taxonomies(min_size=2, max_size=15),
