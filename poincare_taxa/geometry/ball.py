@@ -454,7 +454,6 @@ def midpoint(x: Tensor, weights: Tensor | None = None, *, c: float = 1.0) -> Ten
     tensor([0.5000, 0.0000])
     """
     check_curvature(c)
-    check_points(x)
 
     def between(v: Tensor, w: Tensor) -> Tensor:
         return dist(_of_space(v, 1.0), _of_space(w, 1.0))

@@ -143,7 +143,7 @@ def add_root(nodes: pl.DataFrame, root: Key) -> tuple[pl.DataFrame, int]:
         name, key = str(root), unused_id(ids)
     else:
         name = None
-    is_root = pl.Series(is_blank(nodes["parent"])) | (nodes["parent"] == ids).fill_null(False)
+    is_root = pl.Series(is_blank(nodes["parent"])) | (nodes["parent"] == ids)
     below = nodes.with_columns(nodes["parent"].set(is_root, None).fill_null(key))
     top = pl.DataFrame({"id": [key], "name": [name]}, schema={"id": ids.dtype, "name": pl.String})
     return pl.concat([top, below], how="diagonal"), int(is_root.sum())

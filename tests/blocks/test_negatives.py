@@ -242,6 +242,16 @@ def test_log_weights__are_0_where_there_is_no_negative():
         torch.testing.assert_close(found[1].exp(), expected[1].expand(5).to(found))
 
 
+@pytest.mark.parametrize("weights", [None, np.array([2, 1, 4, 3, 1, 5, 4])])
+def test_log_weights__are_those_of_the_odds_of_each_node(weights):
+    sampler = UniformNegatives(DAG, 100, exclude="nothing", weights=weights)
+    nodes = sampler(DAG.pairs, generator())
+    assert set(nodes.unique().tolist()) == set(range(7))
+    odds = torch.full((7,), 1 / 7) if weights is None else torch.tensor(weights / weights.sum())
+    found = sampler.log_weights(DAG.pairs, nodes)
+    torch.testing.assert_close(found, -(100 * odds[nodes]).log().to(found.dtype))
+
+
 @pytest.mark.parametrize("num_negatives", [None, 7])
 @given(
     tax=taxonomies(min_size=2, max_size=15),

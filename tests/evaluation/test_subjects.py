@@ -112,8 +112,9 @@ def test_tree__a_long_path_costs_no_more_than_a_pass_for_each_query(monkeypatch)
 
 @pytest.mark.parametrize("wider", [(160, 2560), (20,), (12,)])
 @pytest.mark.parametrize("places", [300, 40, 1])
+@pytest.mark.parametrize("indexed", [True, False])
 def test_kernels__have_the_places_and_counts_that_rows_of_distances_have(
-    places, wider, monkeypatch
+    places, wider, indexed, monkeypatch
 ):
     """Of points that are all different, and of many at few places, which tie: also for too long."""
     monkeypatch.setattr(subjects, "_WIDER", wider)
@@ -122,6 +123,8 @@ def test_kernels__have_the_places_and_counts_that_rows_of_distances_have(
     radius[::11] = torch.nan
     fast = polar_subject(radius, direction)
     assert isinstance(fast, KernelSubject)
+    if not indexed:  # as where the points are on another device
+        fast._index = None
     slow = DistanceSubject((radius, direction), polar.dist, radius.numpy(), fast.valid)
     queries = np.random.default_rng(0).permutation(300)
     relatives = relatives_of(tree, queries, 10)

@@ -33,7 +33,7 @@ WRITERS = {"file": write_file, "folder": write_folder}
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_replace__shows_what_is_new_and_leaves_no_draft(tmp_path, kind):
-    write, path = WRITERS[kind], tmp_path / "made too" / "name.txt"
+    write, path = WRITERS[kind], tmp_path / "made" / "too" / "name.txt"
     write(path, "old")
     old = listing(tmp_path)
     write(path, "new")

@@ -43,8 +43,11 @@ def test_lock__names_its_holder_and_ends_with_it(tmp_path, end):
     lock = Lock(path)
     assert path.read_text().startswith(f"{os.getpid()} on ")
     lock.release()
-    lock.release()
     assert not path.exists()
+    other = Lock(path)
+    lock.release()
+    assert path.exists(), "a lock that has ended ends no other"
+    other.release()
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])

@@ -1,8 +1,9 @@
-"""Compressed files: how much of one is read."""
+"""Compressed files: how much of one is read; errors of polars, which become one."""
 
 import polars as pl
+import pytest
 
-from poincare_taxa.files.parquet import read_parquet, unpacked_limit
+from poincare_taxa.files.parquet import faults_of_polars, read_parquet, unpacked_limit
 
 
 def test_unpacked_limit__is_100_times_the_size_and_64_mib_of_small_files(tmp_path):
@@ -18,3 +19,21 @@ def test_read_parquet__reads_small_files_that_unpack_to_more_than_100_times_thei
     table.write_parquet(path)
     assert 8 * len(table) > 100 * path.stat().st_size
     assert read_parquet(path).equals(table)
+
+
+@pytest.mark.parametrize(
+    "fault", [pl.exceptions.ComputeError("why\nmore"), pl.exceptions.PanicException("why")]
+)
+def test_faults_of_polars__are_value_errors_with_the_message_in_front(fault):
+    with (
+        pytest.raises(ValueError, match=r"^a file: damaged \(.*\)$"),
+        faults_of_polars("a file: damaged"),
+    ):
+        raise fault
+
+
+@pytest.mark.parametrize("other", [KeyboardInterrupt(), FileNotFoundError("gone"), KeyError("a")])
+def test_faults_of_polars__leave_other_errors_as_they_are(other):
+    with pytest.raises(type(other)) as error, faults_of_polars("a file: damaged"):
+        raise other
+    assert error.value is other

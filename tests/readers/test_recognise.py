@@ -66,6 +66,11 @@ def test_read__says_what_it_took_a_bad_file_for(tmp_path):
     with pytest.raises(TaxonomyError, match=r"2 trees.*\n\(read\(\) chose read_edges") as error:
         read(path)
     assert str(path) in str(error.value)
+    path.write_text("cat;pet\ncat;pet\ndog;pet\n")
+    with pytest.raises(
+        TaxonomyError, match=r"'cat' is listed twice.*\n\(read\(\) chose read_edges"
+    ):
+        read(path)
     (tmp_path / "taxdump.tar.gz").write_text("not found")
     with pytest.raises(TaxonomyError, match=r"not a tar.*\n\(read\(\) chose read_ncbi"):
         read(tmp_path / "taxdump.tar.gz")
@@ -99,5 +104,8 @@ def test_read__shows_how_far_it_is_where_that_takes_long(name, tmp_path, capsys,
         steps = [line.split(" · ")[1:3] for line in capsys.readouterr().err.splitlines()]
         assert steps[-1][0] == "tree"
         assert len(steps) > 1
+        shares = [int(share.removesuffix("%")) for _, share in steps]
+        assert shares == sorted(shares)
+        assert shares[-1] < 100
         reader(path, progress=False)
         assert capsys.readouterr().err == ""

@@ -1,9 +1,11 @@
 """Neighbours of one point by two conditions, against a scan of all rows."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poincare_taxa import kernels
@@ -94,6 +96,21 @@ def test_nearest_of_one__finds_the_row_whose_distance_is_the_bound(dim, dtype):
             skip = torch.tensor([0])
             found = near.nearest_of_one(table, table.at(skip), 1, skip, None, None)
             assert found.row.tolist() == [[1]]
+
+
+@given(
+    st.floats(0, 40),
+    st.floats(0, 40),
+    st.floats(0, 40),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+@example(12, 4, 4, torch.float64)  # at the widest angle under which a point may be so near
+def test_nearest_of_one__finds_the_only_other_row(here, there, turn, dtype):
+    angle = math.exp(-turn)
+    radius = torch.tensor([here, there], dtype=dtype)
+    direction = torch.tensor([[1, 0], [math.cos(angle), math.sin(angle)]], dtype=dtype)
+    table, one = Points(radius, direction, 1.0), torch.tensor([0])
+    assert near.nearest_of_one(table, table.at(one), 1, one, None, None).row.tolist() == [[1]]
 
 
 def test_nearest_of_one__compares_few_rows_of_a_taxonomy(monkeypatch):

@@ -22,5 +22,5 @@ def animals():
             }
         ),
         merged=pl.DataFrame({"old_id": [41, 42, 43, 44], "new_id": [40, 41, 999, 43]}),
-        deleted=pl.Series([70, 10]),
+        deleted=pl.Series([70, 10, 1]),
     )

@@ -76,6 +76,11 @@ def test_from_networkx__refuses_a_node_without_edges(kind):
         Taxonomy.from_networkx(graph, root="a" if kind is nx.Graph else None)
 
 
+def test_from_networkx__refuses_a_graph_without_nodes():
+    with pytest.raises(TaxonomyError, match="there are no edges"):
+        Taxonomy.from_networkx(nx.DiGraph())
+
+
 def test_from_networkx__casts_attributes_and_keeps_a_first_parent_when_told():
     graph = nx.DiGraph([("r", "a"), ("r", "b"), ("a", "b")])
     graph.nodes["a"]["name"] = 7

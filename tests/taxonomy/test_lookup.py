@@ -70,7 +70,7 @@ def test_rows__suggests_nothing_where_nothing_is_alike(animals):
 
 
 def test_resolve__of_old_ids(animals):
-    found = animals.resolve([40, "41", 42, 43, 44, 70, 10, 71])
+    found = animals.resolve([40, "41", 42, 43, 44, 70, 10, 1, 71])
     expected = [
         ("active", 40),
         ("merged", 40),
@@ -79,6 +79,7 @@ def test_resolve__of_old_ids(animals):
         ("unknown", None),
         ("deleted", None),
         ("active", 10),  # a list of deleted ids may be older than the tree
+        ("active", 1),
         ("unknown", None),
     ]
     assert found.select("status", "id").rows() == expected

@@ -39,6 +39,19 @@ def test_as_it_is__of_a_deep_chain_and_a_star():
             np.testing.assert_array_equal(mine, theirs)
 
 
+@given(taxonomies())
+def test_heavy_heads__are_the_tops_of_paths_through_the_first_of_the_largest_children(tax):
+    tree = tax.tree
+    head = preorder.heavy_heads(tree.parent, tree.end)
+    for node in range(len(tree)):
+        top = node
+        while top and top == max(
+            tree.children(tree.parent[top]), key=lambda c: tree.subtree_size[c]
+        ):
+            top = int(tree.parent[top])
+        assert head[node] == top
+
+
 @pytest.mark.parametrize("parent", [[-1, 0, -1], [0, 1], [-1, 2, 1], [1, 0]])
 def test_from_parents__of_many_refuses_what_is_no_tree(parent, monkeypatch):
     monkeypatch.setattr(taxonomy, "_MANY", 0)

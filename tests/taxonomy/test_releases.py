@@ -128,6 +128,10 @@ def test_what_a_release_does_not_give_is_not_compared():
     bare = Taxonomy.from_parents([-1, 0], ids=[1, 2])
     full = Taxonomy.from_parents([-1, 0], ids=[1, 2], names=["a", "b"], taxon_ranks=["a", "b"])
     assert len(diff(bare, full)) == len(diff(full, bare)) == 0
+    ranked = Taxonomy.from_parents([-1, 0], ids=[1, 2], taxon_ranks=["a", "c"])
+    assert diff(full, ranked).select("change", "id", "old", "new").rows() == [
+        ("reranked", 2, "b", "c")
+    ]
 
 
 def test_ids_of_two_kinds_are_refused():
