@@ -105,6 +105,16 @@ def test_read_edges__open_tree_form(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("separator", "end"), [("\t|\t", "\t|\t\t|\n"), ("\t", "\t\n"), (",", ",\n")]
+)
+def test_read_edges__a_last_column_that_holds_nothing_is_left_out(tmp_path, separator, end):
+    text = f"# parent_id{separator}id\na{separator}b{end}a{separator}c{end}"
+    assert pairs(read_edges(write(tmp_path, text))) == [("a", None), ("b", "a"), ("c", "a")]
+    with pytest.raises(TaxonomyError, match="one column"):
+        read_edges(write(tmp_path, f"a{end}b{end}"))
+
+
 def test_read_edges__skips_comments_and_blank_lines_and_still_counts_them(tmp_path):
     text = "# made by hand\n\nb\ta\n# more\nc\ta\n"
     assert pairs(read_edges(write(tmp_path, text))) == [("a", None), ("b", "a"), ("c", "a")]
