@@ -193,7 +193,7 @@ class UniformNegatives(_Negatives):
         log_weights
             [batch, num_negatives]; 0 where the entry is −1.
         """
-        log_q = -self._region(pairs).mass().clamp(min=1).log()[:, None]
+        log_q = -self._region(pairs).mass().log()[:, None]
         if self.weights is not None:
             log_q = log_q + self.weights[nodes.clamp(min=0)].log()
         weights = -log_q - np.log(self.num_negatives)

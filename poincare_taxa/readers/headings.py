@@ -177,6 +177,8 @@ def headed_table(
 def _split(text: Text, separator: str) -> pl.DataFrame:
     if separator == _BAR:
         table = text.table("\t")[:, ::2]
+        if table.to_series(-1).is_null().all():
+            table = table[:, :-1]  # that holds nothing, as in other tables
     else:
         table = text.table(separator, quotes=separator in ",;")
     return table.rename({old: str(i) for i, old in enumerate(table.columns)})

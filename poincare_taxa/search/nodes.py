@@ -177,6 +177,6 @@ def _level(leaves: Array, size: int, number: int, polar: bool, wide: float) -> A
 
 def _uncertainty(grown: Array, polar: bool) -> float:
     """By how much e^{r/2} may be off: 1 − √c|x| of the ball has an absolute error of eps."""
-    if polar or grown.size == 0:
+    if polar:
         return 0.0
     return 8 * float(np.finfo(np.float64).eps * np.nanmax(grown, initial=1.0) ** 2)

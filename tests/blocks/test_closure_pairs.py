@@ -104,6 +104,7 @@ def test_read_csv__numbers_nodes_by_name(tmp_path, packed):
         ("id1,id2\na,b\n\nb,b\n", "closure.csv:4: pair 1 .* its own ancestor"),
         ("id1,id2,weight\na,b,1\nb,c,x\n", "closure.csv:3: weight 'x' is not a number"),
         ("id1,id2,weight\na,b,1\nb,c,-1\n", "closure.csv:3: weight '-1' is not"),
+        ("id1,id2,weight\na,b,1\nb,c,\n", "closure.csv:3: weight None is not"),
         ("id1,id2\na,b\nb,c,d\n", "closure.csv:3: 3 fields"),
     ],
 )

@@ -289,7 +289,9 @@ def test_mixed__puts_any_callables_side_by_side():
     nodes = mixed(pairs, generator(3))
     assert torch.equal(nodes[:, :2], hard(pairs, generator(3)))
     assert torch.equal(nodes[:, 2], pairs[:, 0])
-    assert mixed.anchor == "descendant"
+    assert mixed.anchor == MixedNegatives([lambda *_: nodes]).anchor == "descendant"
+    above = [UniformNegatives(TREE, 2, anchor="ancestor") for _ in range(2)]
+    assert MixedNegatives([*above, lambda *_: nodes]).anchor == "ancestor"
     assert isinstance(mixed, NegativeSampler)
     assert mixed.to("meta").samplers[0].tree.device.type == "meta"
     with pytest.raises(ValueError, match="different anchors"):

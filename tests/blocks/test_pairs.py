@@ -119,11 +119,12 @@ def test_limit__keeps_what_is_within(tax, max_gap, max_depth):
 
 
 def test_limit__leaves_the_shares_of_the_strata_that_remain():
-    pairs = StratifiedPairs(TREE, SHARES).limit(max_gap=2)
-    gaps = [gap(TREE, pair) for pair in drawn(pairs)]
-    assert_distribution(gaps, {1: 0.5, 2: 0.5})
-    with pytest.raises(ValueError, match="no pairs are left"):
-        StratifiedPairs(TREE, {"deeper": 1}).limit(max_gap=2)
+    for max_depth in (None, 3):  # TREE has no deeper nodes
+        pairs = StratifiedPairs(TREE, SHARES).limit(max_gap=2, max_depth=max_depth)
+        gaps = [gap(TREE, pair) for pair in drawn(pairs)]
+        assert_distribution(gaps, {1: 0.5, 2: 0.5})
+        with pytest.raises(ValueError, match="no pairs are left"):
+            StratifiedPairs(TREE, {"deeper": 1}).limit(max_gap=2, max_depth=max_depth)
 
 
 def mixture():

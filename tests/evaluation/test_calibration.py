@@ -1,5 +1,7 @@
 """Probabilities of scores: laws of isotonic regression, and reliability by hand."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -93,3 +95,9 @@ def test_reliability__has_a_bin_for_probabilities_of_1_and_of_other_widths():
     assert found.bins["pairs"].to_list() == [1, 1, 2]
     found = reliability([0.95, 1.0, 0.05, 0.85], [True, True, False, False], bins=2)
     assert found.bins["pairs"].to_list() == [1, 3]
+
+
+def test_reliability__cannot_be_written():
+    found = reliability([0.1, 0.8], [False, True])
+    with pytest.raises(FrozenInstanceError):
+        found.auc = 1.0

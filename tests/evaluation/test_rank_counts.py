@@ -1,4 +1,4 @@
-"""Which queries are measured together."""
+"""Which queries are measured together, and what of them."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from poincare_taxa.evaluation import rank_counts
 from poincare_taxa.evaluation.clock import Clock
 from poincare_taxa.evaluation.rank_counts import QueryTaxa, query_statistics
 from poincare_taxa.evaluation.subjects import TreeSubject
+from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.testing import synthetic_taxonomy
 
 
@@ -41,6 +42,35 @@ def test_blocks__are_of_queries_near_each_other_that_have_about_as_many_relative
     monkeypatch.setattr(rank_counts, "_TARGETS", 300)
     for at, above, below in QueryTaxa(tree, {}, 10, {"neighbour"}).blocks(queries):
         assert len(at) == 1 or len(at) * (above.shape[1] + below.shape[1]) <= 600
+
+
+def measured(tree, k, parts):
+    """Statistics of all taxa by the tree's own distances."""
+    query_taxa, queries = QueryTaxa(tree, {}, k, parts), np.arange(len(tree))
+    return query_statistics(TreeSubject(tree), query_taxa, queries, Clock(), lambda *_: None)
+
+
+@given(taxonomies())
+def test_query_statistics__count_all_relatives_and_so_the_root(tax):
+    tree = tax.tree
+    found = measured(tree, 10, {"ancestor", "closure", "neighbour"})
+    degree = np.bincount(tree.parent[1:], minlength=len(tree)) + (tree.depth > 0)
+    for name, expected in (
+        ("ancestor", tree.depth),
+        ("closure", tree.depth),
+        ("neighbour", degree),
+    ):
+        count = np.where(expected > 0, expected, np.nan)
+        np.testing.assert_array_equal(found[f"{name} count"], count)
+
+
+def test_query_statistics__tell_which_share_of_the_places_is_drawn_by_lot():
+    star = Taxonomy.from_parents([-1, 0, 0, 0]).tree
+    # Of a leaf the root is nearest, then the two others are tied; of the root all three are.
+    for k, expected in ((1, [1, 0, 0, 0]), (2, [1, 0.5, 0.5, 0.5]), (3, [0, 0, 0, 0])):
+        found = measured(star, k, {"precision"})
+        assert found["by lot"].tolist() == expected
+        assert found["precision"].tolist() == [1] * 4
 
 
 def test_query_statistics__are_the_same_bits_on_any_number_of_threads(monkeypatch):

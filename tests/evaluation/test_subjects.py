@@ -135,6 +135,8 @@ def test_kernels__have_the_places_and_counts_that_rows_of_distances_have(
         found = fast.count_nearer(queries, targets, by)
         for mine, theirs in zip(found, slow.count_nearer(queries, targets, by), strict=True):
             assert np.array_equal(mine, theirs)
+    fast._index = None  # as on a GPU, where tables are scanned
+    assert_same(fast.nearest(queries, 10, relatives), slow.nearest(queries, 10, relatives))
     some = fast.pairs(queries[:, None], targets.clip(0))
     np.testing.assert_allclose(some, slow.pairs(queries[:, None], targets.clip(0)), rtol=1e-14)
 

@@ -191,6 +191,16 @@ def test_targets__may_be_off_by_4_roundings(saved, off, status):
     assert statuses(saved)["targets"] == status
 
 
+def test_siblings__are_not_only_children(tmp_path):
+    for parents, detail in (
+        ([-1, 0, 1], "no taxon has a sibling"),
+        ([-1, 0, 1, 2, 2], "2 taxa with siblings, no two of them at one point"),
+    ):
+        embed(Taxonomy.from_parents(parents), dim=2).save(tmp_path / "out")
+        (found,) = [one for one in check(tmp_path / "out") if one.name == "siblings"]
+        assert (found.status, found.detail) == ("passed", detail)
+
+
 @pytest.mark.parametrize("radius", [float("inf"), float("nan")])
 def test_projection__fails_on_a_radius_that_is_not_finite(saved, radius):
     model = TaxonEmbedding.load(saved)
@@ -221,6 +231,27 @@ def test_initialisation__fails_on_a_direction_that_the_settings_do_not_give(save
     model.direction[row] = model.direction[row].roll(1)
     TaxonEmbedding(model.taxonomy, model.radius, model.direction, model.meta).save(saved)
     assert failed(saved) == ["initialisation"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "detail"),
+    [
+        ([(2, 1), (2, 3), (1, 0), (2, 0)], "passed", "4 pairs of nodes, without a cycle"),
+        ([], "passed", "0 pairs of nodes, without a cycle"),
+        ([(2, 1), (1, 0), (2, 1), (1, 0)], "failed", "2 pairs are listed more than once"),
+        ([(2, 1), (4, 1)], "failed", "pair 1 is [4, 1], and nodes run from 0 to 3"),
+    ],
+)
+def test_pairs__of_a_dag_are_counted(tmp_path, ends, status, detail):
+    schema = {"ancestor": pl.Int64, "descendant": pl.Int64}
+    tables = {
+        "nodes": pl.DataFrame({"name": ["a", "b", "c", "d"]}),
+        "pairs": pl.DataFrame(ends, schema=schema, orient="row"),
+    }
+    points = {"radius": torch.ones(4), "direction": torch.eye(4)}
+    storage.write_folder(tmp_path / "dag", points, tables, {})
+    found = check(tmp_path / "dag")[-1]
+    assert (found.name, found.status, found.detail) == ("pairs", status, detail)
 
 
 # -------------------------------------------------------------------- damaged meta.json

@@ -85,6 +85,16 @@ def test_read_edges__columns_can_be_chosen(tmp_path):
         read_edges(path, child=0, parent=0)
 
 
+def test_read_edges__a_first_heading_that_is_empty_stands_above_row_names_or_ids(tmp_path):
+    expected = [("a", None), ("b", "a"), ("c", "a")]
+    of_three = write(tmp_path, ",child,parent\n1,b,a\n2,c,a\n", "three.csv")
+    assert pairs(read_edges(of_three)) == expected
+    of_two = write(tmp_path, ",parent\nb,a\nc,a\n", "two.csv")
+    assert pairs(read_edges(of_two, parent="parent")) == expected
+    numbers = write(tmp_path, ",parent\n2,1\n3,1\n", "numbers.csv")
+    assert pairs(read_edges(numbers)) == [(1, None), (2, 1), (3, 1)]
+
+
 def test_read_edges__open_tree_form(tmp_path):
     text = "uid\t|\tparent_uid\t|\tname\t|\trank\t|\tflags\t|\t\n"
     text += '7\t|\t\t|\tLife\t|\tno rank\t|\t\t|\t\n8\t|\t7\t|\tCats, "big"\t|\tfamily\t|\tx\t|\t\n'
@@ -97,11 +107,23 @@ def test_read_edges__open_tree_form(tmp_path):
     assert pairs(read_edges(bare)) == [(1, None), (2, 1), (3, 1)]
 
 
+@pytest.mark.parametrize(
+    ("separator", "end"), [("\t|\t", "\t|\t\t|\n"), ("\t", "\t\n"), (",", ",\n")]
+)
+def test_read_edges__a_last_column_that_holds_nothing_is_left_out(tmp_path, separator, end):
+    text = f"# parent_id{separator}id\na{separator}b{end}a{separator}c{end}"
+    assert pairs(read_edges(write(tmp_path, text))) == [("a", None), ("b", "a"), ("c", "a")]
+    with pytest.raises(TaxonomyError, match="one column"):
+        read_edges(write(tmp_path, f"a{end}b{end}"))
+
+
 def test_read_edges__skips_comments_and_blank_lines_and_still_counts_them(tmp_path):
     text = "# made by hand\n\nb\ta\n# more\nc\ta\n"
     assert pairs(read_edges(write(tmp_path, text))) == [("a", None), ("b", "a"), ("c", "a")]
     with pytest.raises(TaxonomyError, match=r"edges\.tsv:7: .*'b' below 'a' and 'z'"):
         read_edges(write(tmp_path, text + "\nb\tz\n"))
+    for text in ("# one\nb\ta\nc\ta", "b\ta\n\nc\ta", "b\ta\nc\ta\n#"):  # no line end at the end
+        assert pairs(read_edges(write(tmp_path, text))) == [("a", None), ("b", "a"), ("c", "a")]
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

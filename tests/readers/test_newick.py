@@ -108,6 +108,7 @@ def test_read_newick__names_line_column_and_cause(tmp_path, text, line, column, 
     [
         ("", "", "the file is empty"),
         ("(a,b)\n[c;", ":2", "opens a comment that is never closed"),
+        ("(a,\n[b\n[c", ":2", "opens a comment that is never closed"),
         ("(a,\nb]);", ":2", r"'\]' without a '\['"),
         (b"(a,\nb\xff);", ":2", "byte 0xff is not UTF-8"),
         ("#NEXUS\nbegin trees;", "", "NEXUS"),
@@ -116,3 +117,11 @@ def test_read_newick__names_line_column_and_cause(tmp_path, text, line, column, 
 def test_read_newick__refuses_what_is_no_newick(tmp_path, content, place, why):
     with pytest.raises(TaxonomyError, match=rf"tree\.nwk{place}: .*{why}"):
         parse(tmp_path, content)
+
+
+def test_read_newick__a_label_that_looks_like_a_tree_hides_none(tmp_path):
+    text = "#NEXUS\nbegin trees;\ntree x = (a,'tree y = (b)');\ntree z = (c,d)e;\nend;\n"
+    with pytest.raises(TaxonomyError, match=r"tree\.nex:4: 2 trees \(x, z\)"):
+        parse(tmp_path, text, "tree.nex")
+    assert read_newick(tmp_path / "tree.nex", tree="x").ids.to_list()[1:] == ["a", "tree y = (b)"]
+    assert read_newick(tmp_path / "tree.nex", tree="z").ids.to_list() == ["e", "c", "d"]

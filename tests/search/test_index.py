@@ -1,5 +1,6 @@
 """The index against a scan of the table: the same rows, distances and ties."""
 
+import math
 import sys
 from functools import cache
 
@@ -100,6 +101,24 @@ def test_nearest__is_that_of_a_scan(kind, n, dim, seed, manifold, dtype, by, ord
     expected = kernels.nearest(table, others, k, manifold=manifold, by=by)
     assert mine.row.equal(expected.row)
     assert mine.distance.equal(expected.distance)
+
+
+@pytest.mark.parametrize("by", ["distance", "ancestor"])
+def test_nearest__near_the_rim_of_the_ball_is_that_of_a_scan(by):
+    """Rounding moves points there by more than near ones are apart."""
+    n, generator = 3000, torch.Generator().manual_seed(0)
+    away, depth = torch.randn(n, generator=generator), torch.rand(n, generator=generator)
+    for largest in (26.5, 28.5):
+        angle = 1 + 0.3 * math.exp(-largest) * away.double()
+        direction = torch.stack((angle.cos(), angle.sin()), dim=1)
+        table = as_table(largest - 3 * depth.double(), direction, "ball", torch.float64)
+        rows = torch.arange(0, n, 10)
+        expected = kernels.nearest(table, table[rows], 4, manifold="ball", by=by, skip=rows)
+        found = SearchIndex(table, manifold="ball")
+        mine = found.nearest(rows, 4, by=by)
+        assert mine.row.equal(expected.row)
+        assert mine.distance.equal(expected.distance)
+        assert found.nearest(rows[:0], 4, by=by).row.shape == (0, 4)
 
 
 @given(**cases, data=st.data())

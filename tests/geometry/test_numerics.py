@@ -1,0 +1,16 @@
+"""Lengths and directions."""
+
+import pytest
+import torch
+
+from poincare_taxa.geometry.numerics import renormalised
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_renormalised__leaves_directions_whose_square_is_off_by_16_eps(dtype):
+    eps = torch.finfo(dtype).eps
+    off = torch.tensor([-8, -1, 0, 1, 8, -8.5, 9], dtype=dtype) * eps  # of the square: twice that
+    u = torch.stack((torch.zeros_like(off), 1 + off), dim=1)
+    expected = u.clone()
+    expected[-2:, 1] = 1
+    assert torch.equal(renormalised(u), expected)
