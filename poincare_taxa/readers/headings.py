@@ -163,7 +163,7 @@ def headed_table(
     expected = [name for name in expected if name is not None]
     comment = text.comment_above()
     if comment is not None:
-        cells = [cell.strip() for cell in comment.split(separator)]
+        cells = [cell.strip() for cell in comment.removesuffix("\t|").split(separator)]
         if len(cells) == table.width and _names_columns(table, cells, expected):
             return Headed(_renamed(table, cells), True, 0)
     cells = list(table.row(0))

@@ -105,6 +105,8 @@ def test_read_edges__open_tree_form(tmp_path):
     ]
     bare = write(tmp_path, "2\t|\t1\t|\n3\t|\t1\t|\n")
     assert pairs(read_edges(bare)) == [(1, None), (2, 1), (3, 1)]
+    below = write(tmp_path, "# id\t|\tparent\t|\n1\t|\t\t|\n2\t|\t1\t|\n")
+    assert pairs(read_edges(below, child="id", parent="parent")) == [(1, None), (2, 1)]
 
 
 @pytest.mark.parametrize(
