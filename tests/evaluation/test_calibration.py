@@ -1,5 +1,7 @@
 """Probabilities of scores: laws of isotonic regression, and reliability by hand."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,6 +34,12 @@ def test_calibrate__is_the_best_falling_function(sample):
         found(np.unique(score)), np.clip(expected, bound, 1 - bound), atol=1e-12
     )
     assert (np.diff(found(np.linspace(-9, 9, 99))) <= 1e-15).all()
+
+
+def test_calibration__is_not_changed_in_place():
+    found = calibrate([0, 1], [True, False])
+    with pytest.raises(FrozenInstanceError):
+        found.probability = (1.0, 0.0)
 
 
 def test_calibrate__leaves_scores_out_that_are_not_finite():
