@@ -568,7 +568,7 @@ def _named(column: pl.Series) -> pl.Series:
 
 def _numbers(column: pl.Series) -> np.ndarray:
     numbers = column.cast(pl.Float64, strict=False)
-    bad = (numbers.is_null() | ~numbers.is_finite() | (numbers < 0)).to_numpy()
+    bad = ~(numbers.is_finite() & (numbers >= 0)).fill_null(False).to_numpy()
     if bad.any():
         row = int(bad.argmax())
         raise TaxonomyError(f"weight {column[row]!r} is not a number of at least 0", row=row)

@@ -139,10 +139,12 @@ def _refuse_known_tables(text: Text, cells: list[str]) -> None:
         )
     if {"Taxid", "Tax name"} <= set(cells):
         found = {cell: rank for cell in cells if (rank := _summary_rank(cell)) is not None}
-        raise text.error(
-            "this is a taxonomy summary of ncbi-datasets; read its rank columns with "
-            f"read_lineages(path, ranks={found})"
+        advice = (
+            f"read its rank columns with read_lineages(path, ranks={found})"
+            if found
+            else 'it has no rank columns, such as "Phylum name"'
         )
+        raise text.error(f"this is a taxonomy summary of ncbi-datasets; {advice}")
 
 
 def _summary_rank(heading: str) -> str | None:

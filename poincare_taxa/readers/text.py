@@ -323,7 +323,7 @@ class Text:
         fields = 1 + np.searchsorted(at, end) - np.searchsorted(at, start)
         usual = int(np.bincount(fields).argmax())
         odd = np.flatnonzero(fields != usual)
-        if len(odd) == 1 and odd[0] == 0 and fields[0] == usual - 1 and len(fields) > 1:
+        if len(odd) == 1 and odd[0] == 0 and fields[0] == usual - 1:
             return
         if len(odd):
             found = int(fields[odd[0]])

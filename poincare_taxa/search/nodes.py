@@ -137,7 +137,7 @@ class Nodes:
         # The row to skip was counted with the others.
         own = torch.from_numpy(keys_of(points, asked, array(skip)[:, None], ancestor))
         place = torch.searchsorted(levels, own)[:, 0]
-        every = torch.nonzero((own[:, 0] < torch.inf) & (place < last)).flatten()
+        every = torch.nonzero(place < last).flatten()  # inf, the key of no row, is past the last
         place, own = place[every], own[every, 0]
         tied = levels[every, place] == own
         equal[every[tied], place[tied]] -= 1

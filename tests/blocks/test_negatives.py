@@ -171,6 +171,12 @@ def test_negatives__are_never_related_and_missing_only_where_there_is_none(tax, 
                 assert (-1 in row) == (not unrelated)
 
 
+def test_cousins__of_a_tree_of_one_node_are_none():
+    sampler = CousinNegatives(Taxonomy.from_parents([-1]), 2)
+    assert sampler(torch.tensor([[0, 0]]), generator()).tolist() == [[-1, -1]]
+    assert sampler(torch.empty((0, 2), dtype=torch.int64), generator()).shape == (0, 2)
+
+
 @pytest.mark.parametrize("exclude", EXCLUDES)
 @pytest.mark.parametrize("anchor", ANCHORS)
 @pytest.mark.parametrize("weights", [None, np.array([1, 2, 0, 3, 1, 5, 1, 0.5, 2, 1, 4])])

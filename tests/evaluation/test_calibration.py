@@ -36,6 +36,12 @@ def test_calibrate__is_the_best_falling_function(sample):
     assert (np.diff(found(np.linspace(-9, 9, 99))) <= 1e-15).all()
 
 
+def test_calibration__is_not_changed_in_place():
+    found = calibrate([0, 1], [True, False])
+    with pytest.raises(FrozenInstanceError):
+        found.probability = (1.0, 0.0)
+
+
 def test_calibrate__leaves_scores_out_that_are_not_finite():
     assert calibrate([0, 1, np.nan, np.inf], [True, False, False, True]) == calibrate(
         [0, 1], [True, False]

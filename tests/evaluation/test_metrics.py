@@ -22,6 +22,12 @@ def test_correlations__agree_with_scipy(seed, n):
     assert metrics.spearman(np.exp(y), y) == 1
 
 
+@given(st.lists(st.integers(-3, 3)))
+def test_average_ranks__are_those_of_scipy(values):
+    np.testing.assert_array_equal(metrics.average_ranks(values), stats.rankdata(values))
+    assert np.isnan(metrics.average_ranks([*values, np.nan])).all()
+
+
 def test_correlations__a_constant_explains_nothing():
     y = np.arange(5)
     assert metrics.pearson(np.ones(5), y) == 0

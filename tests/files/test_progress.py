@@ -61,7 +61,12 @@ def test_log__time_left_is_that_of_the_present_piece(clock, capsys):
         capsys.readouterr()
         clock.now += 1000
         show("fast", 5, 10)
-    assert capsys.readouterr().err == "fast · 50% · after 0:33:20 · about 0:16:40 left\n"
+        clock.now += 1000
+        show("fast", 5, 10)  # no step forward, and no other piece
+    assert capsys.readouterr().err.splitlines() == [
+        "fast · 50% · after 0:33:20 · about 0:16:40 left",
+        "fast · 50% · after 0:50:00 · about 0:33:20 left",
+    ]
 
 
 def test_log__that_was_asked_for_has_the_start_and_the_end(clock, capsys):

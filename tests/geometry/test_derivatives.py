@@ -130,6 +130,12 @@ def test_distance__has_the_gradients_of_a_batch_that_it_has_one_by_one(name):
         torch.testing.assert_close(found, torch.stack(wanted))
 
 
+def test_conformal_gap__has_no_slope_at_the_rim_and_beyond():
+    x = torch.tensor([[0.6, 0.0], [1.0, 0.0], [0.0, 1.5]], requires_grad=True)
+    (slope,) = torch.autograd.grad(ball.conformal_gap(x).sum(), x)
+    torch.testing.assert_close(slope, torch.tensor([[-1.2, 0], [0, 0], [0, 0]]))
+
+
 class Square:
     """x² by a rule, or by its plain twin above 1."""
 
@@ -151,3 +157,24 @@ def test_by_rule__uses_the_gradient_of_the_rule_and_the_second_of_its_twin(x):
     assert torch.equal(slope, 2 * x)
     (slope,) = torch.autograd.grad(by_rule(Square(), x), x, create_graph=True)
     assert torch.autograd.grad(slope, x)[0].item() == 2
+
+
+class FirstRow:
+    """The squares of the first row of a table, of which the twin has a sparse gradient."""
+
+    def value(self, table):
+        return table[:1].square(), ()
+
+    def gradient(self, grad, table):
+        return (torch.nn.functional.pad(2 * grad * table[:1], (0, 0, 0, len(table) - 1)),)
+
+    def plain(self, table):
+        return torch.nn.functional.embedding(torch.tensor([0]), table, sparse=True).square()
+
+
+def test_by_rule__has_two_derivatives_where_the_first_is_sparse():
+    table = torch.ones(3, 2, requires_grad=True)
+    (slope,) = torch.autograd.grad(by_rule(FirstRow(), table).sum(), table, create_graph=True)
+    assert slope.is_sparse
+    (second,) = torch.autograd.grad(slope.to_dense().sum(), table)
+    assert second.to_dense().tolist() == [[2, 2], [0, 0], [0, 0]]

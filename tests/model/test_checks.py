@@ -124,6 +124,12 @@ def test_mapping__fails_on_an_id_twice(saved):
     assert f"1 ids occur more than once, the first in row {first} (id {UNCLE}" in said(saved)
 
 
+def test_mapping__names_the_root_where_another_taxon_has_its_id(saved):
+    frame = storage.read_table(saved, "taxonomy")
+    rewrite(saved, taxonomy=frame.with_columns(pl.col("id").replace(LEAF, frame["id"][0])))
+    assert f"the first in row 0 (id {frame['id'][0]}" in said(saved)
+
+
 def test_mapping__fails_on_a_missing_id(saved):
     frame = storage.read_table(saved, "taxonomy")
     rewrite(saved, taxonomy=frame.with_columns(pl.col("id").replace(LEAF, None)))

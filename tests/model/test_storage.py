@@ -33,9 +33,13 @@ def test_save__keeps_the_files_of_others(tmp_path, model):
     (path / "notes.txt").write_text("mine")
     (path / "figures").mkdir()
     (path / "figures" / "tree.svg").write_text("<svg/>")
+    (path / "figures" / "last").symlink_to("tree.svg")
+    (path / "figures" / "gone").symlink_to("nowhere")
     pt.embed(TAX, dim=5).save(path)
     assert (path / "notes.txt").read_text() == "mine"
     assert (path / "figures" / "tree.svg").read_text() == "<svg/>"
+    links = [(path / "figures" / name).readlink() for name in ("last", "gone")]
+    assert links == [Path("tree.svg"), Path("nowhere")]
     assert pt.TaxonEmbedding.load(path).dim == 5
     assert {result.status for result in pt.check(path)} == {"passed"}
 

@@ -56,6 +56,13 @@ def test_read_lineages__one_name_in_two_places_gets_its_path_as_id(tmp_path):
     assert tax.lineage("d__Bacteria;p__Bacillota") == "root; Bacteria; Bacillota"
 
 
+def test_read_lineages__one_may_have_many_more_names_than_the_others(tmp_path):
+    deep = ";".join(f"n{level}" for level in range(100))
+    tax = read_lineages(write(tmp_path, f"G0\t{deep}\n" + "G\tn0;n1\n" * 400))
+    assert tax.max_depth == 99
+    assert len(tax) == 100
+
+
 ROWS = [
     ["Animalia", "Chordata", "Mammalia", "Carnivora", "NA", "Felis"],
     ["Animalia", "Chordata", "Mammalia", "Primates", "Hominidae", "Homo"],

@@ -65,7 +65,14 @@ def test_read_newick__nodes_without_a_label_of_their_own_are_numbered(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "nodes"),
-    [("a;", 1), (";", 1), ("(,);", 3), ("\ufeff(a,b)", 3), ("(((a)));\r\n\r\n", 4)],
+    [
+        ("a;", 1),
+        (";", 1),
+        ("(,);", 3),
+        ("\ufeff(a,b)", 3),
+        ("(((a)));\r\n\r\n", 4),
+        ("('a;b',c);", 3),
+    ],
 )
 def test_read_newick__small_trees(tmp_path, text, nodes):
     assert len(parse(tmp_path, text)) == nodes

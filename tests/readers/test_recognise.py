@@ -71,6 +71,9 @@ def test_read__says_what_it_took_a_bad_file_for(tmp_path):
         TaxonomyError, match=r"'cat' is listed twice.*\n\(read\(\) chose read_edges"
     ):
         read(path)
+    path.write_text("Taxid\tTax name\n9606\tHomo sapiens\n")
+    with pytest.raises(TaxonomyError, match=r"ncbi-datasets; it has no rank columns"):
+        read(path)
     (tmp_path / "taxdump.tar.gz").write_text("not found")
     with pytest.raises(TaxonomyError, match=r"not a tar.*\n\(read\(\) chose read_ncbi"):
         read(tmp_path / "taxdump.tar.gz")

@@ -317,6 +317,10 @@ def test_by_halves__keeps_all_rows_and_makes_leaves_narrow():
     assert order.sort()[0].equal(torch.arange(n))
     leaves = direction[order].view(-1, 128, 2)
     assert leaves.var(dim=1).sum(-1).median() < 0.2 * direction.var(dim=0).sum()
+    radius[0] = 0  # the origin of the ball, where a point has no direction
+    points = Points(None, convert.polar_to_ball(radius, direction), 1.0)
+    leaves = direction[by_halves(points, torch.arange(n))].view(-1, 128, 2)
+    assert leaves.var(dim=1).sum(-1).median() < 0.01 * direction.var(dim=0).sum()
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,16 @@ def test_rows__lists_the_candidates_of_a_homonym(animals):
     ]
 
 
+def test_rows__shortens_the_lineages_of_candidates_of_more_than_7_names():
+    tax = Taxonomy.from_parents([-1, 0, 1, 2, 3, 4, 5, 6, 5], names=list("abcdefgxx"))
+    with pytest.raises(TaxonomyError) as error:
+        tax.rows("x")
+    assert str(error.value).splitlines()[1:] == [
+        "  7: no rank, in a; b; c; …; f; g; x",
+        "  8: no rank, in a; b; c; d; e; f; x",
+    ]
+
+
 @pytest.mark.parametrize(
     ("asked", "meant"),
     [("felis catus", "Felis catus"), ("Felix catus", "Felis catus"), ("domestic  cat", "domestic")],
