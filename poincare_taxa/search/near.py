@@ -98,7 +98,7 @@ def _within(table: Points, query: Points, bound: float) -> Tensor | None:
     log_chord = 2 * _log_sinh(bound / 2) + math.log(4) - _log_sinh(radius) - _log_sinh(lowest)
     if log_chord < math.log(4):  # no two unit vectors are farther apart
         eps = torch.finfo(table.coordinates.dtype).eps
-        chord = math.exp(log_chord / 2) * (1 + 4 * (table.dim + 8) * eps + 1e-9)
+        chord = math.exp(log_chord / 2) * (1 + 4 * (table.dim + 8) * eps)
         asked, many = query.coordinates, table.coordinates
         dtype = torch.promote_types(asked.dtype, many.dtype)
         asked, many = asked.to(dtype), many.to(dtype)

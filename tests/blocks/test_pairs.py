@@ -235,6 +235,7 @@ def test_samplers__refuse_what_has_no_pairs():
     for pairs in (AncestorPairs(TREE), LCAPairs(TREE), LCATriplets(TREE)):
         with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
             pairs.sample(0)
+        assert len(pairs.sample(1)) == 1
 
 
 def test_lca_pairs__are_even_over_the_depths_of_the_lca():

@@ -123,6 +123,7 @@ def test_kernels__have_the_places_and_counts_that_rows_of_distances_have(
     radius[::11] = torch.nan
     fast = polar_subject(radius, direction)
     assert isinstance(fast, KernelSubject)
+    assert fast._index is not None, "these points are on the CPU"
     if not indexed:  # as where the points are on another device
         fast._index = None
     slow = DistanceSubject((radius, direction), polar.dist, radius.numpy(), fast.valid)
@@ -139,6 +140,22 @@ def test_kernels__have_the_places_and_counts_that_rows_of_distances_have(
     assert_same(fast.nearest(queries, 10, relatives), slow.nearest(queries, 10, relatives))
     some = fast.pairs(queries[:, None], targets.clip(0))
     np.testing.assert_allclose(some, slow.pairs(queries[:, None], targets.clip(0)), rtol=1e-14)
+
+
+def test_kernels__compute_all_distances_only_where_places_are_tied_for_too_long(monkeypatch):
+    monkeypatch.setattr(subjects, "_WIDER", (12,))
+    asked, by_rows = [], DistanceSubject.nearest
+    monkeypatch.setattr(
+        DistanceSubject, "nearest", lambda *given: asked.append(given[1]) or by_rows(*given)
+    )
+    tree, queries = synthetic_taxonomy(300).tree, np.arange(40)
+    relatives = relatives_of(tree, queries, 10)
+    for places, there, left in ((300, 300, []), (300, 8, []), (1, 8, []), (1, 30, range(30))):
+        radius, direction = scattered(300, places)
+        radius[there:] = torch.nan  # of 8, fewer than 10 places are taken
+        asked.clear()
+        polar_subject(radius, direction).nearest(queries, 10, relatives)
+        assert [row for rows in asked for row in rows] == list(left)
 
 
 def test_distances__count_as_the_oracle_does_whatever_the_tiles(monkeypatch):
@@ -162,6 +179,11 @@ def test_distances__count_as_the_oracle_does_whatever_the_tiles(monkeypatch):
         found = subject.count_nearer(queries, targets, "distance")
         for mine, theirs in zip(found, expected, strict=True):
             assert np.array_equal(mine, theirs)
+        pairs = subject.pairs(queries[:, None], queries)
+        either = lost[:, None] | lost
+        assert np.array_equal(
+            pairs, np.where(either, np.inf, euclidean(points[:, None], points).numpy())
+        )
 
 
 def test_distances__may_be_a_view_of_complex_numbers():

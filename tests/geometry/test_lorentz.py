@@ -205,6 +205,15 @@ def test_convert__origin_has_the_first_basis_vector_as_direction():
         assert u.tolist() == [[1.0, 0.0, 0.0]] * 2
 
 
+def test_polar_to_ball__projects_in_the_dtype_that_is_asked_for():
+    r, u = torch.tensor([0.5, 30.0]).double(), torch.tensor([[0.6, 0.8]] * 2).double()
+    assert convert.polar_to_ball(r, u).dtype == torch.float64
+    x = convert.polar_to_ball(r, u, dtype=torch.float32)
+    assert x.dtype == torch.float32
+    assert x.equal(ball.project(x))
+    assert torch.allclose(x[0], convert.polar_to_ball(r, u)[0].float())
+
+
 def test_convert__gradients_are_right():
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(5, 3, dtype=torch.float64, generator=generator, requires_grad=True)

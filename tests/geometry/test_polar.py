@@ -534,9 +534,12 @@ def test_transport__along_a_ray_keeps_the_frame():
     dr, moved = polar.transport(r[0], u, r[1], u, torch.tensor(3.0).double(), du)
     assert dr == 3
     assert torch.allclose(moved * r[1].sinh(), du * r[0].sinh(), rtol=1e-14)
-    same = polar.transport(r[0], u, r[0], u, torch.tensor(3.0).double(), du)
+    start, end = (r[0].clone().requires_grad_() for _ in range(2))
+    same = polar.transport(start, u, end, u, torch.tensor(3.0).double(), du)
     assert same[0] == 3
     assert torch.allclose(same[1], du, rtol=1e-14)
+    same[1][0].backward()  # of sinh start / sinh end · du
+    assert torch.allclose(torch.stack((start.grad, -end.grad)), du[0] / r[0].tanh(), rtol=1e-14)
 
 
 def test_maps__gradients_are_right():

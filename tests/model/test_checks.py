@@ -432,6 +432,8 @@ def test_reproduction__of_other_vectors_is_judged_by_who_made_them(tmp_path):
     for off, elsewhere, status in (
         (ulp, False, "failed"),
         (ulp, True, "passed"),
+        ((4 + tax.tree.max_depth) * ulp, True, "passed"),
+        ((5 + tax.tree.max_depth) * ulp, True, "failed"),
         (1e-9, True, "failed"),
     ):
         direction = model.direction.clone()

@@ -157,6 +157,14 @@ def test_load__refuses_a_meta_file_with(saved, case):
     refusal(saved)
 
 
+def test_write_json__keeps_letters_as_they_are(tmp_path):
+    content = {"path": "Félidés/貓.tsv"}
+    storage.write_json(tmp_path / "x.json", content)
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert content["path"] in text
+    assert json.loads(text) == content
+
+
 SHARDS = [
     {"folder": "a", "start": 0, "stop": 1, "above": [], "sha256": "0"},
     {"folder": "b", "start": 1, "stop": 3, "above": [0], "sha256": "1"},

@@ -142,6 +142,23 @@ def test_read_edges__quoted_csv(tmp_path):
     assert read_edges(write(tmp_path, text)).names.to_list() == ["dogs' kin", "Azara's dog"]
 
 
+def test_read_edges__quotes_join_what_spaces_separate_and_belong_to_names_between_tabs(tmp_path):
+    tax = read_edges(write(tmp_path, '"big cat" pet\n"small cat" pet\n'))
+    assert pairs(tax) == [("pet", None), ("big cat", "pet"), ("small cat", "pet")]
+    tax = read_edges(write(tmp_path, '"big" cat\tpet\n"small" cat\tpet\n'))
+    assert pairs(tax) == [("pet", None), ('"big" cat', "pet"), ('"small" cat', "pet")]
+
+
+def test_read_edges__a_table_has_at_most_ten_thousand_columns(tmp_path):
+    def table(width):
+        rows = ["child", "parent", *["x"] * (width - 2)], ["a", "b", *[""] * (width - 2)]
+        return write(tmp_path, "".join("\t".join(row) + "\n" for row in rows))
+
+    assert pairs(read_edges(table(10_000))) == [("b", None), ("a", "b")]
+    with pytest.raises(TaxonomyError, match=r"10,001 fields .* a table has at most 10,000"):
+        read_edges(table(10_001))
+
+
 def test_read_edges__numbers_are_ids_only_if_all_are(tmp_path):
     assert read_edges(write(tmp_path, "2\t1\n3\t1\n")).ids.dtype == pl.Int64
     mixed = read_edges(write(tmp_path, "2\t1\nx\t1\n"))

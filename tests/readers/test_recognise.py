@@ -109,6 +109,7 @@ def test_read__shows_how_far_it_is_where_that_takes_long(name, tmp_path, capsys,
         assert len(steps) > 1
         shares = [int(share.removesuffix("%")) for _, share in steps]
         assert shares == sorted(shares)
+        assert shares[0] == 0
         assert shares[-1] < 100
         reader(path, progress=False)
         assert capsys.readouterr().err == ""

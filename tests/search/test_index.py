@@ -343,8 +343,9 @@ def test_nearest__of_what_has_no_bounds_or_no_neighbours(table):
 
 def test_are_bounded__not_at_the_rim_of_the_ball():
     at_rim = torch.tensor([[1 - 1e-15, 0.0]]).double()
-    assert not are_bounded(Points(None, at_rim, 1.0))
-    assert are_bounded(Points(None, at_rim * 0.999, 1.0))
+    for c in (1.0, 4.0, 0.25):
+        assert not are_bounded(Points(None, at_rim / c**0.5, c))
+        assert are_bounded(Points(None, at_rim * 0.999 / c**0.5, c))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ def test_from_parents__accepts_a_root_that_is_its_own_parent():
         ([1, None], [None, 1], "row 1: None is not an id"),
         (["a", ""], [None, "a"], "row 1: '' is not an id"),
         ([1, 2], ["", "x"], "parent x of 2 is no node"),
+        ([], [], "there are no nodes"),
     ],
 )
 def test_from_frame__names_the_row_at_fault(ids, parents, why):
