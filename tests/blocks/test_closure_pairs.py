@@ -53,6 +53,7 @@ def test_sample__is_uniform_or_as_weighted():
         ([(0, 1), (1, 1)], {}, 1, "pair 1 .* makes a node its own ancestor"),
         ([(0, 1), (1, 2), (0, 1)], {}, 2, "pair 2 .ancestor 0, descendant 1. was listed before"),
         ([(0, 1), (0, 2), (1, 2), (0, 2)], {}, 3, "pair 3 .ancestor 0, descendant 2. was listed"),
+        ([*((0, 1 + k) for k in range(99)), (0, 50)], {}, 99, "pair 99 .* was listed before"),
         ([(0, 1), (0, 3)], {"num_nodes": 3}, 1, "has a row that is no node; rows run from 0 to 2"),
         ([(0, -1)], {}, 0, "has a row that is no node"),
         ([(0.0, 1.5)], {}, None, "whole numbers, .ancestor, descendant."),

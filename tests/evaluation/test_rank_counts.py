@@ -64,6 +64,15 @@ def test_query_statistics__count_all_relatives_and_so_the_root(tax):
         np.testing.assert_array_equal(found[f"{name} count"], count)
 
 
+def test_query_statistics__have_a_purity_of_each_taxon_in_a_group():
+    star = Taxonomy.from_parents([-1, 0, 0, 0]).tree
+    groups = {"one": np.array([0, 0, 0, 0]), "two": np.array([-1, 0, 0, 1])}
+    query_taxa, queries = QueryTaxa(star, groups, 3, {"purity"}), np.arange(4)
+    found = query_statistics(TreeSubject(star), query_taxa, queries, Clock(), lambda *_: None)
+    assert found["purity one"].tolist() == [1] * 4
+    np.testing.assert_allclose(found["purity two"], [np.nan, 1 / 3, 1 / 3, 0])
+
+
 def test_query_statistics__tell_which_share_of_the_places_is_drawn_by_lot():
     star = Taxonomy.from_parents([-1, 0, 0, 0]).tree
     # Of a leaf the root is nearest, then the two others are tied; of the root all three are.

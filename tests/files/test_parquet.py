@@ -21,6 +21,13 @@ def test_read_parquet__reads_small_files_that_unpack_to_more_than_100_times_thei
     assert read_parquet(path).equals(table)
 
 
+def test_read_parquet__leaves_out_lists_and_structs(tmp_path):
+    plain = pl.DataFrame({"id": [1, 2], "name": ["a", None], "day": [None, None]})
+    nested = pl.DataFrame({"list": [[1], [2, 3]], "struct": [{"x": 1}, {"x": 2}]})
+    pl.concat([nested, plain], how="horizontal").write_parquet(tmp_path / "a.parquet")
+    assert read_parquet(tmp_path / "a.parquet").equals(plain)
+
+
 @pytest.mark.parametrize(
     "fault", [pl.exceptions.ComputeError("why\nmore"), pl.exceptions.PanicException("why")]
 )

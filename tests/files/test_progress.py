@@ -1,5 +1,6 @@
 """Progress: bars in terminals and notebooks, whole lines now and then in logs."""
 
+import importlib.util
 import io
 import sys
 import time
@@ -35,6 +36,17 @@ def test_log__of_short_work_is_empty(clock, capsys):
     with progress_display(None) as show:
         work(clock, show, progress._LOG_PAUSE - 1)
     assert capsys.readouterr().err == ""
+
+
+def test_log__begins_after_half_a_minute(clock, monkeypatch, capsys):
+    spec = importlib.util.find_spec(progress.__name__)
+    fresh = importlib.util.module_from_spec(spec)  # of that which was imported conftest has silence
+    spec.loader.exec_module(fresh)
+    monkeypatch.setattr(fresh, "time", progress.time)
+    with fresh.progress_display(None) as show:
+        for seconds in (29, 1):
+            work(clock, show, seconds, steps=1)
+    assert capsys.readouterr().err == "work · 100% · after 0:00:30\n"
 
 
 def test_log__has_whole_lines_that_become_rare(clock, capsys):

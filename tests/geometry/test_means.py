@@ -155,6 +155,15 @@ def test_mean__on_a_ray_is_the_mean_of_radii(radii, data):
     assert polar.dist(radius, direction, radius, u[0]) <= 2e-11
 
 
+def test_mean__far_out_on_the_ray_of_a_point_has_its_direction():
+    """Of opposite points; at radius 60 the next direction is e^60 eps away."""
+    angle = torch.arange(8, dtype=F64)
+    u = torch.stack([angle.cos(), angle.sin()], dim=-1)
+    r, weights = torch.full((8, 2), 100.0, dtype=F64), torch.tensor([4.0, 1.0], dtype=F64)
+    mean = polar.mean(r, torch.stack([u, -u], dim=-2), weights)
+    assert (polar.dist(*mean, torch.full((8,), 60.0, dtype=F64), u) <= 1e-11).all()
+
+
 @settings(max_examples=40)
 @given(ball_points(4, 4.0, dtype=F64, dim=3), ball_points(1, 4.0, dtype=F64, dim=3), rotations(3))
 def test_mean__moves_with_an_isometry(x, a, rotation):

@@ -312,6 +312,8 @@ def test_targets__fails_on_targets_that_do_not_grow_from_0(saved, change):
     }[change]
     storage.update_meta(saved, settings=settings)
     assert failed(saved) == ["targets"]
+    fault = "target radii for 5 levels" if change == "shorter" else "do not start at 0 and grow"
+    assert fault in said(saved)
 
 
 @pytest.mark.parametrize(("key", "value"), [("dim", 3), ("dtype", "float32"), ("num_taxa", 13)])

@@ -157,6 +157,13 @@ def test_load__refuses_a_meta_file_with(saved, case):
     refusal(saved)
 
 
+@pytest.mark.parametrize(("letters", "shown"), [(58, "'{}': was"), (59, "'{}…: was")])
+def test_load__shows_60_characters_of_what_stands_in_a_wrong_place(saved, letters, shown):
+    file, text = saved / "meta.json", "x" * letters
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"source": text}))
+    assert f"source must be an object, not {shown.format(text)} it edited?" in refusal(saved)
+
+
 def test_write_json__keeps_letters_as_they_are(tmp_path):
     content = {"path": "Félidés/貓.tsv"}
     storage.write_json(tmp_path / "x.json", content)
@@ -186,6 +193,18 @@ def test_read_meta__takes_shards_that_are_consecutive_slices_below_earlier_rows(
         (saved / "meta.json").write_text(json.dumps(meta | {"shards": shards}))
         with pytest.raises(ValueError, match="no list of consecutive slices"):
             storage.read_meta(saved)
+
+
+def test_shard_folder__is_that_which_was_written(saved):
+    written = storage.fingerprint(saved / "meta.json")["sha256"]
+    shard = {"folder": saved.name, "sha256": written}
+    assert storage.shard_folder(saved.parent, shard) == saved
+    for wrong, fault in (
+        ({"sha256": written[::-1]}, "not the shard"),
+        ({"folder": "b"}, "missing"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            storage.shard_folder(saved.parent, shard | wrong)
 
 
 def test_refuse_changed__reads_the_points_unless_it_is_told_otherwise(saved):

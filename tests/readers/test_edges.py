@@ -167,6 +167,17 @@ def test_read_edges__numbers_are_ids_only_if_all_are(tmp_path):
     assert zeros.ids.to_list() == ["1", "007", "7"]
 
 
+def test_read_edges__of_another_accepted_taxon_a_row_is_a_synonym(tmp_path):
+    path = tmp_path / "checklist.csv"
+    heading = "taxonID,parentNameUsageID,acceptedNameUsageID,scientificName\n"
+    # Taxon 0 is in the file, so that it may be the accepted one; taxon 9 is not.
+    path.write_text(heading + "0,,0,Animalia\n1,0,1,Chordata\n2,0,0,Old\n3,0,9,Lost\n")
+    with pytest.warns(UserWarning, match="1 of 2 synonyms are left out"):
+        tax = read_edges(path)
+    assert tax.ids.to_list() == [0, 1]
+    assert tax.synonyms["name"].to_list() == ["Old"]
+
+
 def test_read_edges__dag_by_first_parent_and_several_trees_by_root(tmp_path):
     dag = write(
         tmp_path, "id\tparent_id\tpointer\ncat\tpet\t@\ncat\tfelid\t@\npet\tall\t@\nfelid\tall\t@\n"

@@ -57,3 +57,10 @@ def test_rank_column__keeps_an_enum_whose_categories_all_occur():
     more = ranks.cast(pl.Enum(["c", "a", "b"]))
     assert columns.rank_column(more, 3).dtype == pl.Enum(["b", "a"])
     assert columns.rank_column(more.set(more == "a", None), 3).to_list() == ["b", "no rank", "b"]
+
+
+def test_rank_column__has_its_categories_in_order_of_appearance():
+    ranks = [f"rank {k * 37 % 101}" for k in range(101)]
+    found = columns.rank_column([*ranks, "", *ranks], 203)
+    assert found.dtype == pl.Enum([*ranks, "no rank"])
+    assert found.to_list() == [*ranks, "no rank", *ranks]

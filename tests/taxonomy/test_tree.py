@@ -226,6 +226,8 @@ def test_lengths__distance_is_the_shortest_weighted_path(tax):
     np.testing.assert_array_equal(tree.distance_matrix(np.arange(len(tree))), found)
     assert tree.height.tolist() == found[0].tolist()
     assert tree.height.dtype == found.dtype == np.float64
+    assert tree.mean_edge == (tree.lengths[1:].mean() or 1)
+    assert tree.topology.mean_edge == 1
 
 
 @given(phylogenies(max_size=12))
@@ -282,3 +284,4 @@ def test_lengths__that_are_all_sound_are_taken_in_silence():
     assert tax.without_lengths().tree_distance("a", "b") == 2
     assert tax.without_lengths().ids.equals(tax.ids)
     assert tax.subtree("b").tree.height.tolist() == [0]
+    assert tax.subtree("b").tree.mean_edge == 1
