@@ -145,7 +145,7 @@ class Text:
     @property
     def is_nexus(self) -> bool:
         """Whether the text is a NEXUS file."""
-        return self.data[:200].lstrip()[:6].upper() == b"#NEXUS"
+        return re.match(rb"\s*#NEXUS", self.data, re.IGNORECASE) is not None
 
     def decode(self) -> str:
         """Return the text as a string.

@@ -59,3 +59,16 @@ def test_lock__where_the_file_system_has_none(tmp_path, monkeypatch, code):
     first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
     first.release()
     second.release()
+
+
+def test_lock__ends_where_its_file_cannot_be_removed(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "no")
+
+    path = tmp_path / "lock"
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "unlink", refuse)
+        Lock(path).release()
+    assert path.exists()
+    Lock(path).release()
+    assert not path.exists()

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import sys
+import threading
 import time
 import types
 
@@ -126,6 +127,8 @@ def test_terminal__has_no_bar_of_short_work(monkeypatch):
     monkeypatch.setattr(progress, "_QUIET", 1e6)
     with progress_display(None) as show:
         show("short", 1, 2)
+        clocks = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+        assert [clock.daemon for clock in clocks] == [True], "an exit waits for no bar"
     assert terminal.getvalue() == ""
 
 

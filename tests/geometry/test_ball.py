@@ -304,6 +304,12 @@ def test_max_radius__is_the_radius_of_max_norm():
         assert ball.dist0(x, c=2.0).item() == pytest.approx(ball.max_radius(dtype, c=2.0), rel=1e-4)
 
 
+def test_conformal_gap__in_one_dimension_is_right_at_any_curvature():
+    for c in (1e-40, 1.0, 1e30):  # at the first |x|² is beyond float32
+        gap = ball.conformal_gap(torch.tensor([0.3 / math.sqrt(c)]), c=c)
+        torch.testing.assert_close(gap, torch.tensor(0.91))
+
+
 # -- bad arguments --------------------------------------------------------------------------------
 
 

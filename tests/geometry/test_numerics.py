@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from poincare_taxa.geometry.numerics import renormalised
+from poincare_taxa.geometry.numerics import pairwise_norm, renormalised
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -14,3 +14,13 @@ def test_renormalised__leaves_directions_whose_square_is_off_by_16_eps(dtype):
     expected = u.clone()
     expected[-2:, 1] = 1
     assert torch.equal(renormalised(u), expected)
+
+
+def test_pairwise_norm__of_batches_has_gradients_too():
+    x, y = torch.randn(2, 3, 4, 2, generator=torch.Generator().manual_seed(0)).double()
+    x.requires_grad_()
+    found = torch.func.vmap(pairwise_norm)(x, y)
+    apart = x[:, :, None] - y[:, None]
+    torch.testing.assert_close(found, apart.norm(dim=-1))
+    (mine,) = torch.autograd.grad(found.sum(), x)
+    torch.testing.assert_close(mine, (apart / apart.norm(dim=-1, keepdim=True)).sum(2))

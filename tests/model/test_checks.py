@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.zoo import zoo
 
-from poincare_taxa.geometry import polar
+from poincare_taxa.geometry import convert, polar
 from poincare_taxa.model import storage
 from poincare_taxa.model.checks import check
 from poincare_taxa.model.model import TaxonEmbedding, embed
@@ -215,6 +215,14 @@ def test_projection__fails_on_a_radius_that_is_not_finite(saved, radius):
     assert failed(saved) == ["projection"]
 
 
+def test_projection__fails_where_a_point_is_not_inside_the_ball(saved, monkeypatch):
+    """Of a conversion gone wrong, which the library's own is not for any radius and direction."""
+    at_the_rim = torch.eye(4)[:1]
+    monkeypatch.setattr(convert, "polar_to_ball", lambda r, u: at_the_rim.to(u.dtype).expand_as(u))
+    assert failed(saved) == ["projection"]
+    assert "is not inside the ball in torch.float32" in said(saved)
+
+
 @pytest.mark.parametrize("stretch", [0.0, 1 + 1e-12, torch.nan])
 def test_projection__fails_on_a_direction_that_is_no_unit_vector(saved, stretch):
     direction = storage.read_points(saved)["direction"]
@@ -237,6 +245,16 @@ def test_initialisation__fails_on_a_direction_that_the_settings_do_not_give(save
     model.direction[row] = model.direction[row].roll(1)
     TaxonEmbedding(model.taxonomy, model.radius, model.direction, model.meta).save(saved)
     assert failed(saved) == ["initialisation"]
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, "passed"), (1, "failed")])
+def test_initialisation__may_be_off_by_a_rounding_of_each_level_and_4_more(saved, more, status):
+    model = TaxonEmbedding.load(saved)
+    row = model.taxonomy.rows(LEAF)
+    off = (4 + model.taxonomy.max_depth + more) * torch.finfo(torch.float64).eps
+    model.direction[row, 0] -= off * model.direction[row, 0].sign()  # towards 0: exact
+    TaxonEmbedding(model.taxonomy, model.radius, model.direction, model.meta).save(saved)
+    assert statuses(saved)["initialisation"] == status
 
 
 @pytest.mark.parametrize(

@@ -161,12 +161,16 @@ def test_read_edges__refuses_gzip_that_unpacks_to_too_much(tmp_path):
         read_edges(path)
 
 
-def test_read_ncbi__reads_the_checksum_at_the_end_of_a_stream(tmp_path):
-    data = bytearray(pack(tmp_path / "x.tar.gz", {"nodes.dmp": NODES.encode()}).read_bytes())
+@pytest.mark.parametrize("behind", [0, 3 << 20], ids=["at once", "far behind the last member"])
+def test_read_ncbi__reads_the_checksum_at_the_end_of_a_stream(tmp_path, behind):
+    path = pack(tmp_path / "x.tar.gz", {"nodes.dmp": NODES.encode()})
+    data = bytearray(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(behind)))
+    path.write_bytes(data)
+    assert len(read_ncbi(path)) == 3
     data[-8] ^= 1  # the checksum of gzip
-    (tmp_path / "x.tar.gz").write_bytes(data)
+    path.write_bytes(data)
     with pytest.raises(TaxonomyError, match="CRC"):
-        read_ncbi(tmp_path / "x.tar.gz")
+        read_ncbi(path)
 
 
 @pytest.mark.parametrize("length", ["NA", "nan", "inf", "1_0", "1e", "--1"])

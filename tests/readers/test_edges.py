@@ -10,6 +10,7 @@ from support.trees import taxonomies
 
 from poincare_taxa.readers import read_edges, read_parents
 from poincare_taxa.readers.edges import _is_plain
+from poincare_taxa.readers.headings import kinds_of
 from poincare_taxa.taxonomy.taxonomy import TaxonomyError
 
 CATS = [("felids", None), ("felis", "felids"), ("cat", "felis"), ("lynx", "felids")]
@@ -296,6 +297,16 @@ def test_readers__comments_and_blank_lines_change_nothing(
     text = end.join(noisy) + data.draw(st.sampled_from(["", end]))
     path = write(tmp_path, text.encode(), "noisy.tsv")
     assert read_edges(path).to_frame().rows() == read_edges(clean).to_frame().rows()
+
+
+def test_kinds_of__takes_the_heading_behind_parent_for_ids_where_there_are_no_others():
+    for headings, kinds in (
+        (["tid", "parent_tid"], ["child", "parent"]),
+        (["tid", "parent_tid", "id"], [None, "parent", "child"]),
+        (["rank", "parent_rank"], ["taxon_rank", "parent"]),
+        (["tid", "accepted_tid"], [None, "accepted"]),
+    ):
+        assert kinds_of(headings) == kinds
 
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)

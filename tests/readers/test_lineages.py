@@ -160,3 +160,18 @@ def test_read_lineages__names_file_line_and_cause(tmp_path, content, line, why):
 def test_read_lineages__as_many_ranks_as_places(tmp_path):
     with pytest.raises(TaxonomyError, match="up to 7 names, but 2 ranks were given"):
         read_lineages(write(tmp_path, GTDB), ranks=["domain", "phylum"])
+
+
+@pytest.mark.parametrize(
+    ("lineages", "ids"),
+    [
+        (["A(100);B", "A;C"], ["root", "A(100)", "B", "A", "C"]),
+        (["A(100);B", "A;C", "A(90);D"], ["A", "B", "C", "D"]),
+        (["d__A;p__B", "d__A;Unclassified A"], ["d__A", "p__B", "Unclassified A"]),
+        (["d__A;p__B", "d__A;Unclassified A", "d__A;p__C"], ["d__A", "p__B", "p__C"]),
+    ],
+)
+def test_read_lineages__goes_by_what_most_names_of_a_level_have(tmp_path, lineages, ids):
+    """Half of them are not most: a score or "unclassified" may be part of a name."""
+    path = write(tmp_path, "".join(f"G{i}\t{line}\n" for i, line in enumerate(lineages)))
+    assert read_lineages(path).ids.to_list() == ids

@@ -126,6 +126,12 @@ def test_read_newick__refuses_what_is_no_newick(tmp_path, content, place, why):
         parse(tmp_path, content)
 
 
+@pytest.mark.parametrize("above", ["", "\n", " \t\r\n" * 100])
+def test_read_newick__blank_lines_may_stand_above_nexus(tmp_path, above):
+    text = above + "#nexus\nbegin trees;\ntree x = (a,b)c;\nend;\n"
+    assert parse(tmp_path, text, "tree.nex").ids.to_list() == ["c", "a", "b"]
+
+
 def test_read_newick__a_label_that_looks_like_a_tree_hides_none(tmp_path):
     text = "#NEXUS\nbegin trees;\ntree x = (a,'tree y = (b)');\ntree z = (c,d)e;\nend;\n"
     with pytest.raises(TaxonomyError, match=r"tree\.nex:4: 2 trees \(x, z\)"):

@@ -32,3 +32,17 @@ def test_neighbour_graph__keeps_distances_of_zero():
     assert mine.nnz == 3
     assert mine.indices[:2].tolist() == [1, 0]
     assert mine.data[:2].tolist() == [0, 0]
+
+
+def test_neighbour_graph__counts_more_entries_than_int32_holds(monkeypatch):
+    class Together:
+        def split(self, rows, find):
+            return {"column": [], "distance": [], "count": np.array(counts)}
+
+    monkeypatch.setattr(graph.sparse, "csr_array", lambda parts, shape: parts[2])
+    index = SearchIndex(torch.zeros(2, 2))
+    for last, dtype in ((2**30 - 1, np.int32), (2**30, np.int64)):
+        counts = [2**30, last]
+        ends = neighbour_graph(index, 2, 1, Together())
+        assert ends.dtype == dtype
+        assert ends.tolist() == [0, 2**30, 2**30 + last]

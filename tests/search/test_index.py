@@ -171,6 +171,20 @@ def test_count_nearer__is_that_of_a_scan(
     assert mine.tied.equal(expected.tied)
 
 
+@pytest.mark.parametrize("built", [True, False])
+def test_count_nearer__refuses_targets_that_are_no_rows_of_each_query(monkeypatch, built):
+    monkeypatch.setattr(index, "_BUILDING", torch.inf)
+    found = SearchIndex(polar_points("random", 300, 3, 0), manifold="polar")
+    if built:
+        found.build()
+    rows = torch.arange(2)
+    for target, message in ((300, "row 300"), (-2, "row -2")):
+        with pytest.raises(ValueError, match=f"targets.* {message}"):
+            found.count_nearer(rows, torch.tensor([[0], [target]]))
+    with pytest.raises(ValueError, match="2 queries need as many rows of targets; got 3"):
+        found.count_nearer(rows, torch.zeros(3, 1, dtype=torch.int64))
+
+
 @pytest.mark.parametrize("kind", ["taxonomy", "random", "equal"])
 @pytest.mark.parametrize("manifold", ["polar", "ball"])
 def test_nodes__bound_the_key_of_every_point(kind, manifold):

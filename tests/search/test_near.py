@@ -82,6 +82,13 @@ def test_nearest_of_one__has_the_distances_of_a_scan(
         assert torch.isin(there, rows).all()
 
 
+def test_nearest_of_one__has_the_first_of_rows_that_tie():
+    table = Points(*tables("one point", torch.float64, 0), 1.0)
+    one = torch.tensor([7])
+    found = near.nearest_of_one(table, table.at(one), 50, one, None, 7)
+    assert found.row.tolist() == [[row for row in range(51) if row != 7]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dim", [2, 100, 3000])
 def test_nearest_of_one__finds_the_row_whose_distance_is_the_bound(dim, dtype):

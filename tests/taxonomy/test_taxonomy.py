@@ -158,6 +158,12 @@ def test_from_parents__asks_for_an_entry_of_each_node(column):
         Taxonomy.from_parents([-1, 0], **{column: [1]})
 
 
+def test_from_parents__names_the_first_row_whose_id_is_there_already():
+    with pytest.raises(TaxonomyError, match="id 'b' occurs twice, in rows 1 and 3") as error:
+        Taxonomy.from_parents([-1, 0, 0, 0], ids=list("abcb"))
+    assert error.value.row == 3
+
+
 def test_from_parents__accepts_a_root_that_is_its_own_parent():
     assert Taxonomy.from_parents([1, 1, 0]).ids.to_list() == [1, 0, 2]
 
