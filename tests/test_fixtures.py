@@ -152,6 +152,8 @@ def test_closure_embedding__loads_bit_for_bit_and_says_what_it_said():
 @pytest.mark.parametrize("call", make.BITS)
 def test_embed__gives_the_same_bits(call):
     tree, options = make.BITS[call]
+    if "refine" in options and here != there:
+        pytest.skip(f"of two equal trials another processor may keep another; not here: {there}")
     model = make.embedded(make.tree_of(tree).without_lengths(), options)
     assert make.digest(model.radius, model.direction) == EXPECTED["sha256 of embed"][call]
 
