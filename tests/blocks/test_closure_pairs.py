@@ -154,6 +154,8 @@ def test_closed__keeps_names_and_refuses_cycles_and_weights():
     with pytest.raises(TaxonomyError, match=r"node 1 is an ancestor of .*: a cycle") as error:
         ClosurePairs([[0, 1], [1, 2], [2, 1]]).closed()
     assert error.value.row == 1
+    with pytest.raises(TaxonomyError, match="a cycle"):  # with no node above it
+        ClosurePairs([[0, 1], [1, 2], [2, 0]]).closed()
     with pytest.raises(ValueError, match="pairs with weights have no closure"):
         ClosurePairs([[0, 1], [1, 2]], weights=[1, 2]).closed()
 
