@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import geoopt
@@ -335,8 +336,8 @@ def test_ball__refuses_wrong_tensors(function):
 
 
 def test_ball__refuses_points_of_different_dimension():
-    for function in (ball.dist, ball.mobius_add):
-        with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 1\)"):
-            function(torch.zeros(2, 3), torch.zeros(2, 1))
+    for function, dim in itertools.product((ball.dist, ball.mobius_add), (1, 4)):
+        with pytest.raises(ValueError, match=rf"\(2, 3\) and \(2, {dim}\)"):
+            function(torch.zeros(2, 3), torch.zeros(2, dim))
     with pytest.raises(ValueError, match="float16"):
         ball.max_norm(torch.float16)
