@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from poincare_taxa.blocks._sparse import coalesced
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar, own_manifold
 from poincare_taxa.blocks.riemannian import geoopt
 
@@ -345,7 +346,7 @@ def _adam(
 def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Rows that may have a gradient, ascending, and their gradients [rows, coordinates]."""
     if gradient.is_sparse:
-        gradient = gradient.coalesce()
+        gradient = coalesced(gradient)
         return gradient.indices()[0], gradient.values()
     rows = (gradient != 0).any(-1).nonzero()[:, 0]
     return rows, gradient[rows]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poincare_taxa.blocks._sparse import coalesced
 from poincare_taxa.blocks.manifolds import Polar
 from poincare_taxa.geometry import ball
 
@@ -66,7 +67,7 @@ class ProjectionHandle:
         for table in self._tables:
             if table.grad is None:
                 continue
-            rows = table.grad.coalesce().indices()[0] if table.grad.is_sparse else None
+            rows = coalesced(table.grad).indices()[0] if table.grad.is_sparse else None
             moved, touched = _project_rows(table, rows, self._project)
             self._moved += moved
             self.touched += touched
@@ -173,7 +174,7 @@ def clip_gradients(tables: Tables, max_norm: float) -> Tensor:
     values = []
     for table in _listed(tables):
         if table.grad is not None and table.grad.is_sparse:
-            table.grad = table.grad.coalesce()
+            table.grad = coalesced(table.grad)
             values.append(table.grad.values())
         elif table.grad is not None:
             values.append(table.grad)
