@@ -572,4 +572,6 @@ def _numbers(column: pl.Series) -> np.ndarray:
     if bad.any():
         row = int(bad.argmax())
         raise TaxonomyError(f"weight {column[row]!r} is not a number of at least 0", row=row)
+    if not (numbers > 0).any():
+        raise TaxonomyError("all weights are zero; leave the column out, or give one a value")
     return numbers.to_numpy()

@@ -108,6 +108,7 @@ def test_read_csv__numbers_nodes_by_name(tmp_path, packed):
         ("id1,id2,weight\na,b,1\nb,c,nan\n", "closure.csv:3: weight 'nan' is not"),
         ("id1,id2,weight\na,b,1\nb,c,inf\n", "closure.csv:3: weight 'inf' is not"),
         ("id1,id2,weight\na,b,1\nb,c,\n", "closure.csv:3: weight None is not"),
+        ("id1,id2,weight\na,b,0\nb,c,0\n", "closure.csv: all weights are zero"),
         ("id1,id2\na,b\nb,c,d\n", "closure.csv:3: 3 fields"),
     ],
 )
