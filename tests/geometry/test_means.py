@@ -219,9 +219,16 @@ def test_mean__of_many_sets_is_the_mean_of_each():
 def test_mean__weights_of_zero_leave_points_out():
     r, u = torch.tensor([1.0, 2.0, 9.0]), torch.eye(3)
     weights = torch.tensor([1.0, 2.0, 0.0])
+    nothing = torch.tensor([0.0, 1.0, 0.0, 2.0])  # also where the first two that meet weigh nothing
     for function in (polar.mean, polar.midpoint):
         every = function(r, u, weights)
         assert polar.dist(*function(r[:2], u[:2], weights[:2]), *every) < 1e-5
+        r4, u4 = r[[2, 0, 2, 1]].requires_grad_(), u[[2, 0, 2, 1]]
+        some = function(r4, u4, nothing)
+        assert polar.dist(*function(r[:2], u[:2], weights[:2]), *some) < 1e-5
+        some[0].backward()
+        assert r4.grad.isfinite().all()
+        assert r4.grad[[0, 2]].abs().max() < 1e-6
 
 
 def test_mean__warns_where_a_tolerance_is_out_of_reach():

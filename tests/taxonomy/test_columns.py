@@ -64,3 +64,11 @@ def test_rank_column__has_its_categories_in_order_of_appearance():
     found = columns.rank_column([*ranks, "", *ranks], 203)
     assert found.dtype == pl.Enum([*ranks, "no rank"])
     assert found.to_list() == [*ranks, "no rank", *ranks]
+
+
+def test_as_id__is_none_where_no_such_id_can_be():
+    for key in (2**63, -(2**63), "9" * 19, "a", "1.0", ""):
+        assert columns.as_id(key, pl.Int64()) is None
+    assert columns.as_id(2**63 - 1, pl.Int64()) == 2**63 - 1
+    assert columns.as_id("-7", pl.Int64()) == -7
+    assert columns.as_id(7, pl.String()) == "7"

@@ -56,12 +56,12 @@ def test_save__that_fails_leaves_what_was_there(checkpoints, monkeypatch):
     assert {f.name: f.read_bytes() for f in checkpoints.path.iterdir()} == before
 
 
-@pytest.mark.parametrize("keep_last", [1, 2, 3])
+@pytest.mark.parametrize("keep_last", [1, 2, 3, None])
 def test_save__keeps_as_many_of_the_latest_as_asked_for(tmp_path, keep_last):
-    folder = Checkpoints(tmp_path, keep_last=keep_last)
+    folder = Checkpoints(tmp_path, **({"keep_last": keep_last} if keep_last else {}))
     for epoch in range(1, 6):
         folder.save(epoch, {}, {})
-    assert folder.epochs() == list(range(6 - keep_last, 6))
+    assert folder.epochs() == list(range(6 - (keep_last or 2), 6))
 
 
 @pytest.mark.parametrize("length", [0, 7, 100, -1])
