@@ -47,7 +47,7 @@ def test_from_edges__of_several_parents_keeps_the_first_when_told():
     with pytest.raises(ValueError, match="multi_parent is"):
         Taxonomy.from_edges(edges, multi_parent="last")
     many = [(f"n{i * 7 % 5000}", parent) for i in range(5000) for parent in ("a", "b")]
-    with pytest.raises(TaxonomyError, match="5000 nodes .*: 'n0' .*; 'n7' .*; 'n14' below 'a'"):
+    with pytest.raises(TaxonomyError, match=r"5000 nodes .*: 'n0' .*; 'n7' .*; 'n14' below 'a'"):
         Taxonomy.from_edges(many)
 
 
