@@ -133,24 +133,29 @@ def frame_expmap(r: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def _end(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor]:
     """End of the geodesic along a vector with the parts dr along u, and du [..., dim] across."""
     # Length ℓ of the vector, and cosine and sine of its angle β to the outward ray.
-    sideways, across = unit(du)
+    sideways = norm(du)
     length = norm(torch.stack(torch.broadcast_tensors(dr, sideways), dim=-1))
-    safe = torch.where(length > 0, length, 1)
+    still = length == 0
+    safe = torch.where(still, 1, length)
     cosine, sine = dr / safe, sideways / safe
     # Half chord of the triangle's angle at the start, π − β, from 1 + cos β without cancellation.
     backwards = cosine < 0
-    opening = torch.where(backwards, sine.square() / (1 - cosine), 1 + cosine)  # 1 + cos β
+    fold = torch.where(backwards, 1 - cosine, 1)  # not 0 on the other side: its gradient counts
+    opening = torch.where(backwards, sine.square() / fold, 1 + cosine)  # 1 + cos β
     half = torch.sqrt(torch.where(opening > 0, opening, 1) / 2)
     half = torch.where(opening > 0, half, 0)
     # The third side is the new radius; cos θ is its derivative by r; sin θ is by the law of sines.
     radius = haversines(r, length, half, False)
     cos_turn, _, _ = partials(r, length, half, radius)
-    sin_turn = _times_sinh_ratio(sine[..., None], length, radius)[..., 0]
+    turn = _times_sinh_ratio(du / safe[..., None], length, radius)  # sin θ, along du
+    sin_turn = norm(turn)
     # 1 − cos θ, without cancellation where θ is small.
     fall = torch.where(cos_turn > 0, sin_turn.square() / (1 + cos_turn.clamp(min=0)), 1 - cos_turn)
-    turned = u + (sin_turn[..., None] * across - fall[..., None] * u)
+    turned = u + (turn - fall[..., None] * u)
+    # 0 has the derivatives of a short vector, which the length, the only norm above, does not have.
+    turned = torch.where(still[..., None], u + divided(du, finite_sinh(r)[..., None]), turned)
     direction = torch.where((radius > 0)[..., None], turned, u)
-    return radius, renormalised(direction)
+    return torch.where(still, r + dr, radius), renormalised(direction)
 
 
 def logmap(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +216,12 @@ def _start(r1: Tensor, u1: Tensor, r2: Tensor, u2: Tensor) -> tuple[Tensor, Tens
     s = half_chord(u1 - u2)
     by_r1, _, _ = partials(r1, r2, s, d)
     sideways = _times_sinh_ratio(u2 - u1 + 2 * s.square()[..., None] * u1, r2, d)
-    return -d * by_r1, d[..., None] * sideways
+    # One point has the derivatives of two near ones, which their distance does not have.
+    same = d == 0
+    across = torch.where(
+        same[..., None], finite_sinh(r2)[..., None] * (u2 - u1), d[..., None] * sideways
+    )
+    return torch.where(same, r2 - r1, -d * by_r1), across
 
 
 def transport(

@@ -199,3 +199,9 @@ def test_outcome__of_an_endless_loop_is_too_long(tmp_path):
     file = tmp_path / "test_it.py"
     file.write_text("def test_it():\n    while True:\n        pass\n")
     assert mutate.outcome(None, [str(file)], seconds=8).outcome == "too long"
+
+
+def test_outcome__of_what_tests_leave_open_is_noticed_at_the_end(tmp_path):
+    file = tmp_path / "test_it.py"
+    file.write_text("def test_it():\n    some = [open(__file__)]\n    some.append(some)\n")
+    assert mutate.outcome(None, [str(file)]).outcome == "killed"

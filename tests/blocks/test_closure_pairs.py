@@ -56,6 +56,7 @@ def test_sample__is_uniform_or_as_weighted():
         ([*((0, 1 + k) for k in range(99)), (0, 50)], {}, 99, "pair 99 .* was listed before"),
         ([(0, 1), (0, 3)], {"num_nodes": 3}, 1, "has a row that is no node; rows run from 0 to 2"),
         ([(0, -1)], {}, 0, "has a row that is no node"),
+        ([(0, 2)], {"names": ["a", "b"]}, 0, "ancestor 0, descendant 2. has a row that is no node"),
         ([(0.0, 1.5)], {}, None, "whole numbers, .ancestor, descendant."),
         ([0, 1, 2], {}, None, r"rows \[k, 2\]"),
         ([(0, 1), (2,)], {}, None, r"rows \[k, 2\]"),

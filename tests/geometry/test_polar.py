@@ -440,6 +440,24 @@ def test_expmap__inverts_logmap(largest):
     assert (polar.dist(end_r, end_u, r2, u2) <= slack).all()
 
 
+@pytest.mark.parametrize("outward", [-3.0, -0.5, 0.0, 0.5])  # the first passes the origin
+@pytest.mark.parametrize("radius", [0.3, 2.0])
+def test_expmap_and_logmap__have_derivatives_on_the_ray_and_at_the_start(radius, outward):
+    r, u = torch.tensor([radius]).double(), torch.tensor([[0.0, 1.0, 0.0]]).double()
+
+    def end(dr, du):
+        return polar.expmap(r, u, dr, du - (du * u).sum(-1, keepdim=True) * u)
+
+    def start(r2, u2):
+        return polar.logmap(r, u, r2, u2 / u2.norm(dim=-1, keepdim=True))
+
+    step = torch.tensor([outward]).double(), torch.zeros(1, 3).double()
+    assert torch.autograd.gradcheck(end, [x.requires_grad_() for x in step])
+    point = [x.detach().requires_grad_() for x in end(*step)]
+    if outward > -radius:  # the geodesic through the origin turns at once, if the end does
+        assert torch.autograd.gradcheck(start, point)
+
+
 def test_expmap__agrees_with_the_ball():
     r, u = random_points(100, 3, 3.0)
     dr, du = tangents(r, u, 1.5, seed=1)

@@ -188,8 +188,11 @@ def test_read_meta__takes_shards_that_are_consecutive_slices_below_earlier_rows(
         *[(2, {"stop": 5}), (2, {"start": 4}), (0, {"start": False}), (2, {"stop": 4.0})],
         *[(1, {"above": [1]}), (1, {"above": [-1]}), (1, {"above": [False]}), (1, {"above": 0})],
         *[(0, {"folder": ".."}), (0, {"folder": "a/b"}), (0, {"sha256": None})],
+        (3, {"folder": "d", "start": 4}),
     ]:
         shards = [one | change if i == place else one for i, one in enumerate(SHARDS)]
+        if place == 3:  # one that holds nothing
+            shards.append(SHARDS[2] | change)
         (saved / "meta.json").write_text(json.dumps(meta | {"shards": shards}))
         with pytest.raises(ValueError, match="no list of consecutive slices"):
             storage.read_meta(saved)

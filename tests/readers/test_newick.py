@@ -136,5 +136,9 @@ def test_read_newick__a_label_that_looks_like_a_tree_hides_none(tmp_path):
     text = "#NEXUS\nbegin trees;\ntree x = (a,'tree y = (b)');\ntree z = (c,d)e;\nend;\n"
     with pytest.raises(TaxonomyError, match=r"tree\.nex:4: 2 trees \(x, z\)"):
         parse(tmp_path, text, "tree.nex")
+    with pytest.raises(TaxonomyError, match=r"3 trees \(0, 1, 2\)"):
+        parse(tmp_path, "(a,b);" * 3)
+    with pytest.raises(TaxonomyError, match=r"4 trees \(0, 1, 2, …\)"):
+        parse(tmp_path, "(a,b);" * 4)
     assert read_newick(tmp_path / "tree.nex", tree="x").ids.to_list()[1:] == ["a", "tree y = (b)"]
     assert read_newick(tmp_path / "tree.nex", tree="z").ids.to_list() == ["e", "c", "d"]

@@ -136,3 +136,11 @@ def test_nearest_of_one__compares_few_rows_of_a_taxonomy(monkeypatch):
         one = torch.tensor([row])
         near.nearest_of_one(table, table.at(one), 10, one, None, row)
     assert np.median(compared) < 1000
+
+
+def test_within__a_bound_that_reaches_the_origin_exactly():
+    """The radius less the bound, and the room that it is given, is 0 for these two numbers."""
+    radius, bound = 2.0, 1.999999995
+    assert radius - (bound + 1e-9 * (1 + bound + radius)) == 0
+    points = Points(torch.tensor([radius, 0.0]).double(), torch.eye(2).double(), 1.0)
+    assert near._within(points, points.at(torch.tensor([0])), bound).all()
