@@ -41,6 +41,21 @@ def test_replace__shows_what_is_new_and_leaves_no_draft(tmp_path, kind):
     assert [entry.name for entry in path.parent.iterdir()] == ["name.txt"]
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+def test_replace__is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch, kind):
+    forced, fsync = [], os.fsync
+
+    def noted(file):
+        forced.append((os.readlink(f"/proc/self/fd/{file}"), (tmp_path / "name").exists()))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    WRITERS[kind](tmp_path / "name", "new")
+    drafts = [name for name, there in forced if not there and DRAFT in name]
+    ends = {"file": ["/name"], "folder": ["/a", "/b"]}[kind]
+    assert all(any(name.endswith(end) for name in drafts) for end in ends)
+
+
 @pytest.mark.parametrize("had_one", [False, True])
 @pytest.mark.parametrize("replace", [replace_file, replace_folder])
 def test_replace__after_an_exception_is_what_it_was(tmp_path, replace, had_one):

@@ -661,5 +661,6 @@ def test_polar__refuses_wrong_arguments(function, arguments, message):
 
 def test_cdist__says_which_shapes_it_takes():
     r, u = random_points(3, 2, 1.0)
-    with pytest.raises(ValueError, match=r"radii \[n\], \[m\]"):
-        polar.cdist(r[0], u[0], r, u)
+    for wrong in ((r[0], u[0]), (r[None], u), (r, u[None])):
+        with pytest.raises(ValueError, match=r"radii \[n\], \[m\]"):
+            polar.cdist(*wrong, r, u)

@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from support.dumps import DUMP, pack
 
+from poincare_taxa.files import atomic
+from poincare_taxa.files.atomic import DRAFT
 from poincare_taxa.readers import read_ncbi
 from poincare_taxa.readers.download import download_ncbi
 
@@ -89,8 +91,11 @@ def test_download_ncbi__pinned_dump_is_fetched_once(server, cache):
     assert path.name == "new_taxdump_2024-09-01.zip"
     assert len(read_ncbi(path)) == 12
     digest = hashlib.sha256(server.files[PINNED]).hexdigest()
+    dead = cache / f".{path.name}{DRAFT}{atomic._host()}-{2**22 + 1}-0"  # beyond the last process
+    dead.mkdir()
     again = download_ncbi("2024-09-01", base_url=server.url, cache_dir=cache, sha256=digest)
     assert again == path
+    assert not dead.exists(), "also of a dump that is there"
     assert server.asked == [PINNED]
 
 

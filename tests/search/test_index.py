@@ -356,6 +356,14 @@ def test_nearest__of_what_has_no_bounds_or_no_neighbours(table):
     assert mine.distance.equal(expected.distance)
 
 
+def test_count__is_that_of_the_candidates_in_a_stretch():
+    table = as_table(*polar_points("random", 9, 3, 0), "polar", torch.float64)
+    every = SearchIndex(table, manifold="polar")
+    assert (every.count(), every.count((2, 7)), every.count((3, 3))) == (9, 5, 0)
+    some = SearchIndex(table, manifold="polar", rows=torch.tensor([1, 4, 5, 8]))
+    assert (len(some), some.count(), some.count((2, 6))) == (4, 4, 2)
+
+
 def test_are_bounded__not_at_the_rim_of_the_ball():
     at_rim = torch.tensor([[1 - 1e-15, 0.0]]).double()
     for c in (1.0, 4.0, 0.25):
