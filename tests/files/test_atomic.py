@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_replace__is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch
     forced, fsync = [], os.fsync
 
     def noted(file):
-        forced.append((os.readlink(f"/proc/self/fd/{file}"), (tmp_path / "name").exists()))
+        forced.append((str(Path(f"/proc/self/fd/{file}").readlink()), (tmp_path / "name").exists()))
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", noted)
