@@ -118,6 +118,11 @@ def test_read_edges__a_last_column_that_holds_nothing_is_left_out(tmp_path, sepa
     assert pairs(read_edges(write(tmp_path, text))) == [("a", None), ("b", "a"), ("c", "a")]
     with pytest.raises(TaxonomyError, match="one column"):
         read_edges(write(tmp_path, f"a{end}b{end}"))
+    if len(separator) == 1:  # the heading without it
+        text = f"child{separator}parent\n2{separator}1{end}3{separator}1{end}"
+        assert pairs(read_edges(write(tmp_path, text))) == [(1, None), (2, 1), (3, 1)]
+    with pytest.raises(TaxonomyError, match="one column"):
+        read_edges(write(tmp_path, '""\n""\n'))
 
 
 def test_read_edges__skips_comments_and_blank_lines_and_still_counts_them(tmp_path):
