@@ -132,7 +132,7 @@ def test_read_lineages__root_only_where_there_are_several_tops(tmp_path):
 def test_read_lineages__column_of_strings_can_be_chosen(tmp_path):
     path = write(tmp_path, "old\tnew\nA;a\tB;b\nA;c\tB;d\n")
     with pytest.raises(TaxonomyError, match=r"0 of the columns \['0'\] hold lineages"):
-        read_lineages(write(tmp_path, '""\n""\n', "a.csv"))  # one column, which is left though it is empty
+        read_lineages(write(tmp_path, '""\n""\n', "a.csv"))  # empty, and it stays
     with pytest.raises(TaxonomyError, match=r"2 of the columns \['0', '1'\] hold lineages"):
         read_lineages(path)
     assert read_lineages(path, column=1).ids.to_list() == ["B", "b", "d"]
