@@ -214,6 +214,14 @@ def named(pairs):
 EDGES = [("pug", "dog"), ("pug", "pet"), ("dog", "animal"), ("pug", "dog"), ("rock", None)]
 
 
+def test_from_edges__keeps_the_order_of_edges_and_the_first_of_two():
+    edges = [(f"n{i * 37 % 1000}", f"n{(i * 37 + 1) % 1000}") for i in range(999)]
+    edges = [edge for edge in edges if edge[0] < edge[1]]
+    pairs = ClosurePairs.from_edges(edges + edges[::-1], closed=False)
+    names = pairs.names.to_list()
+    assert [(names[child], names[parent]) for parent, child in pairs.pairs.tolist()] == edges
+
+
 def test_from_edges__is_the_closure():
     pairs = ClosurePairs.from_edges(EDGES)
     assert pairs.names.to_list() == ["animal", "dog", "pet", "pug", "rock"]

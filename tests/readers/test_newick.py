@@ -140,5 +140,7 @@ def test_read_newick__a_label_that_looks_like_a_tree_hides_none(tmp_path):
         parse(tmp_path, "(a,b);" * 3)
     with pytest.raises(TaxonomyError, match=r"4 trees \(0, 1, 2, …\)"):
         parse(tmp_path, "(a,b);" * 4)
+    with pytest.raises(TaxonomyError, match=r"2 trees \(x, y\)"):  # the second begins at once
+        parse(tmp_path, "#NEXUS\nbegin trees;\ntree x=(a,b)c;tree y=(d,e)f;\nend;\n")
     assert read_newick(tmp_path / "tree.nex", tree="x").ids.to_list()[1:] == ["a", "tree y = (b)"]
     assert read_newick(tmp_path / "tree.nex", tree="z").ids.to_list() == ["e", "c", "d"]
