@@ -230,6 +230,16 @@ def test_dist__gradients_are_right():
         assert torch.autograd.gradgradcheck(function, arguments)
 
 
+@pytest.mark.parametrize("function", [polar.dist, polar.ancestor_score])
+def test_dist__has_the_same_derivative_forward_and_backward(function):
+    r, u = random_points(9, 3, 2.0)
+    other = r.flip(0), u.flip(0)
+    along = torch.linspace(-1, 1, 9).double()
+    _, forward = torch.func.jvp(lambda r: function(r, u, *other), (r,), (along,))
+    backward = torch.func.grad(lambda r: function(r, u, *other).sum())(r)
+    assert torch.allclose(forward, along * backward, atol=1e-14)
+
+
 def test_dist__gradients_of_broadcast_arguments_are_right():
     r1, u1 = random_points(4, 3, 4.0)
     r2, u2 = random_points(5, 3, 4.0, seed=1)

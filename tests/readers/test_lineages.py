@@ -134,7 +134,7 @@ def test_read_lineages__column_of_strings_can_be_chosen(tmp_path):
     with pytest.raises(TaxonomyError, match=r"0 of the columns \['0'\] hold lineages"):
         read_lineages(write(tmp_path, '""\n""\n', "a.csv"))  # empty, and it stays
     with pytest.raises(TaxonomyError, match=r"2 of the columns \['0', '1'\] hold lineages"):
-        read_lineages(write(tmp_path, "g__A f__B\ng__C f__B\n", "a.txt"))  # edges: no lines of one name
+        read_lineages(write(tmp_path, "g__A f__B\ng__C f__B\n", "a.txt"))  # edges
     with pytest.raises(TaxonomyError, match=r"2 of the columns \['0', '1'\] hold lineages"):
         read_lineages(path)
     assert read_lineages(path, column=1).ids.to_list() == ["B", "b", "d"]
