@@ -1,6 +1,7 @@
 """Files and folders: what was there before or what is new, and nothing beside it."""
 
 import ast
+import errno
 import os
 import subprocess
 import sys
@@ -68,6 +69,17 @@ def test_replace__after_an_exception_is_what_it_was(tmp_path, replace, had_one):
         raise KeyboardInterrupt
     assert listing(tmp_path) == before
     assert len(list(tmp_path.iterdir())) == had_one
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.ENOSPC, "name cannot be written .*; it is as before"), (errno.EPERM, "^.Errno 1. broken")],
+)
+def test_replace__says_what_became_of_the_old_where_the_disk_is_full(tmp_path, number, message):
+    write_file(tmp_path / "name", "old")
+    with pytest.raises(OSError, match=message), replace_file(tmp_path / "name"):
+        raise OSError(number, "broken")
+    assert listing(tmp_path) == {"name": "old"}
 
 
 def test_replace_folder__puts_the_old_one_back_where_the_new_cannot_be_moved(tmp_path, monkeypatch):

@@ -163,6 +163,7 @@ def test_notebook__has_one_bar_that_goes_away(clock, monkeypatch):
 
     class Handle:
         def update(self, state, raw):
+            assert raw
             states.append(state)
 
     def display(state, raw, display_id):

@@ -264,6 +264,8 @@ def test_initialisation__may_be_off_by_a_rounding_of_each_level_and_4_more(saved
         ([], "passed", "0 pairs of nodes, without a cycle"),
         ([(2, 1), (1, 0), (2, 1), (1, 0)], "failed", "2 pairs are listed more than once"),
         ([(2, 1), (4, 1)], "failed", "pair 1 is [4, 1], and nodes run from 0 to 3"),
+        ([(0, 2), (2, 1), (1, 3), (3, 2)], "failed", "row 1 (name b) is an ancestor of itself"),
+        ([(0, 1), (2, 2), (1, 3)], "failed", "row 2 (name c) is an ancestor of itself"),
     ],
 )
 def test_pairs__of_a_dag_are_counted(tmp_path, ends, status, detail):

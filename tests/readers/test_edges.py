@@ -336,3 +336,8 @@ def test_read_parents__comments_and_blank_lines_change_nothing(tmp_path, ending)
 def test_is_plain__knows_numbers_by_the_length_of_their_text(texts, plain):
     column = pl.Series("id", texts, dtype=pl.String)
     assert _is_plain(column.cast(pl.Int64, strict=False), column) == plain
+
+
+def test_read_edges__parents_by_names_that_are_numbers(tmp_path):
+    text = "child\tparent\tname\n1\t\t10\n2\t10\t20\n3\t20\t30\n"
+    assert pairs(read_edges(write(tmp_path, text))) == [(1, None), (2, 1), (3, 2)]

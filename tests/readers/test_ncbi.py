@@ -261,7 +261,7 @@ def test_read_ncbi__offlinepackage_is_the_complete_taxonomy():
 
 def test_read_ncbi__offline_package_in_small(tmp_path, monkeypatch, capsys, every_step):
     marisa_trie, zstandard = map(pytest.importorskip, ("marisa_trie", "zstandard"))
-    codes = [(1, 1, "no rank"), (10, 1, "genus"), (2000, 10, "species")]
+    codes = [(1, 1, "no rank"), (10, 1, "genus"), (2000, 10, "species"), (2001, 10, "biotype")]
     records = [
         (str(key), (above, package._RANKS.index(rank) + 1, 0, 0)) for key, above, rank in codes
     ]
@@ -282,6 +282,7 @@ def test_read_ncbi__offline_package_in_small(tmp_path, monkeypatch, capsys, ever
         (1, None, None, "no rank"),
         (10, 1, "Felis", "genus"),
         (2000, 10, "Felis catus", "species"),
+        (2001, 10, None, "biotype"),  # the first of the codes
     ]
     assert tax.rows("cät") == 2
     steps = [line.split(" · ")[1:3] for line in capsys.readouterr().err.splitlines()]

@@ -47,6 +47,7 @@ def test_rows__takes_every_kind_of_column(animals):
 
 
 NO_KEYS = [True, None, math.nan, 1.5, b"40", slice(0, 2), np.array([1.0]), [40, None], {40: 1}, 4j]
+NO_KEYS += [pl.Series([40, None])]
 
 
 @pytest.mark.parametrize("key", NO_KEYS, ids=repr)

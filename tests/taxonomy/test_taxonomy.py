@@ -60,6 +60,19 @@ def test_from_parents__large_trees_of_extreme_shape(shape):
         assert tax.max_depth == {"path": n - 1, "caterpillar": n // 2, "star": 1}[shape]
 
 
+@given(taxonomies(), st.data())
+def test_prune__keeps_taxa_with_their_ancestors(tax, data):
+    some = data.draw(st.sets(st.integers(0, len(tax) - 1)))
+    pruned = tax.prune([tax.ids[row] for row in some])
+    above = {0}.union(*({row, *map(int, tax.tree.ancestors(row))} for row in some))
+    assert pruned.ids.to_list() == [tax.ids[row] for row in sorted(above)]
+    assert [pruned.lineage(key) for key in pruned.ids] == [tax.lineage(key) for key in pruned.ids]
+    if len(above) > 1:
+        deepest = np.setdiff1d(sorted(above), tax.parent[sorted(above)])
+        with pytest.raises(ValueError, match="need those of all their ancestors"):
+            tax.at_rows(np.setdiff1d(sorted(above), tax.parent[deepest]))
+
+
 # ------------------------------------------------------------------ construction
 
 
