@@ -14,6 +14,7 @@ import random
 import resource
 import shutil
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -38,6 +39,7 @@ from benchmarks.tools.corpus import Drawn, corpus
 GOOD = ("read", "refused")
 PATIENCE = 5.0  # seconds of the processor for one input
 MEMORY = 2 * 2**30  # bytes above what a worker holds before its first input
+_ENVIRONMENT = threading.Lock()
 INPUTS = CHECKOUT / "tests" / "readers" / "inputs"
 FIXTURES = CHECKOUT / "tests" / "fixtures"
 SUPPORT = CHECKOUT / "tests" / "support"
@@ -378,13 +380,14 @@ def outcomes(
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Let processes that are started here compute in one thread: inputs are small."""
-    before = dict(os.environ)
-    os.environ |= dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS"), "1")
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
+    with _ENVIRONMENT:  # one at a time: another would start a process without any
+        before = dict(os.environ)
+        os.environ |= dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS"), "1")
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ |= before
 
 
 def _answers(pipe: Connection, process: int | None, patience: float) -> bool:

@@ -13,7 +13,6 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 import polars as pl
 import torch
-from polars import selectors
 
 from poincare_taxa.closure.model import ClosureEmbedding
 from poincare_taxa.files.parquet import faults_of_polars, read_parquet, unpacked_limit
@@ -81,7 +80,7 @@ def _of_file(path: Path, taxonomy: Taxonomy | None) -> TaxonEmbedding:
     if suffix == ".npz":
         return _of_arrays(path)
     if suffix == ".parquet":
-        return _of_frame(path, read_parquet(path))
+        return _of_frame(path, read_parquet(path, arrays=True))
     if suffix in (".csv", ".tsv"):
         separator = "," if suffix == ".csv" else "\t"
         _refuse_wide(path, _first_line(path).count(separator) + 1)
@@ -140,17 +139,27 @@ def _of_frame(path: Path, frame: pl.DataFrame) -> TaxonEmbedding:
             f"TaxonEmbedding.export writes; it has {frame.columns[:12]}"
         )
     columns = ["radius", *(flat or ["direction"])]
-    for name in columns:
-        dtype = frame.schema[name]
-        if not (dtype.is_numeric() or (name == "direction" and dtype.is_nested())):
-            raise ValueError(f"{path}: column {name!r} has {dtype}, and must have numbers")
-    whole = selectors.by_name(*columns) & selectors.integer()
-    frame = frame.with_columns(whole.cast(pl.Float64))
+    frame = frame.with_columns(_numbers(path, frame[name]) for name in columns)
     taxonomy = Taxonomy.from_frame(frame, source={"path": str(path)})
     vectors = frame.select(flat).to_numpy() if flat else frame["direction"].to_numpy()
     place = np.empty(len(frame), np.int64)
     place[taxonomy.rows(frame["id"].cast(taxonomy.ids.dtype))] = np.arange(len(frame))
     return _model(path, taxonomy, frame["radius"].to_numpy()[place], vectors[place])
+
+
+def _numbers(path: Path, column: pl.Series) -> pl.Series:
+    """Column of floats, or of arrays of them; what else has numbers is made one."""
+    array = column.name == "direction" and isinstance(column.dtype, pl.Array)
+    numbers = column.explode() if array else column
+    if not numbers.dtype.is_numeric():
+        raise ValueError(
+            f"{path}: column {column.name!r} has {column.dtype}, and must have numbers"
+        )
+    if numbers.has_nulls():
+        raise ValueError(f"{path}: column {column.name!r} has empty cells, and must have numbers")
+    if numbers.dtype.is_float():
+        return column
+    return column.cast(pl.Array(pl.Float64, column.dtype.shape) if array else pl.Float64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 _ARRAYS = {
@@ -224,6 +233,8 @@ def _of_word2vec(path: Path, taxonomy: Taxonomy | None) -> TaxonEmbedding:
             f"{path}: {first[0]} rows are announced, and there are {len(frame)}: was the file cut "
             "short?"
         )
+    if (nameless := frame["key"].is_null()).any():
+        raise ValueError(f"{path}:{int(nameless.arg_max() or 0) + 2}: a row has no key before it")
     place = np.full(len(taxonomy), -1)
     rows = taxonomy.rows(frame["key"], missing=-1)
     place[rows[rows >= 0]] = np.flatnonzero(rows >= 0)

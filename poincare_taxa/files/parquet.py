@@ -1,5 +1,6 @@
 """Reading of parquet files that may be damaged or hostile: one kind of error, bounded memory."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,12 @@ def faults_of_polars(message: str, kind: type[ValueError] = ValueError) -> Itera
         raise kind(f"{message} (polars cannot decode it)") from error
 
 
-def read_parquet(path: str | Path, kind: type[ValueError] = ValueError) -> pl.DataFrame:
+def read_parquet(
+    path: str | Path, kind: type[ValueError] = ValueError, *, arrays: bool = False
+) -> pl.DataFrame:
     """Read the columns of a parquet file, without lists and structs, which no taxonomy has.
+
+    With `arrays` also those of arrays of one size, as points have them.
 
     Raises
     ------
@@ -48,10 +53,14 @@ def read_parquet(path: str | Path, kind: type[ValueError] = ValueError) -> pl.Da
     with faults_of_polars(f"{path}: {advice}", kind):
         lazy = pl.scan_parquet(path, glob=False)  # a name with brackets is a name
         schema = lazy.collect_schema()
-        lazy = lazy.select(name for name, dtype in schema.items() if not dtype.is_nested())
+        lazy = lazy.select(
+            name
+            for name, dtype in schema.items()
+            if not dtype.is_nested() or (arrays and isinstance(dtype, pl.Array))
+        )
         # 1. Rows, by the footer alone: a few bytes may stand for billions of equal rows.
         rows = lazy.select(pl.len()).collect().item()
-        size = 8 * rows * len(lazy.collect_schema())
+        size = 8 * rows * sum(map(_width, lazy.collect_schema().dtypes()))
         # 2. Texts, which a column of references may repeat without storing them again.
         if size <= limit:
             table = lazy.collect()
@@ -63,3 +72,8 @@ def read_parquet(path: str | Path, kind: type[ValueError] = ValueError) -> pl.Da
         f"{path}: unpacks to more than {limit / 2**20:,.0f} MiB, the most that is read of a file "
         "of this size; write it without compression if that is meant"
     )
+
+
+def _width(dtype: pl.DataType) -> int:
+    """How many values a cell has."""
+    return math.prod(dtype.shape) if isinstance(dtype, pl.Array) else 1

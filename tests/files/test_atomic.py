@@ -73,7 +73,10 @@ def test_replace__after_an_exception_is_what_it_was(tmp_path, replace, had_one):
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "name cannot be written .*; it is as before"), (errno.EPERM, "^.Errno 1. broken")],
+    [
+        (errno.ENOSPC, "name cannot be written .*; it is as before"),
+        (errno.EPERM, "^.Errno 1. broken"),
+    ],
 )
 def test_replace__says_what_became_of_the_old_where_the_disk_is_full(tmp_path, number, message):
     write_file(tmp_path / "name", "old")

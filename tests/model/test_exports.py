@@ -188,12 +188,35 @@ def test_load__refuses_what_is_no_embedding(tmp_path, name, text, message):
         load(tmp_path / "absent.csv")
 
 
+def test_load__reads_the_table_of_a_model_with_numbers_of_any_kind(tmp_path):
+    model = random_model(zoo())
+    frame = model.to_frame()
+    frame.write_parquet(tmp_path / "x.parquet")
+    assert_same(load(tmp_path / "x.parquet"), model)
+    for radius, inner in ((pl.Decimal(9, 2), pl.Decimal(9, 4)), (pl.Int8, pl.Float64)):
+        other = frame.with_columns(
+            pl.col("radius").cast(pl.Float64).round(0).cast(radius),
+            pl.col("direction").cast(pl.Array(inner, model.dim)),
+        )
+        other.write_parquet(tmp_path / "x.parquet")
+        assert load(tmp_path / "x.parquet").radius.tolist() == other["radius"].cast(float).to_list()
+    for column, dtype in (("radius", pl.Float64), ("direction", frame.schema["direction"])):
+        empty = frame.with_columns(pl.lit(None).cast(dtype).alias(column))
+        empty.write_parquet(tmp_path / "x.parquet")
+        with pytest.raises(ValueError, match=f"x.parquet: column '{column}' has empty cells"):
+            load(tmp_path / "x.parquet")
+    frame.with_columns(direction=pl.lit("a")).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="column 'direction' has String, and must have numbers"):
+        load(tmp_path / "x.parquet")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("1 2 3\n", "line 1"),
         ("3 2\n1 0.5 0\n", "3 rows are announced"),
         ("1 2\n9606 0.5 0\n", "no vector of 11 taxa, such as 1"),
+        ("2 2\n9606 0.5 0\n 0.5 0\n", "x.vec:3: a row has no key"),
     ],
 )
 def test_load__refuses_word2vec_text_that_does_not_fit(tmp_path, text, message):
