@@ -103,7 +103,7 @@ FIGURES = (
     Figure("all --device cuda", (), elsewhere="it needs a GPU with CUDA"),
     # reliability
     Figure("fuzz --inputs 1000000", ("fuzz.md",), elsewhere="it takes hours: a million inputs"),
-    Figure("fuzz --guided --inputs 19500", ("fuzz_guided.md",)),
+    Figure("fuzz --guided --inputs 25500", ("fuzz_guided.md",)),
     Figure("kills", ("kills.md",)),
     Figure("mutate", ("mutate.md",), elsewhere="it takes hours: tests of 1,500 changes"),
     Figure("soak --minutes 120", ("soak.md",), elsewhere="it takes two hours by design"),
