@@ -37,6 +37,7 @@ from poincare_taxa.processes.group import Processes
 from poincare_taxa.taxonomy.taxonomy import Taxonomy
 from poincare_taxa.testing import synthetic_taxonomy
 from poincare_taxa.training.level_stress import LevelStress
+from poincare_taxa.training.monitor import Monitor
 from poincare_taxa.training.run import fit
 
 COUNTED = ["× the first", "CPU s", "collectives", "MB received"]
@@ -179,11 +180,11 @@ def options(recipe: str, tax: Taxonomy, batch: int, epochs: int | None) -> dict[
 def counted() -> Iterator[Counter[str]]:
     """Count calls of `torch.distributed.all_gather` in a block, and the bytes received by them.
 
-    Objects (lengths, norms, checksums, which torch gathers by a call of its own) and the table that
-    the first process sends at the start are counted apart.
+    Objects (lengths, norms, checksums, which torch gathers by a call of its own), measured
+    distances, and the table that the first process sends at the start are counted apart.
     """
     counts: Counter[str] = Counter()
-    gather, broadcast = dist.all_gather, dist.broadcast
+    gather, broadcast, measure = dist.all_gather, dist.broadcast, Monitor.measure
 
     def all_gather(received: list[Tensor], sent: Tensor, *args: Any, **options: Any) -> Any:
         counts["calls"] += 1
@@ -194,6 +195,10 @@ def counted() -> Iterator[Counter[str]]:
         counts["objects"] += sum(one.nbytes for one in received) - sent.nbytes
         return gather(received, sent, *args, **options)
 
+    def measured(*args: Any, **options: Any) -> Any:
+        with patch.object(dist, "all_gather", of_objects):
+            return measure(*args, **options)
+
     def copied(tensor: Tensor, *args: Any, **options: Any) -> Any:
         counts["copied"] += tensor.nbytes
         return broadcast(tensor, *args, **options)
@@ -202,6 +207,7 @@ def counted() -> Iterator[Counter[str]]:
         patch.object(dist, "all_gather", all_gather),
         patch.object(distributed_c10d, "all_gather", of_objects),
         patch.object(dist, "broadcast", copied),
+        patch.object(Monitor, "measure", measured),
     ):
         yield counts
 

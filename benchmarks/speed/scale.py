@@ -103,15 +103,15 @@ def levels(tree: TreeIndex, passes: int, size: int, batch: int, deepest: int | N
     """Replay levels over whole tables, all or those up to a depth."""
     objective = LevelStress(tree, tau=1.0, batch_size=batch, passes=passes)
     objective.split(0, size)
-    row, moments = row_bytes()
-    received = collectives = steps = longest = 0
+    row, received = row_bytes()[0], 0
+    collectives = steps = longest = 0
     for level in range(1, (deepest or tree.max_depth) + 1):
         objective._open_level(level)
         shares = objective.shares()
         most = max(map(len, shares.rows))
         times = math.ceil(objective.steps_per_epoch / shares.steps)
-        received += (size - 1) * most * (times * row + moments)
-        collectives += times + 3
+        received += (size - 1) * most * times * row
+        collectives += times
         steps, longest = steps + objective.steps_per_epoch, longest + most
     nodes = int(tree.level_start[level + 1]) - 1
     balance, compared = nodes / (size * longest), passes * PARTNERS * nodes

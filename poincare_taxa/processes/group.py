@@ -22,7 +22,6 @@ from torch import Tensor
 from torch import distributed as dist
 
 from poincare_taxa.files.seeds import stream_seed
-from poincare_taxa.processes.digests import digest
 
 __all__ = ["Processes", "own_generator"]
 
@@ -124,16 +123,6 @@ class Processes:
         found = self.values_of_all(value)
         if any(one != found[0] for one in found):
             raise RuntimeError(message)
-
-    def require_equal_points(self, points: Tensor, when: str) -> None:
-        """Raise RuntimeError unless all tables are equal to the bit."""
-        if self.size > 1:
-            self.require_equal(
-                digest(points),
-                f"the tables of {self.size} processes are not equal {when}: an objective whose "
-                "begin() draws from another generator than the one that it is given, or machines "
-                "that round differently?",
-            )
 
     def each(self, action: Callable[[], Result]) -> list[Result]:
         """Run an action in every process; all have the results of all, and every error."""

@@ -128,10 +128,11 @@ class LevelStress(Objective):
         they stand where they were: of a node's partners, these are some of its cousins.
         """
         self._rank, self._size = rank, size
+        self._open_level(self._level)
 
     def shares(self) -> Shares:
         """Nodes of the open level that each process moves."""
-        parts = zip(*(batch.tensor_split(self._size) for batch in self._batches), strict=True)
+        parts = zip(*self._parts, strict=True)
         return Shares([torch.cat(part) for part in parts], _PASSES_APART * len(self._batches))
 
     @staticmethod
@@ -149,6 +150,7 @@ class LevelStress(Objective):
         start, stop = self.tree.level_start[level : level + 2].tolist()
         self._level = level
         self._batches = self.tree.level_order[start:stop].split(self.batch_size)
+        self._parts = [batch.tensor_split(self._size) for batch in self._batches]
         highest = [min(_ANCESTORS, level)] * _NEAR_COUSINS + [level] * _FAR_COUSINS
         self._highest = torch.tensor(highest, device=self.tree.level_order.device)
         self.steps_per_epoch = self.passes * len(self._batches)
@@ -156,10 +158,11 @@ class LevelStress(Objective):
 
     def __call__(self, points: Any, generator: torch.Generator) -> Terms:
         """Return the terms of the next batch of the level, per node."""
-        batch = self._batches[self._step % len(self._batches)]
+        place = self._step % len(self._batches)
+        batch, share = self._batches[place], self._parts[place][self._rank]
         self._step += 1
         # A process without a node of its own takes one that weighs nothing.
-        u = share if len(share := batch.tensor_split(self._size)[self._rank]) else batch[:1]
+        u = share if len(share) else batch[:1]
         partners, edges = self._partners(u, generator)
         settings = edges.double() / self._unit, self.tau * self._unit, self.root_weight, self._least
         if points.device.type == "cpu" and isinstance(points.manifold, Polar):
@@ -253,7 +256,7 @@ class _FusedStress(torch.autograd.Function):
         sums, gradient = level_stress(table, u, partners, edges, tau, root_weight, least)
         ctx.save_for_backward(table, u, partners, edges, gradient)
         ctx.settings = tau, root_weight, least
-        stress, root = (sums / len(u)).to(table.dtype)
+        stress, root = (sums / len(u)).to(table.dtype).unbind()
         return stress, root
 
     @staticmethod
@@ -265,8 +268,14 @@ class _FusedStress(torch.autograd.Function):
             return *given, *(None for _ in range(6))
         # numpy: torch's threads would wait for each other longer than these products take
         both, terms = gradient.numpy(), (by_stress.numpy(), by_root.numpy())
-        rows = torch.from_numpy((terms[0] * both[0] + terms[1] * both[1]) / len(u))
+        rows = terms[0] * both[0]
+        rows += terms[1] * both[1]
+        rows /= len(u)
         by_table = torch.sparse_coo_tensor(
-            u[None], rows, table.shape, check_invariants=False, is_coalesced=True
-        )  # nodes of a level ascend
+            u[None],
+            torch.from_numpy(rows),
+            table.shape,
+            check_invariants=False,
+            is_coalesced=True,  # nodes of a level ascend
+        )
         return by_table, *(None for _ in range(6))

@@ -14,6 +14,7 @@ from torch import Tensor
 from poincare_taxa.blocks.optimizers import RowwiseRiemannianAdam
 from poincare_taxa.blocks.projection import clip_gradients, project_after_step, project_all
 from poincare_taxa.files.records import as_json
+from poincare_taxa.processes.digests import digest
 from poincare_taxa.processes.group import Processes
 from poincare_taxa.processes.torchrun import job
 from poincare_taxa.training.checkpoint import Checkpoint, Checkpoints
@@ -38,6 +39,7 @@ class _Steps:
     moved: int = 0
     touched: int = 0
     failed: FloatingPointError | None = None
+    table: str = ""  # SHA-256 of the points after the epoch, where others have to have the same
 
     def add(self, terms: dict[str, float], norm: float) -> None:
         """Add those of a step."""
@@ -51,9 +53,6 @@ class _Steps:
 
         Terms are averaged; gradients of rows that differ have the root of the sum of squares.
         """
-        for part in parts:
-            if part.failed is not None:
-                raise part.failed
         return cls(
             {name: sum(part.sums[name] for part in parts) / len(parts) for name in parts[0].sums},
             [math.hypot(*step) for step in zip(*(part.norms for part in parts), strict=True)],
@@ -119,6 +118,8 @@ class Loop:
         )
         self.history: list[Row] = []
         self.best: tuple[int, Tensor | None] | None = None
+        # By row: the process that alone has the moments of this row, or -1.
+        self._owner: Tensor | None = None
         self._base_lr = [group["lr"] for group in self.optimizer.param_groups]
         self._projection = project_after_step(self.optimizer, self.points) if self.project else None
 
@@ -143,6 +144,7 @@ class Loop:
                 row = self._epoch(self.history[-1]["epoch"])
                 self._measured(row, lambda began=began: time.perf_counter() - began)
                 if folder is not None:
+                    self._exchange_moments()
                     self.processes.once(lambda folder=folder: self._save(folder))
                 show(self.history)
         finally:
@@ -173,19 +175,24 @@ class Loop:
         objective.begin(epoch, self.points, self.generator)
         generator, steps = self.processes.generator(self.generator), objective.steps_per_epoch
         shares = self._shares()
+        self._hand_over(shares)
         did = self._steps(epoch, generator, shares)
-        if shares is not None:
-            did = _Steps.joined(self.processes.values_of_all(did))
-            self.processes.exchange(self._moments().values(), shares.rows)
         if self.project:
             project_all(self.points)
-        if len(bad := _not_finite(self.points.detach())):
-            raise FloatingPointError(
-                f"after epoch {epoch + 1} points are not finite, in {called(bad, self.names)}; "
-                f"{_ADVICE}"
+        did.failed = did.failed or self._spoiled(epoch)
+        did.table = digest(self.points) if self.processes.size > 1 else ""
+        parts = self.processes.values_of_all(did)
+        for part in parts:
+            if part.failed is not None:
+                raise part.failed
+        if any(part.table != did.table for part in parts):
+            raise RuntimeError(
+                f"the tables of {len(parts)} processes are not equal after epoch {epoch + 1}: an "
+                "objective whose begin() draws from another generator than the one that it is "
+                "given, or machines that round differently?"
             )
-        self._require_finite_moments(epoch)
-        self.processes.require_equal_points(self.points, f"after epoch {epoch + 1}")
+        if shares is not None:
+            did = _Steps.joined(parts)
         row: Row = {"epoch": epoch + 1, "steps": steps}
         row |= _losses({name: total / steps for name, total in did.sums.items()})
         norm = torch.tensor(did.norms, dtype=torch.float64)
@@ -252,14 +259,41 @@ class Loop:
             if isinstance(value, Tensor) and value.shape[:1] == self.points.shape[:1]
         }
 
-    def _require_finite_moments(self, epoch: int) -> None:
-        """Refuse moments that would spoil the points later, before a checkpoint has them."""
-        for name, value in self._moments().items():
+    def _hand_over(self, shares: Shares | None) -> None:
+        """Exchange moments of rows whose owner alone has them, if another process needs them.
+
+        That is so where the shares of an epoch give a row to another process, or none have shares.
+        """
+        if shares is not None and self._owner is None:
+            self._owner = torch.full((len(self.points),), -1, device=self.points.device)
+        if self._owner is None:
+            return
+        owned = [] if shares is None else shares.rows
+        moved = (((was := self._owner[rows]) >= 0) & (was != i) for i, rows in enumerate(owned))
+        if shares is None or any(bool(one.any()) for one in moved):
+            self._exchange_moments()
+        for rank, rows in enumerate(owned):
+            self._owner[rows] = rank
+
+    def _exchange_moments(self) -> None:
+        """Give all processes the moments of rows that one has stepped alone."""
+        if self._owner is not None:
+            size = range(self.processes.size)
+            owned = [(self._owner == rank).nonzero()[:, 0] for rank in size]
+            self.processes.exchange(self._moments().values(), owned)
+            self._owner.fill_(-1)
+
+    def _spoiled(self, epoch: int) -> FloatingPointError | None:
+        """Tell of points or moments that are not finite, before a checkpoint has them."""
+        tables = {"points": self.points.detach()}
+        tables |= {f"moments ({name})": value for name, value in self._moments().items()}
+        for name, value in tables.items():
             if len(bad := _not_finite(value)):
-                raise FloatingPointError(
-                    f"after epoch {epoch + 1} {name} of the optimizer is not finite in "
+                return FloatingPointError(
+                    f"after epoch {epoch + 1} {name} are not finite, in "
                     f"{called(bad, self.names)}; {_ADVICE}"
                 )
+        return None
 
     def _diagnosis(self, when: str, terms: dict[str, float]) -> FloatingPointError:
         """Say what is not finite, and in which rows."""

@@ -114,15 +114,18 @@ class Monitor:
         nodes = torch.from_numpy(self._nodes)
         if open_depth is not None and self._tree is not None:
             nodes = lift(nodes, self._tree, open_depth)
-        a, b, rows = (nodes[torch.from_numpy(at)].to(points.device) for at in self._places)
-
-        def distances(pairs: Rows) -> dict[str, NDArray[Any]]:
-            some = torch.from_numpy(pairs)
-            return {"d": table_distance(points, a[some], b[some]).double().numpy(force=True)}
-
-        d = (processes or Processes()).split(np.arange(len(a)), distances)["d"]
+        processes = processes or Processes()
+        shares = torch.arange(len(self._a)).tensor_split(processes.size)
+        mine = shares[processes.rank]
+        places = [torch.from_numpy(at) for at in self._places]
+        a, b, rows = (
+            nodes[some].to(points.device) for some in (places[0][mine], places[1][mine], places[2])
+        )
+        d = torch.empty(len(self._a), dtype=torch.float64, device=points.device)
+        d[mine] = table_distance(points, a, b).double()
+        processes.exchange([d], shares)
         height = points.manifold.dist0(points.detach()[rows])
-        return self._measures(height.numpy(force=True), d)
+        return self._measures(height.numpy(force=True), d.numpy(force=True))
 
     def _blocks(self) -> Iterator[tuple[Rows, Rows]]:
         """Pairs of rows, in the order in which `_measures` takes their distances."""

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
+from torch import Tensor
+
 from poincare_taxa.processes.group import Processes
 
 PREAMBLE = """
@@ -63,6 +66,9 @@ class InThreads(Processes):
             if isinstance(part, Exception):
                 raise part
         return found
+
+    def _gathered(self, tensor: Tensor) -> Tensor:
+        return torch.stack(self.each(lambda: tensor))
 
     def once(self, action: Callable[[], Any]) -> Any:
         return self.each(lambda: action() if self.rank == 0 else None)[0]

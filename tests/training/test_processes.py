@@ -289,6 +289,64 @@ except FloatingPointError as error:
 
 
 @pytest.mark.slow
+def test_torchrun__ends_alike_where_moments_of_one_process_are_lost(tmp_path):
+    """They have not travelled when they are found; the points are still those of all."""
+    spoiling = """
+from poincare_taxa.training.loop import Loop
+steps = Loop._steps
+def spoiled(self, epoch, generator, shares):
+    did = steps(self, epoch, generator, shares)
+    if rank == 1 and epoch == 1:
+        self._moments()["exp_avg"][7, 2] = torch.nan
+    return did
+Loop._steps = spoiled
+try:
+    pt.fit(tax, dim=3, progress=False)
+except FloatingPointError as error:
+    torch.save(str(error), out + f"-{rank}.pt")
+"""
+    torchrun(tmp_path, TREE + spoiling, 2)
+    errors = [torch.load(tmp_path / f"out-{rank}.pt") for rank in range(2)]
+    assert errors[0] == errors[1]
+    assert errors[0].startswith("after epoch 2 moments (exp_avg) are not finite, in 1 row: 7")
+
+
+@pytest.mark.slow
+def test_torchrun__hands_moments_over_where_rows_change_their_process(tmp_path):
+    """Also to all processes, for an epoch of joint steps, and before a checkpoint."""
+    own = """
+class Own(pt.training.Objective):
+    steps_per_epoch, size, rank = 5, 1, 0
+    def begin(self, epoch, points, generator):
+        self.epoch = epoch
+    def split(self, rank, size):
+        self.rank, self.size = rank, size
+    def shares(self):
+        rows = torch.arange(len(tax))
+        owner = (rows + (self.epoch > 1)) % self.size
+        return None if self.epoch == 3 else pt.training.objectives.Shares(
+            [rows[owner == rank] for rank in range(self.size)], 2)
+    def __call__(self, points, generator):
+        rows = (self.shares() or pt.training.objectives.Shares(
+            torch.arange(len(tax)).tensor_split(self.size), 1)).rows[self.rank]
+        x = torch.nn.functional.embedding(rows, points, sparse=True)
+        return {"own": self.size * (points.manifold.dist0(x) - 2 - rows / 9).square().sum()}
+run = pt.fit(tax, dim=3, objective=Own(), epochs=6, lr=0.05, progress=False, CHECKPOINT)
+torch.save([run.embedding.weight.detach().as_subclass(torch.Tensor)], out + f"-{rank}.pt")
+"""
+    none = (TREE + own).replace("CHECKPOINT", "")
+    kept = (TREE + own).replace("CHECKPOINT", "checkpoint=out + '-run'")
+    torchrun(tmp_path, none, 0, name="one")
+    torchrun(tmp_path, none, 3, name="three")
+    torchrun(tmp_path, kept.replace("epochs=6", "epochs=3"), 3, name="kept")
+    torchrun(tmp_path, kept.replace("checkpoint=", "resume=True, checkpoint="), 2, name="kept")
+    one, three, kept = (points_of(tmp_path, name) for name in ("one", "three", "kept"))
+    # Sums over rows in another order do not enter: rows are stepped one by one.
+    torch.testing.assert_close(three, one, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(kept, one, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.slow
 def test_torchrun__of_all_queries_gives_the_points_of_one_process(tmp_path):
     """Closure mode draws nothing but the order of queries, and a batch of all has no order."""
     options = FIT.replace("KIND", "'closure'").replace(

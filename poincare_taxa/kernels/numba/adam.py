@@ -34,7 +34,7 @@ def adam_step(
         loop(arrays[0], at, by, *arrays[1:], start, stop, *settings, *limits)
 
     in_threads(part, len(rows), 50 + 5 * table.shape[1])
-    table.detach()[:0].zero_()  # tells autograd that the table has changed
+    torch.autograd.graph.increment_version(table)  # tells autograd that the table has changed
 
 
 def left_space(table: Tensor, rows: Tensor | None) -> Tensor:
@@ -53,7 +53,7 @@ def left_space(table: Tensor, rows: Tensor | None) -> Tensor:
 
     in_threads(part, count, 5 + table.shape[1])
     places = torch.from_numpy(left.nonzero()[0])
-    return places if rows is None else rows[places]
+    return places if rows is None or len(places) == 0 else rows[places]
 
 
 # -------------------------------------------------------------------- loops
