@@ -3,7 +3,9 @@
 Each run is a program of its own, started by torchrun (one process: without it), that first trains a
 small taxonomy, so that nothing is compiled or imported while it is timed. Its pairs are those of
 each node and its partners, in all passes; its seconds are those of the whole call of `fit`. Runs of
-one seed follow each other, so that what disturbs the machine disturbs all alike. Seconds of the
+one seed follow each other, so that what disturbs the machine disturbs all alike. Processes that
+are *apart* each train the whole taxonomy at the same time and exchange nothing: no more can be had
+of these cores. Seconds of the
 processor, of the slowest process, leave out what it waits for; collectives are calls of
 `torch.distributed.all_gather`, by which rows travel, and bytes those that a process receives.
 """
@@ -51,16 +53,17 @@ TILE, STEPS = 1024, 20
 def runs(tax: Taxonomy, sizes: list[int], seeds: int, dim: int, queries: int) -> Iterator[Row]:
     """Yield a row for each seed and number of processes; rates are compared with the first's."""
     tax = Taxonomy.from_parents(tax.parent)  # as the programs read it: quality needs no names
+    kinds = [(size, apart) for size in sizes for apart in ((False, True) if size > 1 else (False,))]
     for seed in range(seeds):
         first = None
-        for size in sizes:
-            run = trained(tax, size, seed, dim)
-            rate = run["pairs"] / run["seconds"]
+        for size, apart in kinds:
+            run = trained(tax, size, seed, dim, apart=apart)
+            rate = run["pairs"] * (size if apart else 1) / run["seconds"]
             first = first or rate
             yield {
                 "taxa": len(tax),
                 "seed": seed,
-                "processes": size,
+                "processes": f"{size}, apart" if apart else f"{size}",
                 "cores": run["cores"],
                 "s": round(run["seconds"], 2),
                 "pairs": run["pairs"],
@@ -101,8 +104,9 @@ def trained(
     recipe: str = "levels",
     batch: int = 1 << 14,
     epochs: int | None = None,
+    apart: bool = False,
 ) -> dict[str, Any]:
-    """Train in so many processes, all epochs or some.
+    """Train in so many processes, together or apart, all epochs or some.
 
     Returns seconds and processor seconds of the slowest, calls and bytes of the one that received
     most, pairs of all together, cores, points.
@@ -112,7 +116,7 @@ def trained(
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={size}", "-m"]
         command = ["-m", *(torchrun if size > 1 else []), __name__, folder]
         done = subprocess.run(
-            [sys.executable, *command, json.dumps([seed, dim, recipe, batch, epochs])],
+            [sys.executable, *command, json.dumps([seed, dim, recipe, batch, epochs, apart])],
             cwd=Path(__file__).parents[2],
             env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
             capture_output=True,
@@ -127,7 +131,7 @@ def trained(
 
 
 def one_process(
-    folder: Path, seed: int, dim: int, recipe: str, batch: int, epochs: int | None
+    folder: Path, seed: int, dim: int, recipe: str, batch: int, epochs: int | None, apart: bool
 ) -> None:
     """Train what lies in a folder as one of the processes, and write what it took."""
     cores = sorted(os.sched_getaffinity(0))
@@ -150,7 +154,12 @@ def one_process(
     chosen = options(recipe, tax, batch, epochs)
     processes.require_equal(None, "")  # all begin together
     start, cpu = time.perf_counter(), time.process_time()
-    with patch.object(LevelStress, "_partners", noted), counted() as counts:
+    together = Processes() if apart else processes
+    with (
+        patch.object(Processes, "joined", lambda: together),
+        patch.object(LevelStress, "_partners", noted),
+        counted() as counts,
+    ):
         run = fit(tax, dim=dim, seed=seed, progress=False, **chosen)
     found = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
     steps, epochs = run.history["steps"].sum(), len(run.history) - 1

@@ -15,16 +15,19 @@ def test_runs__compute_the_same_pairs_in_any_number_of_processes():
     tax = synthetic_taxonomy(60, seed=1)
     rows = list(processes.runs(tax, [1, 2], 1, 3, 30))
     # Passes over all but the root, each time with 18 partners.
-    assert rows[0]["pairs"] == rows[1]["pairs"] >= 50 * 18 * (len(tax) - 1)
+    assert rows[0]["pairs"] == rows[1]["pairs"] == rows[2]["pairs"] >= 50 * 18 * (len(tax) - 1)
     assert rows[0]["pairs"] % (18 * (len(tax) - 1)) == 0
-    assert [row["processes"] for row in rows] == [1, 2]
+    assert [row["processes"] for row in rows] == ["1", "2", "2, apart"]
     assert rows[0]["× the first"] == 1
+    # Apart, two do twice the work, with the result of one.
+    assert rows[2]["pairs/s"] == pytest.approx(2 * rows[2]["pairs"] / rows[2]["s"], rel=0.05)
+    assert rows[2]["Spearman"] == rows[0]["Spearman"] != rows[1]["Spearman"]
     assert all(row["s"] > 0 and row["Spearman"] > 0.8 for row in rows)
     shown = processes.summary(rows)
-    assert [row["processes"] for row in shown] == [1, 2]
+    assert [row["processes"] for row in shown] == ["1", "2", "2, apart"]
     assert shown[0]["× the first"] == "1.000"
     assert (rows[0]["collectives"], rows[0]["MB received"]) == (0, 0)
-    assert rows[1]["collectives"] > 0
+    assert rows[1]["collectives"] > 0 == rows[2]["collectives"]
 
 
 @pytest.mark.slow
