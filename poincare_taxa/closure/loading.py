@@ -80,7 +80,15 @@ def _of_file(path: Path, taxonomy: Taxonomy | None) -> TaxonEmbedding:
     if suffix == ".npz":
         return _of_arrays(path)
     if suffix == ".parquet":
-        return _of_frame(path, read_parquet(path, arrays=True))
+        frame = read_parquet(path, arrays=True)
+        schema = pl.scan_parquet(path, glob=False).collect_schema()
+        if isinstance(schema.get("direction"), pl.List):
+            raise ValueError(
+                f"{path}: column 'direction' has lists, whose size is not known before they are "
+                'read. Write arrays, in polars pl.col("direction").list.to_array(dim), or columns '
+                "direction_0, direction_1, …"
+            )
+        return _of_frame(path, frame)
     if suffix in (".csv", ".tsv"):
         separator = "," if suffix == ".csv" else "\t"
         _refuse_wide(path, _first_line(path).count(separator) + 1)

@@ -118,7 +118,7 @@ class Loop:
         )
         self.history: list[Row] = []
         self.best: tuple[int, Tensor | None] | None = None
-        # By row: the process that alone has the moments of this row, or -1.
+        # By row: the process that alone has its moments, or -1; None where all have all.
         self._owner: Tensor | None = None
         self._base_lr = [group["lr"] for group in self.optimizer.param_groups]
         self._projection = project_after_step(self.optimizer, self.points) if self.project else None
@@ -264,14 +264,16 @@ class Loop:
 
         That is so where the shares of an epoch give a row to another process, or none have shares.
         """
-        if shares is not None and self._owner is None:
-            self._owner = torch.full((len(self.points),), -1, device=self.points.device)
-        if self._owner is None:
-            return
         owned = [] if shares is None else shares.rows
-        moved = (((was := self._owner[rows]) >= 0) & (was != i) for i, rows in enumerate(owned))
-        if shares is None or any(bool(one.any()) for one in moved):
-            self._exchange_moments()
+        if self._owner is not None:
+            was = [self._owner[rows] for rows in owned]
+            if not was or any(bool(((w >= 0) & (w != i)).any()) for i, w in enumerate(was)):
+                self._exchange_moments()
+        if shares is None:
+            return
+        if self._owner is None:
+            size, device = len(self.points), self.points.device
+            self._owner = torch.full((size,), -1, dtype=torch.int32, device=device)
         for rank, rows in enumerate(owned):
             self._owner[rows] = rank
 
@@ -281,7 +283,7 @@ class Loop:
             size = range(self.processes.size)
             owned = [(self._owner == rank).nonzero()[:, 0] for rank in size]
             self.processes.exchange(self._moments().values(), owned)
-            self._owner.fill_(-1)
+            self._owner = None
 
     def _spoiled(self, epoch: int) -> FloatingPointError | None:
         """Tell of points or moments that are not finite, before a checkpoint has them."""

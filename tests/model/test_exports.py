@@ -205,6 +205,15 @@ def test_load__reads_the_table_of_a_model_with_numbers_of_any_kind(tmp_path):
         empty.write_parquet(tmp_path / "x.parquet")
         with pytest.raises(ValueError, match=f"x.parquet: column '{column}' has empty cells"):
             load(tmp_path / "x.parquet")
+    lists = frame.with_columns(pl.col("direction").arr.to_list())
+    lists.write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"'direction' has lists.*list.to_array\(dim\)"):
+        load(tmp_path / "x.parquet")
+    arrays = pl.read_parquet(tmp_path / "x.parquet").with_columns(
+        pl.col("direction").list.to_array(model.dim)
+    )
+    arrays.write_parquet(tmp_path / "x.parquet")
+    assert_same(load(tmp_path / "x.parquet"), model)
     frame.with_columns(direction=pl.lit("a")).write_parquet(tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="column 'direction' has String, and must have numbers"):
         load(tmp_path / "x.parquet")
