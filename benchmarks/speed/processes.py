@@ -3,11 +3,12 @@
 Each run is a program of its own, started by torchrun (one process: without it), that first trains a
 small taxonomy, so that nothing is compiled or imported while it is timed. Its pairs are those of
 each node and its partners, in all passes; its seconds are those of the whole call of `fit`. Runs of
-one seed follow each other, so that what disturbs the machine disturbs all alike. Processes that
-are *apart* each train the whole taxonomy at the same time and exchange nothing: no more can be had
-of these cores. Seconds of the
+one seed follow each other, so that what disturbs the machine disturbs all alike. Seconds of the
 processor, of the slowest process, leave out what it waits for; collectives are calls of
 `torch.distributed.all_gather`, by which rows travel, and bytes those that a process receives.
+
+The ceiling are processes *apart*: each trains the whole taxonomy at the same time, and exchanges
+nothing.
 """
 
 import json
@@ -154,9 +155,9 @@ def one_process(
     chosen = options(recipe, tax, batch, epochs)
     processes.require_equal(None, "")  # all begin together
     start, cpu = time.perf_counter(), time.process_time()
-    together = Processes() if apart else processes
+    joined = Processes() if apart else processes
     with (
-        patch.object(Processes, "joined", lambda: together),
+        patch.object(Processes, "joined", lambda: joined),
         patch.object(LevelStress, "_partners", noted),
         counted() as counts,
     ):

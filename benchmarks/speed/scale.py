@@ -103,8 +103,8 @@ def levels(tree: TreeIndex, passes: int, size: int, batch: int, deepest: int | N
     """Replay levels over whole tables, all or those up to a depth."""
     objective = LevelStress(tree, tau=1.0, batch_size=batch, passes=passes)
     objective.split(0, size)
-    row, received = row_bytes()[0], 0
-    collectives = steps = longest = 0
+    row = row_bytes()[0]
+    received = collectives = steps = longest = 0
     for level in range(1, (deepest or tree.max_depth) + 1):
         objective._open_level(level)
         shares = objective.shares()

@@ -49,7 +49,7 @@ class _Steps:
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
-        """Those of processes that moved rows of their own; the first error of one is that of all.
+        """Those of processes that moved rows of their own.
 
         Terms are averaged; gradients of rows that differ have the root of the sum of squares.
         """
@@ -179,6 +179,21 @@ class Loop:
         did = self._steps(epoch, generator, shares)
         if self.project:
             project_all(self.points)
+        did = self._of_all(epoch, did, apart=shares is not None)
+        row: Row = {"epoch": epoch + 1, "steps": steps}
+        row |= _losses({name: total / steps for name, total in did.sums.items()})
+        norm = torch.tensor(did.norms, dtype=torch.float64)
+        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        row["gradient_norm"], row["gradient_norm_max"] = norm.mean().item(), norm.max().item()
+        if self._projection is not None:
+            row["projected"] = did.moved / max(did.touched, 1)
+        return row
+
+    def _of_all(self, epoch: int, did: _Steps, *, apart: bool) -> _Steps:
+        """Return what the steps of all processes had, by one exchange.
+
+        Raises the first error of a process in all of them, and one where tables are not equal.
+        """
         did.failed = did.failed or self._spoiled(epoch)
         did.table = digest(self.points) if self.processes.size > 1 else ""
         parts = self.processes.values_of_all(did)
@@ -191,16 +206,7 @@ class Loop:
                 "objective whose begin() draws from another generator than the one that it is "
                 "given, or machines that round differently?"
             )
-        if shares is not None:
-            did = _Steps.joined(parts)
-        row: Row = {"epoch": epoch + 1, "steps": steps}
-        row |= _losses({name: total / steps for name, total in did.sums.items()})
-        norm = torch.tensor(did.norms, dtype=torch.float64)
-        row["lr"] = self.optimizer.param_groups[0]["lr"]
-        row["gradient_norm"], row["gradient_norm_max"] = norm.mean().item(), norm.max().item()
-        if self._projection is not None:
-            row["projected"] = did.moved / max(did.touched, 1)
-        return row
+        return _Steps.joined(parts) if apart else did
 
     def _shares(self) -> Shares | None:
         """Rows that each process steps alone; None where all take the same step."""
@@ -267,7 +273,8 @@ class Loop:
         owned = [] if shares is None else shares.rows
         if self._owner is not None:
             was = [self._owner[rows] for rows in owned]
-            if not was or any(bool(((w >= 0) & (w != i)).any()) for i, w in enumerate(was)):
+            given = any(bool(((of >= 0) & (of != rank)).any()) for rank, of in enumerate(was))
+            if shares is None or given:
                 self._exchange_moments()
         if shares is None:
             return
