@@ -125,8 +125,8 @@ def lift(nodes: Tensor, tree: TreeIndex, max_depth: int) -> Tensor:
     tensor([ 1,  1, -1])
     """
     lifted = nodes.clone()
-    below = (nodes >= 0) & (tree.depth[nodes.clamp(min=0)] > max_depth)
-    lifted[below] = tree.ancestor(nodes[below], torch.full_like(nodes[below], max_depth))
+    below = ((nodes >= 0) & (tree.depth[nodes.clamp(min=0)] > max_depth)).nonzero(as_tuple=True)
+    lifted[below] = tree.ancestor(nodes[below], torch.full_like(below[0], max_depth))
     return lifted
 
 

@@ -3,6 +3,7 @@ r"""`LevelStress`, the recommended recipe from a random start: one level after t
 Source: [SGR18] Sala, De Sa, Gu & Ré 2018, *Representation Tradeoffs for Hyperbolic Embeddings*.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -164,15 +165,15 @@ class LevelStress(Objective):
         # A process without a node of its own takes one that weighs nothing.
         u = share if len(share) else batch[:1]
         partners, edges = self._partners(u, generator)
-        settings = edges.double() / self._unit, self.tau * self._unit, self.root_weight, self._least
+        # Means are over a process's part of the batch; shares may differ by one from it.
+        count = len(batch) / self._size if len(share) else math.inf
+        settings = self.tau * self._unit, self.root_weight, self._least, count
+        edges = edges.double() / self._unit
         if points.device.type == "cpu" and isinstance(points.manifold, Polar):
-            stress, root = _FusedStress.apply(points, u, partners, *settings)  # pyright: ignore[reportGeneralTypeIssues]
+            stress, root = _FusedStress.apply(points, u, partners, edges, *settings)  # pyright: ignore[reportGeneralTypeIssues]
         else:
             x = torch.nn.functional.embedding(u, points, sparse=True)
-            stress, root = _stress(x, points, points.manifold, partners, *settings)
-        if self._size > 1:  # shares may differ by one
-            factor = self._size * len(share) / len(batch)
-            stress, root = factor * stress, factor * root
+            stress, root = _stress(x, points, points.manifold, partners, edges, *settings)
         return {"stress": stress, "root": root}
 
     def _partners(self, u: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -223,9 +224,10 @@ def _stress(
     edges: Tensor,
     tau: float,
     root_weight: float,
-    least: float = 0.0,
+    least: float,
+    count: float,
 ) -> tuple[Tensor, Tensor]:
-    """Both terms, per node, of points x [B, …] and their partners [B, K], the root last."""
+    """Both terms, over a count, of points x [B, …] and their partners [B, K], the root last."""
     # A node that was drawn as its own sibling weighs nothing; the root takes its place, because a
     # distance of 0 has no second derivative.
     edges = edges.to(x.dtype)
@@ -233,8 +235,8 @@ def _stress(
     fixed = table.detach()[torch.where(itself, 0, partners)]
     error = manifold.dist(x[:, None], fixed) / tau - edges
     weight = torch.where(itself, 0.0, torch.where(itself, 1.0, edges.clamp(min=least)) ** -2)
-    stress = (weight * error.square())[:, :-1].sum() / len(x)
-    return stress, root_weight * error[:, -1].square().mean()
+    stress = (weight * error.square())[:, :-1].sum() / count
+    return stress, root_weight * error[:, -1].square().sum() / count
 
 
 class _FusedStress(torch.autograd.Function):
@@ -250,13 +252,14 @@ class _FusedStress(torch.autograd.Function):
         tau: float,
         root_weight: float,
         least: float,
+        count: float,
     ) -> tuple[Tensor, Tensor]:
         from poincare_taxa.kernels.numba.stress import level_stress
 
         sums, gradient = level_stress(table, u, partners, edges, tau, root_weight, least)
         ctx.save_for_backward(table, u, partners, edges, gradient)
-        ctx.settings = tau, root_weight, least
-        stress, root = (sums / len(u)).to(table.dtype).unbind()
+        ctx.settings = tau, root_weight, least, count
+        stress, root = (sums / count).to(table.dtype).unbind()
         return stress, root
 
     @staticmethod
@@ -265,12 +268,12 @@ class _FusedStress(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient has to have one of its own
             terms = _stress(table[u], table, Polar(), partners, edges, *ctx.settings)
             given = torch.autograd.grad(terms, table, (by_stress, by_root), create_graph=True)
-            return *given, *(None for _ in range(6))
+            return *given, *(None for _ in range(7))
         # numpy: torch's threads would wait for each other longer than these products take
         both, terms = gradient.numpy(), (by_stress.numpy(), by_root.numpy())
         rows = terms[0] * both[0]
         rows += terms[1] * both[1]
-        rows /= len(u)
+        rows /= ctx.settings[-1]
         by_table = torch.sparse_coo_tensor(
             u[None],
             torch.from_numpy(rows),
@@ -278,4 +281,4 @@ class _FusedStress(torch.autograd.Function):
             check_invariants=False,
             is_coalesced=True,  # nodes of a level ascend
         )
-        return by_table, *(None for _ in range(6))
+        return by_table, *(None for _ in range(7))

@@ -244,7 +244,7 @@ class Loop:
         self.points.grad = None
         terms = self.recipe.objective(self.points, generator)
         total = reduce(torch.add, terms.values())
-        (total if self.processes.size == 1 else total / self.processes.size).backward()
+        total.backward(torch.full_like(total, 1 / self.processes.size))  # the mean of processes
         terms = {name: term.detach() for name, term in terms.items()}
         if not apart:
             terms = self.processes.average(self.points, terms)

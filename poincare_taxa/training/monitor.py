@@ -72,13 +72,15 @@ class Monitor:
         self._places = [places[rows] for rows in sides]
         if not isinstance(source, ClosurePairs):
             height = source.tree.height[self._rows]
-            self.ceiling = self._measures(height, source.tree.distance(self._a, self._b))
+            distances = source.tree.distance(self._a, self._b)
+            # What the tree says of rows and of the first pairs, ranked once.
+            uniform = distances[: self._others.size]
+            self._ranks = metrics.average_ranks(height), metrics.average_ranks(uniform)
+            self.ceiling = self._measures(height, distances)
 
     def _sample_tree(self, tax: Taxonomy) -> None:
         self._rows = np.sort(self._rng.permutation(len(tax))[:_SAMPLE])
         self._others = samples.uniform_others(len(tax), self._rows, _PARTNERS, self._rng)
-        self._height = tax.tree.height[self._rows]
-        self._edges = tax.tree.distance(self._rows[:, None], self._others)
         groups = taxon_groups(tax)
         names = [name for name in _RANKS if name in groups] or list(groups)[:4]
         for name in names:
@@ -115,17 +117,14 @@ class Monitor:
         if open_depth is not None and self._tree is not None:
             nodes = lift(nodes, self._tree, open_depth)
         processes = processes or Processes()
-        shares = torch.arange(len(self._a)).tensor_split(processes.size)
-        mine = shares[processes.rank]
-        places = [torch.from_numpy(at) for at in self._places]
-        a, b, rows = (
-            nodes[some].to(points.device) for some in (places[0][mine], places[1][mine], places[2])
-        )
-        d = torch.empty(len(self._a), dtype=torch.float64, device=points.device)
-        d[mine] = table_distance(points, a, b).double()
-        processes.exchange([d], shares)
+        d = torch.empty(len(self._a), dtype=points.dtype, device=points.device)
+        shares = [np.array_split(at, processes.size) for at in self._places[:2]]
+        mine = *(share[processes.rank] for share in shares), self._places[2]
+        a, b, rows = (nodes[torch.from_numpy(places)].to(points.device) for places in mine)
+        d.tensor_split(processes.size)[processes.rank].copy_(table_distance(points, a, b))
+        processes.exchange([d], torch.arange(len(d)).tensor_split(processes.size))
         height = points.manifold.dist0(points.detach()[rows])
-        return self._measures(height.numpy(force=True), d.numpy(force=True))
+        return self._measures(height.numpy(force=True), d.double().numpy(force=True))
 
     def _blocks(self) -> Iterator[tuple[Rows, Rows]]:
         """Pairs of rows, in the order in which `_measures` takes their distances."""
@@ -146,8 +145,9 @@ class Monitor:
         )
         found = {}
         if len(self._rows):
-            found["depth_radius"] = metrics.spearman(height, self._height)
-            found["spearman"] = metrics.spearman(next(blocks).ravel(), self._edges.ravel())
+            of_height, of_distance = self._ranks
+            found["depth_radius"] = metrics.spearman_of_ranks(height, of_height)
+            found["spearman"] = metrics.spearman_of_ranks(next(blocks).ravel(), of_distance)
         for name in self._groups:
             far, near = next(blocks), next(blocks)
             found[f"separation/{name}"] = float(far.mean() / near.mean()) if near.any() else np.nan

@@ -149,8 +149,8 @@ def of_step(x, level, fused, tree=DEEP, least=0.0):
 
     def terms():
         if fused:
-            return level_stress._FusedStress.apply(x, u, partners, edges, 1.1, 8.0, least)
-        return level_stress._stress(x[u], x, pt.Polar(), partners, edges, 1.1, 8.0, least)
+            return level_stress._FusedStress.apply(x, u, partners, edges, 1.1, 8.0, least, len(u))
+        return level_stress._stress(x[u], x, pt.Polar(), partners, edges, 1.1, 8.0, least, len(u))
 
     (gradient,) = torch.autograd.grad(terms(), x, [torch.tensor(w).to(x) for w in (3.0, 1.0)])
     (graph,) = torch.autograd.grad(sum(terms()), x, create_graph=True)
@@ -191,8 +191,8 @@ def test_level_stress__has_gradients_where_the_exponential_of_a_radius_overflows
         objective, u = LevelStress(DEEP, tau=1.1), level_of(DEEP, level)
         objective._open_level(level)
         about = objective._partners(u, generator(3))
-        mine = level_stress._FusedStress.apply(far, u, *about, 1.1, 8.0, 0.0)
-        theirs = level_stress._stress(far[u], far, pt.Polar(), *about, 1.1, 8.0)
+        mine = level_stress._FusedStress.apply(far, u, *about, 1.1, 8.0, 0.0, len(u))
+        theirs = level_stress._stress(far[u], far, pt.Polar(), *about, 1.1, 8.0, 0.0, len(u))
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
         own, other = (
             torch.autograd.grad(sum(terms), far)[0].to_dense()[:, 0] for terms in (mine, theirs)

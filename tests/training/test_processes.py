@@ -1,8 +1,11 @@
 """`fit` in several processes: equal tables, the result of one process, nothing lost when killed."""
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -14,6 +17,7 @@ from torch import Tensor
 import poincare_taxa as pt
 from poincare_taxa.blocks.embedding import PoincareEmbedding
 from poincare_taxa.closure.softmax import ClosureSoftmax
+from poincare_taxa.processes import group
 from poincare_taxa.processes.group import Processes
 from poincare_taxa.processes.torchrun import job, restarted
 from poincare_taxa.testing import synthetic_taxonomy
@@ -497,3 +501,57 @@ torch.save(results, out + f"-{rank}.pt")
         assert torch.equal(sparse, column[:, None].expand(6, 2))
         assert torch.equal(dense, 100 + column[:, None].expand(6, 2))
         assert found[1:3] == [1.0, 3.0]
+
+
+# -------------------------------------------------------------------- threads of gloo
+
+
+def policies():
+    """Scheduling policy of this thread, of one made among gloo's, and of this thread after."""
+    before = os.sched_getscheduler(0)
+    with group._threads_in_turn(), ThreadPoolExecutor(1) as team:
+        made = team.submit(os.sched_getscheduler, 0).result()
+    return before, made, os.sched_getscheduler(0)
+
+
+needs_policies = pytest.mark.skipif(
+    not hasattr(os, "sched_setscheduler"), reason="this system has no scheduling policies"
+)
+
+
+@needs_policies
+def test_threads_in_turn__are_those_that_a_block_makes():
+    assert policies() == (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_OTHER)
+
+
+@needs_policies
+def test_threads_in_turn__leave_a_policy_as_it_is_that_was_chosen():
+    with ThreadPoolExecutor(1) as team:  # the policy of a thread ends with it
+        team.submit(os.sched_setscheduler, 0, os.SCHED_BATCH, os.sched_param(0)).result()
+        assert team.submit(policies).result() == (os.SCHED_BATCH,) * 3
+
+
+@needs_policies
+def test_threads_in_turn__are_as_they_were_where_the_system_forbids(monkeypatch):
+    def forbidden(*args):
+        raise PermissionError("seccomp")
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    assert policies() == (os.SCHED_OTHER,) * 3
+
+
+JOINED = """
+Processes.joined()
+of = {int(task): os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}
+own = of.pop(os.getpid())
+torch.save((own, list(of.values())), f"{out}-{rank}.pt")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
+def test_threads_in_turn__are_those_of_gloo(tmp_path):
+    torchrun(tmp_path, JOINED, 2)
+    for rank in range(2):
+        own, others = torch.load(tmp_path / f"out-{rank}.pt")
+        assert own == os.SCHED_OTHER
+        assert os.SCHED_BATCH in others
