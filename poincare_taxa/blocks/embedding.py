@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from poincare_taxa.blocks._random import tensor_of
 from poincare_taxa.blocks.manifolds import PoincareBall, Polar, own_manifold
 from poincare_taxa.blocks.riemannian import geoopt
 from poincare_taxa.layouts.tree import layout
@@ -222,8 +224,8 @@ class PoincareEmbedding(torch.nn.Embedding):
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
-        radius: Tensor,
-        direction: Tensor,
+        radius: ArrayLike | Tensor,
+        direction: ArrayLike | Tensor,
         *,
         freeze: bool = False,
         manifold: Polar | PoincareBall | geoopt.PoincareBall | None = None,
@@ -255,6 +257,7 @@ class PoincareEmbedding(torch.nn.Embedding):
         tensor([[0., 1.],
                 [0., 1.]])
         """
+        radius, direction = tensor_of(radius), tensor_of(direction)
         if radius.ndim != 1 or direction.ndim != 2 or len(radius) != len(direction):
             raise ValueError(
                 "from_pretrained takes radius [n] and direction [n, dim]; got "

@@ -174,7 +174,8 @@ class TaxonEmbedding:
         Float32 or float64 [n]: hyperbolic distance from the origin, at least 0.
     direction
         Unit vectors [n, dim] of the same dtype. They are stored as given and never normalised
-        again: the difference of near directions is below an ulp of their largest coordinate.
+        again: the difference of near directions is below an ulp of their largest coordinate. Arrays
+        and lists are copied into tensors.
     meta
         Settings and provenance, values that JSON can hold. They are saved as ``meta.json``.
 
@@ -190,6 +191,9 @@ class TaxonEmbedding:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("radius", "direction"):
+            if not isinstance(given := getattr(self, name), Tensor):
+                object.__setattr__(self, name, torch.tensor(given))
         n, r, u = len(self.taxonomy), self.radius, self.direction
         if r.ndim != 1 or u.ndim != 2 or not len(r) == len(u) == n:
             raise ValueError(
@@ -198,8 +202,9 @@ class TaxonEmbedding:
             )
         if r.dtype != u.dtype or r.dtype not in (torch.float32, torch.float64):
             raise ValueError(
-                "radius and direction must be tensors, both float32 or both float64; got "
-                f"{r.dtype} and {u.dtype} (of an array: torch.from_numpy)"
+                "radius and direction must both be float32 or both float64; got "
+                f"{dtype_name(r.dtype)} and {dtype_name(u.dtype)}. Convert both, for example by "
+                "torch.as_tensor(x).double()"
             )
 
     # ---------------------------------------------------------------- what it is

@@ -102,6 +102,14 @@ def test_from_pretrained__copies():
     assert emb.radius[1] == points.radius[1] + 1
 
 
+@pytest.mark.parametrize("form", [torch.Tensor.numpy, torch.Tensor.tolist])
+def test_from_pretrained__takes_arrays_and_lists(form):
+    points = layout(bushy(), 4)
+    emb = PoincareEmbedding.from_pretrained(form(points.radius), form(points.direction))
+    assert torch.equal(emb.radius, points.radius)
+    assert torch.equal(emb.direction, points.direction)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

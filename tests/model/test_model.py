@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from support.threads import in_python_threads
 from support.zoo import random_model, random_points, trees, zoo
+from torch import Tensor
 
 from poincare_taxa.geometry import ball, polar
 from poincare_taxa.kernels import search
@@ -111,14 +112,25 @@ def test_to_frame__rows_are_taxa_in_the_order_of_the_vectors():
         (
             torch.zeros(12),
             torch.zeros(12, 2, dtype=torch.float64),
-            "torch.float32 and torch.float64",
+            "float32 and float64",
         ),
         (torch.zeros(12).half(), torch.zeros(12, 2).half(), "float16"),
+        ([0] * 12, [[1.0, 0.0]] * 12, "int64 and float32"),
     ],
 )
 def test_init__refuses_points_that_do_not_fit(radius, direction, said):
     with pytest.raises(ValueError, match=said):
         TaxonEmbedding(zoo(), radius, direction)
+
+
+@pytest.mark.parametrize("form", [Tensor.numpy, Tensor.tolist])
+def test_init__copies_arrays_and_lists(form):
+    model = random_model(zoo())
+    given = form(model.radius.clone()), form(model.direction)
+    twin = TaxonEmbedding(model.taxonomy, *given)
+    torch.testing.assert_close(twin.direction.double(), model.direction.double())
+    given[0][1] = 7.0
+    torch.testing.assert_close(twin.radius.double(), model.radius.double())
 
 
 def test_repr__says_what_it_is():
