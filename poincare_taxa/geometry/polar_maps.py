@@ -152,7 +152,7 @@ def _end(r: Tensor, u: Tensor, dr: Tensor, du: Tensor) -> tuple[Tensor, Tensor]:
     # 1 − cos θ, without cancellation where θ is small.
     fall = torch.where(cos_turn > 0, sin_turn.square() / (1 + cos_turn.clamp(min=0)), 1 - cos_turn)
     turned = u + (turn - fall[..., None] * u)
-    # 0 has the derivatives of a short vector, which the length, the only norm above, does not have.
+    # A length of 0 has no derivatives by du: a vector of length 0 has those of a short one.
     turned = torch.where(still[..., None], u + divided(du, finite_sinh(r)[..., None]), turned)
     direction = torch.where((radius > 0)[..., None], turned, u)
     return torch.where(still, r + dr, radius), renormalised(direction)
