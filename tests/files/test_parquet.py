@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from poincare_taxa.files import parquet
 from poincare_taxa.files.parquet import faults_of_polars, read_parquet, unpacked_limit
 
 
@@ -24,8 +25,28 @@ def test_read_parquet__reads_small_files_that_unpack_to_more_than_100_times_thei
 def test_read_parquet__leaves_out_lists_and_structs(tmp_path):
     plain = pl.DataFrame({"id": [1, 2], "name": ["a", None], "day": [None, None]})
     nested = pl.DataFrame({"list": [[1], [2, 3]], "struct": [{"x": 1}, {"x": 2}]})
-    pl.concat([nested, plain], how="horizontal").write_parquet(tmp_path / "a.parquet")
+    array = pl.DataFrame({"array": [[1.0, 2.0], [3.0, 4.0]]}, schema={"array": pl.Array(float, 2)})
+    pl.concat([nested, plain, array], how="horizontal").write_parquet(tmp_path / "a.parquet")
     assert read_parquet(tmp_path / "a.parquet").equals(plain)
+    with_array = pl.concat([plain, array], how="horizontal")
+    assert read_parquet(tmp_path / "a.parquet", arrays=True).equals(with_array)
+
+
+@pytest.mark.parametrize(
+    ("table", "size"),
+    [
+        (pl.DataFrame({"id": range(100)}), 800),
+        (pl.DataFrame({"name": ["a name of 18 bytes"] * 100}), 1800),
+    ],
+    ids=["numbers", "texts"],
+)
+def test_read_parquet__reads_what_unpacks_to_just_the_limit(tmp_path, monkeypatch, table, size):
+    table.write_parquet(tmp_path / "a.parquet")
+    limits = iter([size, size - 1])
+    monkeypatch.setattr(parquet, "unpacked_limit", lambda path: next(limits))
+    assert read_parquet(tmp_path / "a.parquet").equals(table)
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        read_parquet(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize(
