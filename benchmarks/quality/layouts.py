@@ -45,6 +45,11 @@ def without_a_stray_line(path: Path, read: Callable[[Path], pt.Taxonomy]) -> pt.
         return read(clean)
 
 
+def edges_of_newick(path: Path) -> pt.Taxonomy:
+    """Read a phylogeny without its branch lengths, which `phylogenies` measures."""
+    return pt.Taxonomy.from_parents(pt.read_newick(path).parent)
+
+
 FRONTIER = [
     (10, torch.float64),
     (16, torch.float32),
@@ -69,8 +74,8 @@ TREES = {
         "wordnet30_nouns/noun_direct_edges.tsv.gz",
         lambda path: pt.read_edges(path, multi_parent="first"),
     ),
-    "WoL phylogeny (Newick)": ("newick_wol/tree.nwk.gz", pt.read_newick),
-    "Vascular plants (Newick)": ("newick_plants_gbotb/GBOTB.extended.nwk.gz", pt.read_newick),
+    "WoL phylogeny (Newick)": ("newick_wol/tree.nwk.gz", edges_of_newick),
+    "Vascular plants (Newick)": ("newick_plants_gbotb/GBOTB.extended.nwk.gz", edges_of_newick),
     "phylo_tree (Sala et al.)": (
         "hyperbolics_graphs/phylo_tree.edges.gz",
         lambda path: pt.read_edges(path, root=0, undirected=True),
