@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ class Figure(NamedTuple):
     """Files below docs/tables, by their beginnings where there are several; `*` ends those."""
     needs: str = ""
     """A file or folder below {data}, without which the command cannot run; "" for shipped data."""
+    packages: tuple[str, ...] = ()
+    """Modules without which rows are missing; `benchmarks/lock.txt` has their versions."""
     elsewhere: str = ""
     """Why it does not run on two cores; "" where it does."""
 
@@ -82,14 +85,14 @@ FIGURES = (
     Figure("random-start", ("random_start.md",)),
     Figure("full-size", ("full_size.md", "full_size_quality.md")),
     Figure("head", ("head_settings.md", "heads.md", "head_targets.md")),
-    Figure("does-it-help", ("help_*.md",), needs="traits"),
+    Figure("does-it-help", ("help_*.md",), needs="traits", packages=("lightgbm", "gensim")),
     # time and memory
     Figure("blocks", ("cost_*.md",)),
     Figure("optimizers", ("optimizers.md",)),
     Figure("exports", ("exports.md",)),
     Figure("opening", ("opening.md",)),
     Figure("page", ("page.md",)),
-    Figure("neighbours", ("neighbours.md",)),
+    Figure("neighbours", ("neighbours.md",), packages=("faiss", "hnswlib", "usearch")),
     Figure("index --graph", ("search_index.md",)),
     Figure("torchrun", ("torchrun.md",)),
     Figure("shards --processes 4", ("shards.md",)),
@@ -118,6 +121,8 @@ def _hindrance(figure: Figure, data: Path) -> str:
     """Why the command does not run here; "" where it does."""
     if figure.needs and not (data / figure.needs).exists():
         return f"{data / figure.needs} is not there"
+    if missing := [name for name in figure.packages if find_spec(name) is None]:
+        return f"{', '.join(missing)} not installed: pip install -r benchmarks/lock.txt"
     return figure.elsewhere
 
 

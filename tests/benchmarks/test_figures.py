@@ -39,6 +39,15 @@ def test_list__names_what_is_missing(tmp_path):
     assert "code of other authors" in here["hsdte"]
 
 
+def test_list__names_packages_without_which_rows_are_missing(tmp_path):
+    (tmp_path / "traits").mkdir()
+    chosen = Figure("does-it-help", (), needs="traits", packages=("numpy", "not_there", "nor_this"))
+    (row,) = figures.made(tmp_path, tmp_path, (chosen,))
+    assert row["result"].startswith("not run: not_there, nor_this not installed: pip install -r")
+    locked = " ".join(lock.pins((ROOT / lock.FILE).read_text()))
+    assert all(name in locked for figure in FIGURES for name in figure.packages)
+
+
 def test_made__runs_compares_and_goes_on_after_a_failure(tmp_path):
     chosen = (
         Figure("no-such-command", ("rooms.svg",)),
