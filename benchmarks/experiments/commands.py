@@ -54,6 +54,10 @@ def ablation_plots(out: Out = None) -> None:
     from benchmarks.tables import kept_rows, markdown, write_page
 
     rows = kept_rows(out, "why_it_failed")
+    if not rows:
+        raise typer.BadParameter(
+            f"{out} has no rows of an ablation: run that with this --out first"
+        )
     for page, table in why_it_failed.block_tables(rows).items():
         print(markdown(table))
         if out is not None:

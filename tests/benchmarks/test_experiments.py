@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import typer
 
 import poincare_taxa as pt
 from benchmarks import tables
@@ -42,6 +43,11 @@ def test_ablation__a_run_measures_everything(base):
     rows = [{"from": "a", "change": "b", "seed": seed, **found} for seed in (0, 1)]
     (line,) = why_it_failed.means(rows)
     assert line["precision@10"] == f"{found['precision@10']:.3f} ± 0.000"
+
+
+def test_ablation_plots__without_an_ablation_say_what_to_run(tmp_path):
+    with pytest.raises(typer.BadParameter, match="no rows of an ablation: run that"):
+        commands.ablation_plots(out=tmp_path)
 
 
 def test_ablation__of_some_changes_keeps_the_other_rows(tmp_path, monkeypatch):
