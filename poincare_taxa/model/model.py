@@ -193,7 +193,7 @@ class TaxonEmbedding:
     def __post_init__(self) -> None:
         for name in ("radius", "direction"):
             if not isinstance(given := getattr(self, name), Tensor):
-                object.__setattr__(self, name, torch.tensor(given))
+                object.__setattr__(self, name, torch.from_numpy(np.array(given, order="C")))
         n, r, u = len(self.taxonomy), self.radius, self.direction
         if r.ndim != 1 or u.ndim != 2 or not len(r) == len(u) == n:
             raise ValueError(

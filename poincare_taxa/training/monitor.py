@@ -117,11 +117,14 @@ class Monitor:
         if open_depth is not None and self._tree is not None:
             nodes = lift(nodes, self._tree, open_depth)
         processes = processes or Processes()
+
+        def share(pairs: torch.Tensor) -> torch.Tensor:
+            return pairs.tensor_split(processes.size)[processes.rank]
+
+        first, second, rows = (torch.from_numpy(at) for at in self._places)
+        a, b, rows = (nodes[at].to(points.device) for at in (share(first), share(second), rows))
         d = torch.empty(len(self._a), dtype=points.dtype, device=points.device)
-        shares = [np.array_split(at, processes.size) for at in self._places[:2]]
-        mine = *(share[processes.rank] for share in shares), self._places[2]
-        a, b, rows = (nodes[torch.from_numpy(places)].to(points.device) for places in mine)
-        d.tensor_split(processes.size)[processes.rank].copy_(table_distance(points, a, b))
+        share(d).copy_(table_distance(points, a, b))
         processes.exchange([d], torch.arange(len(d)).tensor_split(processes.size))
         height = points.manifold.dist0(points.detach()[rows])
         return self._measures(height.numpy(force=True), d.double().numpy(force=True))
